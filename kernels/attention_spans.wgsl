@@ -1,0 +1,112 @@
+// y[r, h] = sum_j p[j] · v[j, h / share],  p = softmax_j(scale · q[r, h] · k[j, h / share]),  j in the row's two spans
+//
+// Ragged attention: row r sees the keys 0 .. prefix and start[r] .. start[r] + count[r]. With a
+// cache that is decoding, prefill and many sequences on one prefix; without one, sentences of
+// different length side by side. A workgroup is one row and head. The lanes score four keys each at
+// a time and keep the scores in workgroup memory; then a lane adds up 4 columns of v for its share of
+// the keys, and the shares are added.
+//
+// Delicate: at most KEYS keys, checked by the op. The head width is a multiple of 4, at most 128.
+
+override WG: u32 = 32;
+const KEYS: u32 = 2048u;
+
+struct Params {
+    rows: u32,
+    heads: u32,
+    share: u32,     // q heads to a k, v head
+    width: u32,     // of a head, / 4
+    prefix: u32,    // keys that every row sees
+    q_stride: u32,  // vec4s from row to row, and the first one: q, k, v may share one buffer
+    q_first: u32,
+    k_stride: u32,
+    k_first: u32,
+    v_stride: u32,
+    v_first: u32,
+    scale: f32,     // 1 / √d
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> q: array<vec4<f32>>;        // (rows, heads, width) of 4, strided
+@group(0) @binding(2) var<storage, read> k: array<vec4<f32>>;        // (keys, heads / share, width) of 4, strided
+@group(0) @binding(3) var<storage, read> v: array<vec4<f32>>;        // (keys, heads / share, width) of 4, strided
+@group(0) @binding(4) var<storage, read> span: array<vec2<u32>>;     // (rows) of start, count
+@group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>;  // (rows, heads, width) of 4
+
+var<workgroup> scores: array<vec4<f32>, 512>;  // KEYS / 4
+var<workgroup> partial: array<vec4<f32>, WG>;
+
+// Where key j of the row lies.
+fn place(j: u32, own: vec2<u32>) -> u32 {
+    return select(own.x + j - params.prefix, j, j < params.prefix);
+}
+
+@compute @workgroup_size(WG)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let unit = min(flat(group, groups), params.rows * params.heads - 1u);
+    let row = unit / params.heads;
+    let head = unit % params.heads;
+    let own = span[row];
+    let count = params.prefix + own.y;
+    let last = count - 1u;
+    let quads = (count + 3u) / 4u;
+    let q0 = params.q_first + row * params.q_stride + head * params.width;
+    let k0 = params.k_first + head / params.share * params.width;
+    let v0 = params.v_first + head / params.share * params.width;
+
+    var high = -1e30;
+    for (var quad = lane; quad < quads; quad += WG) {
+        let j = quad * 4u;
+        let ka = k0 + place(j, own) * params.k_stride;
+        let kb = k0 + place(min(j + 1u, last), own) * params.k_stride;
+        let kc = k0 + place(min(j + 2u, last), own) * params.k_stride;
+        let kd = k0 + place(min(j + 3u, last), own) * params.k_stride;
+        var sum = vec4<f32>(0.0);
+        for (var i = 0u; i < params.width; i++) {
+            let query = q[q0 + i];
+            sum += vec4<f32>(dot(query, k[ka + i]), dot(query, k[kb + i]), dot(query, k[kc + i]), dot(query, k[kd + i]));
+        }
+        // Keys beyond the end weigh nothing.
+        let inside = vec4<u32>(j, j + 1u, j + 2u, j + 3u) < vec4<u32>(count);
+        sum = select(vec4<f32>(-1e30), sum * params.scale, inside);
+        scores[quad] = sum;
+        high = max(high, max(max(sum.x, sum.y), max(sum.z, sum.w)));
+    }
+    high = workgroup_max(lane, high);
+
+    var total = 0.0;
+    for (var quad = lane; quad < quads; quad += WG) {
+        let p = exp(scores[quad] - high);
+        scores[quad] = p;
+        total += p.x + p.y + p.z + p.w;
+    }
+    total = workgroup_sum(lane, total);
+
+    // `width` lanes make one copy of the row; the copies share the keys.
+    let copies = WG / params.width;
+    let copy = lane / params.width;
+    let column = lane % params.width;
+    var sum = vec4<f32>(0.0);
+    if copy < copies {
+        for (var quad = copy; quad < quads; quad += copies) {
+            let j = quad * 4u;
+            let p = scores[quad];
+            sum = fma(vec4<f32>(p.x), v[v0 + place(j, own) * params.v_stride + column], sum);
+            sum = fma(vec4<f32>(p.y), v[v0 + place(min(j + 1u, last), own) * params.v_stride + column], sum);
+            sum = fma(vec4<f32>(p.z), v[v0 + place(min(j + 2u, last), own) * params.v_stride + column], sum);
+            sum = fma(vec4<f32>(p.w), v[v0 + place(min(j + 3u, last), own) * params.v_stride + column], sum);
+        }
+    }
+    partial[lane] = sum;
+    workgroupBarrier();
+    if lane < params.width {
+        for (var other = 1u; other < copies; other++) {
+            sum += partial[lane + other * params.width];
+        }
+        y[(row * params.heads + head) * params.width + lane] = sum / total;
+    }
+}

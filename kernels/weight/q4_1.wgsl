@@ -1,0 +1,48 @@
+// w[c, k] = d[c, k / 32] · q[c, k] + m[c, k / 32], q four bits, d and m f16
+//
+// A tile is 8 neighbouring columns of y (a panel) by 4 neighbouring k (a step). Eight panels
+// (64 columns) lie interleaved, so that neighbouring lanes read neighbouring vec4s. The scales
+// are read once for 8 steps.
+
+@group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>;  // (ceil(n / 64), steps, 8 panels) of 4 k, a nibble for each of 8 columns
+@group(0) @binding(6) var<storage, read> scale: array<vec4<u32>>;   // (ceil(n / 64), k / 32, 2 halves, 8 panels) of 4 columns, (d, m) f16
+
+struct Scale {
+    a: vec4<f32>,
+    b: vec4<f32>,
+    a_min: vec4<f32>,
+    b_min: vec4<f32>,
+}
+
+fn weight_scale(panel: u32, block: u32) -> Scale {
+    let at = ((panel >> 3u) * (params.steps >> 3u) + block) * 16u + (panel & 7u);
+    let a = scale[at];
+    let b = scale[at + 8u];
+    let a0 = unpack2x16float(a.x);
+    let a1 = unpack2x16float(a.y);
+    let a2 = unpack2x16float(a.z);
+    let a3 = unpack2x16float(a.w);
+    let b0 = unpack2x16float(b.x);
+    let b1 = unpack2x16float(b.y);
+    let b2 = unpack2x16float(b.z);
+    let b3 = unpack2x16float(b.w);
+    return Scale(
+        vec4<f32>(a0.x, a1.x, a2.x, a3.x), vec4<f32>(b0.x, b1.x, b2.x, b3.x),
+        vec4<f32>(a0.y, a1.y, a2.y, a3.y), vec4<f32>(b0.y, b1.y, b2.y, b3.y),
+    );
+}
+
+// Columns 0..3 are the low 16 bits, columns 4..7 the high ones.
+fn nibbles(word: u32) -> vec4<f32> {
+    return vec4<f32>((vec4<u32>(word) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u));
+}
+
+fn weight_tile(panel: u32, step: u32, s: Scale) -> Tile {
+    let q = weight[((panel >> 3u) * params.steps + step) * 8u + (panel & 7u)];
+    return Tile(
+        fma(nibbles(q.x), s.a, s.a_min), fma(nibbles(q.y), s.a, s.a_min),
+        fma(nibbles(q.z), s.a, s.a_min), fma(nibbles(q.w), s.a, s.a_min),
+        fma(nibbles(q.x >> 16u), s.b, s.b_min), fma(nibbles(q.y >> 16u), s.b, s.b_min),
+        fma(nibbles(q.z >> 16u), s.b, s.b_min), fma(nibbles(q.w >> 16u), s.b, s.b_min),
+    );
+}

@@ -1,0 +1,489 @@
+//! One open adapter: choosing it, making pipelines, moving bytes in and out.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::kernel::{Variant, reflect};
+use super::pool::{Buffer, Pool, USAGE};
+use super::recorder::Recorder;
+use super::timer::Timer;
+use crate::error::{Error, Result};
+
+/// How to open an adapter.
+#[derive(Clone, Debug, Default)]
+pub struct GpuOptions {
+    /// A number from [`Gpu::adapters`] or a part of a name; `None` takes the fastest kind there is.
+    pub device: Option<String>,
+    /// Compile kernels with bounds checks, as the tests do.
+    pub checked: bool,
+}
+
+/// What `doctor` and the report say of an adapter.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct AdapterSummary {
+    /// The name its driver gives it.
+    pub name: String,
+    /// `discrete`, `integrated`, `virtual`, `cpu` or `other`.
+    pub kind: &'static str,
+    /// `vulkan`, `metal` or `dx12`.
+    pub backend: &'static str,
+    /// The driver's name and version.
+    pub driver: String,
+    /// The largest storage binding in bytes.
+    pub max_binding_bytes: u64,
+    /// The largest buffer in bytes.
+    pub max_buffer_bytes: u64,
+    /// The lanes of a subgroup, least and most; zero where unknown.
+    pub subgroup_lanes: [u32; 2],
+    /// Optional features of interest that it has.
+    pub features: Vec<&'static str>,
+}
+
+/// A compiled kernel.
+pub(super) struct Pipeline {
+    pub(super) raw: wgpu::ComputePipeline,
+    pub(super) layout: wgpu::BindGroupLayout,
+    pub(super) bindings: BTreeMap<String, u32>,
+}
+
+type PipelineKey = (&'static str, Option<&'static str>, Vec<(&'static str, u32)>);
+
+/// One open adapter with its pipelines and memory. Shared between threads by reference.
+pub struct Gpu {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    summary: AdapterSummary,
+    checked: bool,
+    timestamps: bool,
+    pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
+    pool: Arc<Pool>,
+    params: Mutex<Vec<wgpu::Buffer>>,
+    staging: Mutex<Vec<wgpu::Buffer>>,
+    /// What the driver complained about outside any error scope.
+    complaints: Arc<Mutex<Vec<String>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn instance() -> wgpu::Instance {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+    // A shader or layer fault is reported by wgpu itself; the driver's own validation is for us.
+    descriptor.flags = wgpu::InstanceFlags::empty();
+    wgpu::Instance::new(descriptor)
+}
+
+/// All adapters, fastest kind first, as a stable order for `--device N`.
+fn adapters() -> Vec<wgpu::Adapter> {
+    let mut adapters = pollster::block_on(instance().enumerate_adapters(wgpu::Backends::all()));
+    adapters.sort_by_key(|adapter| match adapter.get_info().device_type {
+        wgpu::DeviceType::DiscreteGpu => 0,
+        wgpu::DeviceType::IntegratedGpu => 1,
+        wgpu::DeviceType::VirtualGpu => 2,
+        wgpu::DeviceType::Other => 3,
+        wgpu::DeviceType::Cpu => 4,
+    });
+    adapters
+}
+
+fn summary(adapter: &wgpu::Adapter) -> AdapterSummary {
+    let info = adapter.get_info();
+    let limits = adapter.limits();
+    let has = adapter.features();
+    let features = [
+        (wgpu::Features::SHADER_F16, "f16 shaders"),
+        (wgpu::Features::SUBGROUP, "subgroups"),
+        (
+            wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX,
+            "cooperative matrices",
+        ),
+        (wgpu::Features::TIMESTAMP_QUERY, "timestamps"),
+    ];
+    AdapterSummary {
+        name: info.name,
+        kind: match info.device_type {
+            wgpu::DeviceType::DiscreteGpu => "discrete",
+            wgpu::DeviceType::IntegratedGpu => "integrated",
+            wgpu::DeviceType::VirtualGpu => "virtual",
+            wgpu::DeviceType::Cpu => "cpu",
+            wgpu::DeviceType::Other => "other",
+        },
+        backend: match info.backend {
+            wgpu::Backend::Vulkan => "vulkan",
+            wgpu::Backend::Metal => "metal",
+            wgpu::Backend::Dx12 => "dx12",
+            _ => "other",
+        },
+        driver: format!("{} {}", info.driver, info.driver_info)
+            .trim()
+            .to_owned(),
+        max_binding_bytes: limits.max_storage_buffer_binding_size,
+        max_buffer_bytes: limits.max_buffer_size,
+        subgroup_lanes: [info.subgroup_min_size, info.subgroup_max_size],
+        features: features
+            .into_iter()
+            .filter(|(flag, _)| has.contains(*flag))
+            .map(|(_, name)| name)
+            .collect(),
+    }
+}
+
+/// What a machine without an adapter lacks, in words that help.
+const NO_ADAPTER: &str = "neither Vulkan, Metal nor DirectX 12 offers one; on Linux install your card's Vulkan driver, \
+     or the software one: `apt-get install mesa-vulkan-drivers`";
+
+impl Gpu {
+    /// Every adapter of the machine, in the order of `--device N`.
+    pub fn adapters() -> Vec<AdapterSummary> {
+        adapters().iter().map(summary).collect()
+    }
+
+    /// Opens an adapter with all the limits it has.
+    ///
+    /// # Errors
+    /// No adapter, none of that name, or a driver that refuses to open it.
+    pub fn open(options: &GpuOptions) -> Result<Self> {
+        let mut found = adapters();
+        if found.is_empty() {
+            return Err(Error::NoAdapter(NO_ADAPTER.into()));
+        }
+        let names: Vec<String> = found.iter().map(|a| a.get_info().name).collect();
+        let chosen = match &options.device {
+            None => 0,
+            Some(wanted) => wanted
+                .parse::<usize>()
+                .ok()
+                .filter(|n| *n < names.len())
+                .or_else(|| {
+                    names
+                        .iter()
+                        .position(|name| name.to_lowercase().contains(&wanted.to_lowercase()))
+                })
+                .ok_or_else(|| Error::UnknownDevice {
+                    name: wanted.clone(),
+                    found: names
+                        .iter()
+                        .enumerate()
+                        .map(|(n, name)| format!("{n} {name}"))
+                        .collect::<Vec<_>>()
+                        .join(", "),
+                })?,
+        };
+        let adapter = found.swap_remove(chosen);
+        let timestamps = adapter.features().contains(wgpu::Features::TIMESTAMP_QUERY);
+        let opened = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+            label: Some("keraunos"),
+            required_features: if timestamps {
+                wgpu::Features::TIMESTAMP_QUERY
+            } else {
+                wgpu::Features::empty()
+            },
+            required_limits: adapter.limits(),
+            experimental_features: wgpu::ExperimentalFeatures::disabled(),
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            trace: wgpu::Trace::Off,
+        }));
+        let (device, queue) = opened.map_err(|e| {
+            Error::Gpu(format!(
+                "adapter `{}` cannot be opened: {e}",
+                adapter.get_info().name
+            ))
+        })?;
+        let complaints = Arc::new(Mutex::new(Vec::new()));
+        let sink = complaints.clone();
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            lock(&sink).push(error.to_string())
+        }));
+        let sink = complaints.clone();
+        device.set_device_lost_callback(move |reason, message| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                lock(&sink).push(format!("the adapter was lost: {message}"));
+            }
+        });
+        Ok(Self {
+            device,
+            queue,
+            summary: summary(&adapter),
+            checked: options.checked,
+            timestamps,
+            pipelines: Mutex::default(),
+            pool: Arc::default(),
+            params: Mutex::default(),
+            staging: Mutex::default(),
+            complaints,
+        })
+    }
+
+    /// What the adapter is and can do.
+    pub fn summary(&self) -> &AdapterSummary {
+        &self.summary
+    }
+
+    /// Whether the adapter is a software one, which runs a few wide threads instead of many.
+    pub fn is_cpu(&self) -> bool {
+        self.summary.kind == "cpu"
+    }
+
+    /// Whether profiles can be taken.
+    pub fn has_timestamps(&self) -> bool {
+        self.timestamps
+    }
+
+    /// The most bytes one storage binding may hold.
+    pub fn max_binding_bytes(&self) -> u64 {
+        self.summary.max_binding_bytes
+    }
+
+    /// Begins a forward pass.
+    pub fn record(&self, label: &'static str) -> Recorder<'_> {
+        Recorder::new(self, label, None)
+    }
+
+    /// Begins a forward pass that times each dispatch; see [`Recorder::timings`].
+    pub fn profile(&self, label: &'static str) -> Recorder<'_> {
+        Recorder::new(
+            self,
+            label,
+            self.timestamps.then(|| Timer::new(&self.device)),
+        )
+    }
+
+    /// Copies `data` into memory of its own.
+    ///
+    /// # Errors
+    /// More bytes than one storage binding of the adapter may hold, or memory that runs out.
+    pub fn upload<T: bytemuck::Pod>(&self, label: &str, data: &[T]) -> Result<Buffer> {
+        let bytes: &[u8] = bytemuck::cast_slice(data);
+        let buffer = self.allocate(label, bytes.len())?;
+        if !bytes.is_empty() {
+            let whole = bytes.len() & !3;
+            self.queue.write_buffer(buffer.raw(), 0, &bytes[..whole]);
+            if whole < bytes.len() {
+                let mut tail = [0u8; 4];
+                tail[..bytes.len() - whole].copy_from_slice(&bytes[whole..]);
+                self.queue.write_buffer(buffer.raw(), whole as u64, &tail);
+            }
+            // Frees the copy that wgpu keeps until a submit.
+            self.queue.submit([]);
+        }
+        self.check()?;
+        Ok(buffer)
+    }
+
+    /// Zeroed memory of its own, outside the pool.
+    ///
+    /// # Errors
+    /// As [`Gpu::upload`].
+    pub fn allocate(&self, label: &str, bytes: usize) -> Result<Buffer> {
+        let limit = self.max_binding_bytes();
+        if bytes as u64 > limit {
+            return Err(Error::Gpu(format!(
+                "`{label}` needs {bytes} bytes in one binding, the adapter allows {limit}"
+            )));
+        }
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let raw = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size: (bytes as u64).next_multiple_of(16).max(16),
+            usage: USAGE,
+            mapped_at_creation: false,
+        });
+        match pollster::block_on(scope.pop()) {
+            Some(error) => Err(Error::Gpu(format!(
+                "no memory for `{label}`, {bytes} bytes: {error}"
+            ))),
+            None => Ok(Buffer::owned(raw)),
+        }
+    }
+
+    /// Waits until everything submitted is done.
+    ///
+    /// # Errors
+    /// A lost adapter.
+    pub fn wait(&self) -> Result<()> {
+        self.device
+            .poll(wgpu::PollType::wait_indefinitely())
+            .map_err(|e| Error::Gpu(e.to_string()))?;
+        self.check()
+    }
+
+    /// Gives free activation memory back to the adapter.
+    pub fn trim(&self) {
+        self.pool.clear();
+        lock(&self.staging).clear();
+    }
+
+    /// Compiles a kernel ahead of its first dispatch.
+    ///
+    /// # Errors
+    /// The shader compiler's message.
+    pub fn prepare(&self, variant: &Variant) -> Result<()> {
+        self.pipeline(variant).map(|_| ())
+    }
+
+    pub(super) fn device(&self) -> &wgpu::Device {
+        &self.device
+    }
+
+    pub(super) fn queue(&self) -> &wgpu::Queue {
+        &self.queue
+    }
+
+    pub(super) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// The first complaint of the driver since the last check.
+    pub(super) fn check(&self) -> Result<()> {
+        match lock(&self.complaints).drain(..).next() {
+            Some(complaint) => Err(Error::Gpu(complaint)),
+            None => Ok(()),
+        }
+    }
+
+    /// The pipeline of `variant`, compiled once.
+    pub(super) fn pipeline(&self, variant: &Variant) -> Result<Arc<Pipeline>> {
+        let key = (
+            variant.kernel.name,
+            variant.format,
+            variant.overrides.clone(),
+        );
+        if let Some(pipeline) = lock(&self.pipelines).get(&key) {
+            return Ok(pipeline.clone());
+        }
+        let pipeline = Arc::new(self.compile(variant)?);
+        lock(&self.pipelines).insert(key, pipeline.clone());
+        Ok(pipeline)
+    }
+
+    fn compile(&self, variant: &Variant) -> Result<Pipeline> {
+        let refused = |problem: String| Error::Kernel {
+            name: variant.label(),
+            problem,
+        };
+        let source = variant.linked();
+        let bindings = reflect(variant.kernel.name, &source)
+            .map_err(refused)?
+            .bindings;
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let label = variant.label();
+        let descriptor = wgpu::ShaderModuleDescriptor {
+            label: Some(&label),
+            source: wgpu::ShaderSource::Wgsl(source.into()),
+        };
+        let module = if self.checked {
+            self.device.create_shader_module(descriptor)
+        } else {
+            // Safety: the kernels are our own and complete at compile time; `tests/ops.rs` runs each
+            // of them with all checks on, at sizes that reach every edge, so no index leaves its
+            // buffer and every loop ends.
+            #[expect(unsafe_code, reason = "shader checks cost up to a third of the speed")]
+            unsafe {
+                self.device.create_shader_module_trusted(
+                    descriptor,
+                    wgpu::ShaderRuntimeChecks::unchecked(),
+                )
+            }
+        };
+        let constants: Vec<(&str, f64)> = variant
+            .overrides
+            .iter()
+            .map(|(name, v)| (*name, f64::from(*v)))
+            .collect();
+        let raw = self
+            .device
+            .create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(&label),
+                layout: None,
+                module: &module,
+                entry_point: Some("main"),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    constants: &constants,
+                    zero_initialize_workgroup_memory: self.checked,
+                },
+                cache: None,
+            });
+        if let Some(error) = pollster::block_on(scope.pop()) {
+            return Err(refused(error.to_string()));
+        }
+        let layout = raw.get_bind_group_layout(0);
+        Ok(Pipeline {
+            raw,
+            layout,
+            bindings,
+        })
+    }
+
+    /// A parameter buffer that no unsubmitted recording uses.
+    pub(super) fn lease_params(&self, bytes: u64) -> wgpu::Buffer {
+        lock(&self.params).pop().unwrap_or_else(|| {
+            self.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("params"),
+                size: bytes,
+                usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            })
+        })
+    }
+
+    pub(super) fn return_params(&self, chunks: Vec<wgpu::Buffer>) {
+        lock(&self.params).extend(chunks);
+    }
+
+    /// A buffer of at least `bytes` that can be mapped for reading.
+    pub(super) fn lease_staging(&self, bytes: u64) -> wgpu::Buffer {
+        let mut free = lock(&self.staging);
+        let fits = |b: &wgpu::Buffer| b.size() >= bytes && b.size() <= 2 * bytes.max(4096);
+        if let Some(at) = free.iter().position(fits) {
+            return free.swap_remove(at);
+        }
+        self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("staging"),
+            size: bytes.next_multiple_of(256),
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        })
+    }
+
+    pub(super) fn return_staging(&self, buffer: wgpu::Buffer) {
+        let mut free = lock(&self.staging);
+        if free.len() < 4 {
+            free.push(buffer);
+        }
+    }
+
+    /// Waits for the queue and copies a staging buffer's bytes.
+    pub(super) fn map(&self, staging: &wgpu::Buffer) -> Result<Vec<u8>> {
+        let (send, receive) = std::sync::mpsc::channel();
+        staging
+            .slice(..)
+            .map_async(wgpu::MapMode::Read, move |result| {
+                // The receiver lives until the poll below returns.
+                let _ = send.send(result);
+            });
+        self.wait()?;
+        let mapped = receive
+            .recv()
+            .map_err(|_| Error::Gpu("the adapter never answered".into()))?;
+        mapped.map_err(|e| Error::Gpu(format!("cannot read results back: {e}")))?;
+        let view = staging
+            .slice(..)
+            .get_mapped_range()
+            .map_err(|e| Error::Gpu(e.to_string()))?;
+        let bytes = view.to_vec();
+        drop(view);
+        staging.unmap();
+        Ok(bytes)
+    }
+}
+
+impl std::fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gpu")
+            .field("summary", &self.summary)
+            .field("checked", &self.checked)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,199 @@
+//! A WGSL program: its linked source, its parameters, and what reflection reads from it.
+//!
+//! `kernel!` declares one beside the op that dispatches it. Sources are linked by appending:
+//! WGSL's declarations may come in any order, so the kernel keeps its own line numbers.
+
+use std::collections::BTreeMap;
+
+/// A WGSL program as declared by an op.
+#[derive(Debug)]
+pub struct Kernel {
+    /// The file's stem, `kernels/<name>.wgsl`.
+    pub name: &'static str,
+    /// The file with the shared files it uses appended.
+    pub source: &'static str,
+    /// The fields of its `Params`, with byte offsets, as Rust lays them out.
+    pub params: &'static [(&'static str, usize)],
+    /// The storage formats that can be linked to it: name and source of `kernels/weight/<name>.wgsl`.
+    pub formats: &'static [(&'static str, &'static str)],
+}
+
+impl Kernel {
+    /// The kernel with `format`'s dequantising functions linked in.
+    ///
+    /// # Panics
+    /// If the kernel was not declared with that format.
+    pub fn format(&'static self, format: &'static str) -> Variant {
+        assert!(
+            self.formats.iter().any(|(name, _)| *name == format),
+            "{} has no format {format}",
+            self.name
+        );
+        Variant {
+            format: Some(format),
+            ..self.into()
+        }
+    }
+
+    /// The kernel with an `override` set.
+    pub fn set(&'static self, name: &'static str, value: u32) -> Variant {
+        Variant::from(self).set(name, value)
+    }
+}
+
+/// A kernel with its format chosen and its overrides set: what one pipeline is made of.
+#[derive(Clone, Debug)]
+pub struct Variant {
+    /// The program.
+    pub kernel: &'static Kernel,
+    /// The linked storage format, for kernels that read weights.
+    pub format: Option<&'static str>,
+    /// Values of `override` constants that differ from the source.
+    pub overrides: Vec<(&'static str, u32)>,
+}
+
+impl From<&'static Kernel> for Variant {
+    fn from(kernel: &'static Kernel) -> Self {
+        Self {
+            kernel,
+            format: None,
+            overrides: Vec::new(),
+        }
+    }
+}
+
+impl Variant {
+    /// Sets an `override` constant.
+    #[must_use]
+    pub fn set(mut self, name: &'static str, value: u32) -> Self {
+        self.overrides.push((name, value));
+        self
+    }
+
+    /// The WGSL text that is compiled.
+    pub fn linked(&self) -> String {
+        let format = self
+            .kernel
+            .formats
+            .iter()
+            .find(|(name, _)| Some(*name) == self.format);
+        format!(
+            "{}{}",
+            self.kernel.source,
+            format.map_or("", |(_, source)| source)
+        )
+    }
+
+    /// A label that names the program, the format and the overrides.
+    pub fn label(&self) -> String {
+        let mut label = self.kernel.name.to_owned();
+        if let Some(format) = self.format {
+            label += &format!("+{format}");
+        }
+        for (name, value) in &self.overrides {
+            label += &format!(" {name}={value}");
+        }
+        label
+    }
+}
+
+/// What naga reads from a linked source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reflection {
+    /// Binding number by name, `params` included.
+    pub bindings: BTreeMap<String, u32>,
+    /// The fields of `Params` with byte offsets.
+    pub params: Vec<(String, usize)>,
+    /// Bytes of workgroup memory at default overrides, zero where a size depends on one.
+    pub workgroup_bytes: u32,
+    /// Number of storage bindings.
+    pub storage_bindings: usize,
+}
+
+/// Parses and validates `source` and lists its bindings and parameters.
+///
+/// # Errors
+/// naga's message, with the line it points at.
+pub fn reflect(name: &str, source: &str) -> Result<Reflection, String> {
+    use wgpu::naga;
+    let module = naga::front::wgsl::parse_str(source)
+        .map_err(|e| e.emit_to_string_with_path(source, name))?;
+    naga::valid::Validator::new(
+        naga::valid::ValidationFlags::all(),
+        naga::valid::Capabilities::empty(),
+    )
+    .validate(&module)
+    .map_err(|e| e.emit_to_string_with_path(source, name))?;
+    let mut reflection = Reflection {
+        bindings: BTreeMap::new(),
+        params: Vec::new(),
+        workgroup_bytes: 0,
+        storage_bindings: 0,
+    };
+    let context = module.to_ctx();
+    for (_, variable) in module.global_variables.iter() {
+        let named = || variable.name.clone().unwrap_or_default();
+        match variable.space {
+            naga::AddressSpace::WorkGroup => {
+                if let naga::TypeInner::Array {
+                    size: naga::ArraySize::Pending(_),
+                    ..
+                } = module.types[variable.ty].inner
+                {
+                    continue;
+                }
+                reflection.workgroup_bytes += module.types[variable.ty].inner.size(context);
+            }
+            naga::AddressSpace::Storage { .. } | naga::AddressSpace::Uniform => {
+                let Some(binding) = &variable.binding else {
+                    return Err(format!("`{}` has no binding", named()));
+                };
+                if binding.group != 0 {
+                    return Err(format!("`{}` is not in group 0", named()));
+                }
+                reflection.bindings.insert(named(), binding.binding);
+                reflection.storage_bindings +=
+                    usize::from(variable.space != naga::AddressSpace::Uniform);
+                if let (naga::AddressSpace::Uniform, naga::TypeInner::Struct { members, .. }) =
+                    (variable.space, &module.types[variable.ty].inner)
+                {
+                    reflection.params = members
+                        .iter()
+                        .map(|m| (m.name.clone().unwrap_or_default(), m.offset as usize))
+                        .collect();
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(reflection)
+}
+
+/// Declares a kernel: `kernel! { /// doc  NAME = "stem" + "shared/file" …; { field: u32, … } }`.
+///
+/// Makes the `static` [`Kernel`] and the `#[repr(C)]` struct `Params`. Write `+ weight` after the
+/// files for a kernel that a storage format is linked to.
+macro_rules! kernel {
+    (@source $($file:literal),+) => { concat!($(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/", $file, ".wgsl")), "\n"),+) };
+    (@formats weight) => { crate::ops::WEIGHT_FORMATS };
+    (@formats) => { &[] };
+    (
+        $(#[$doc:meta])* $name:ident = $file:literal $(+ $shared:literal)* $(, $weight:ident)?;
+        { $($field:ident : $type:ty),+ $(,)? }
+    ) => {
+        $(#[$doc])*
+        pub static $name: crate::gpu::Kernel = crate::gpu::Kernel {
+            name: $file,
+            source: crate::gpu::kernel!(@source $file $(, $shared)*),
+            params: &[$((stringify!($field), std::mem::offset_of!(Params, $field))),+],
+            formats: crate::gpu::kernel!(@formats $($weight)?),
+        };
+
+        #[repr(C)]
+        #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+        struct Params {
+            $($field: $type),+
+        }
+    };
+}
+pub(crate) use kernel;

@@ -1,0 +1,19 @@
+//! Floor 1: the adapter, its kernels and its memory. The only floor that says `wgpu`.
+//!
+//! [`Gpu`] is one open adapter, shared by all threads. [`Recorder`] collects the dispatches of one
+//! forward pass and submits them at once. [`Buffer`] is a piece of adapter memory: leased from the
+//! pool while a tensor lives, or owned by a model's weights. [`Kernel`] is a WGSL program with its
+//! parameter struct; pipelines are made when a kernel is first dispatched and kept by the [`Gpu`].
+
+mod device;
+mod kernel;
+mod pool;
+mod recorder;
+mod timer;
+
+pub use device::{AdapterSummary, Gpu, GpuOptions};
+pub(crate) use kernel::kernel;
+pub use kernel::{Kernel, Reflection, Variant, reflect};
+pub use pool::{Bind, Buffer};
+pub use recorder::{Groups, Recorder};
+pub use timer::Timing;

@@ -1,0 +1,295 @@
+//! One forward pass: dispatches collected into one compute pass and submitted at once.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use super::device::Gpu;
+use super::kernel::Variant;
+use super::pool::{Bind, Buffer, Shelf};
+use super::timer::{Timer, Timing};
+use crate::error::{Error, Result};
+
+/// Bytes between two parameter slots: the largest uniform alignment an adapter may ask for.
+const SLOT: usize = 256;
+/// Bytes of one parameter buffer.
+const CHUNK: usize = 64 * 1024;
+
+/// The number of workgroups of a dispatch.
+///
+/// A count over 65,535, the most that WebGPU guarantees in one dimension, is folded into `y`; the
+/// kernel recovers it with `shared/flat.wgsl` and ignores what lies beyond its own bound.
+#[derive(Clone, Copy, Debug)]
+pub struct Groups([u32; 3]);
+
+impl From<usize> for Groups {
+    fn from(count: usize) -> Self {
+        const MOST: usize = 65_535;
+        let count = count.max(1);
+        let y = count.div_ceil(MOST);
+        Self([count.div_ceil(y) as u32, y as u32, 1])
+    }
+}
+
+impl From<[usize; 2]> for Groups {
+    fn from([x, y]: [usize; 2]) -> Self {
+        Self([x as u32, y as u32, 1])
+    }
+}
+
+impl From<[usize; 3]> for Groups {
+    fn from([x, y, z]: [usize; 3]) -> Self {
+        Self([x as u32, y as u32, z as u32])
+    }
+}
+
+/// Records one forward pass. Reading or submitting ends it.
+pub struct Recorder<'g> {
+    gpu: &'g Gpu,
+    label: &'static str,
+    shelf: Arc<Shelf>,
+    state: RefCell<State>,
+}
+
+struct State {
+    encoder: wgpu::CommandEncoder,
+    pass: Option<wgpu::ComputePass<'static>>,
+    /// Parameters of all dispatches, one slot each, and the buffers that will hold them.
+    arena: Vec<u8>,
+    chunks: Vec<wgpu::Buffer>,
+    /// Tensors of other recordings that this one reads: kept until the submit.
+    foreign: Vec<Buffer>,
+    /// The first failure; reported when the recording ends.
+    failure: Option<Error>,
+    timer: Option<Timer>,
+    dispatches: usize,
+}
+
+impl<'g> Recorder<'g> {
+    pub(super) fn new(gpu: &'g Gpu, label: &'static str, timer: Option<Timer>) -> Self {
+        let encoder = gpu
+            .device()
+            .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(label) });
+        Self {
+            gpu,
+            label,
+            shelf: Shelf::new(gpu.pool().clone()),
+            state: RefCell::new(State {
+                encoder,
+                pass: None,
+                arena: Vec::new(),
+                chunks: Vec::new(),
+                foreign: Vec::new(),
+                failure: None,
+                timer,
+                dispatches: 0,
+            }),
+        }
+    }
+
+    /// The adapter that will run the recording.
+    pub fn gpu(&self) -> &'g Gpu {
+        self.gpu
+    }
+
+    /// Leases memory for `bytes` bytes; its content is undefined.
+    pub fn lease(&self, bytes: usize) -> Buffer {
+        self.shelf.lease(self.gpu.device(), bytes as u64)
+    }
+
+    /// Appends one dispatch. `bindings` are given by the names of the WGSL variables, all but
+    /// `params`, in any order.
+    ///
+    /// # Panics
+    /// If a binding of the kernel is missing or a name is unknown: mistakes of our own.
+    #[track_caller]
+    pub fn dispatch<P: bytemuck::Pod>(
+        &self,
+        variant: impl Into<Variant>,
+        params: P,
+        bindings: &[(&str, &dyn Bind)],
+        groups: impl Into<Groups>,
+    ) {
+        let variant = variant.into();
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        if state.failure.is_some() {
+            return;
+        }
+        let pipeline = match self.gpu.pipeline(&variant) {
+            Ok(pipeline) => pipeline,
+            Err(error) => {
+                state.failure = Some(error);
+                return;
+            }
+        };
+        let offset = self.params(state, bytemuck::bytes_of(&params));
+        let chunk = &state.chunks[offset / CHUNK];
+        let mut entries = vec![wgpu::BindGroupEntry {
+            binding: pipeline.bindings["params"],
+            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                buffer: chunk,
+                offset: (offset % CHUNK) as u64,
+                size: wgpu::BufferSize::new(SLOT as u64),
+            }),
+        }];
+        for (name, bound) in bindings {
+            let buffer = bound.buffer();
+            let Some(&binding) = pipeline.bindings.get(*name) else {
+                panic!("kernel `{}` has no binding `{name}`", variant.label());
+            };
+            entries.push(wgpu::BindGroupEntry {
+                binding,
+                resource: buffer.raw().as_entire_binding(),
+            });
+            if buffer.is_leased() && !buffer.is_from(&self.shelf) {
+                state.foreign.push(buffer.clone());
+            }
+        }
+        assert_eq!(
+            entries.len(),
+            pipeline.bindings.len(),
+            "bindings of kernel `{}`",
+            variant.label()
+        );
+        let group = self
+            .gpu
+            .device()
+            .create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(variant.kernel.name),
+                layout: &pipeline.layout,
+                entries: &entries,
+            });
+        let timed = match &mut state.timer {
+            Some(timer) => {
+                state.pass = None;
+                timer.stamps(&variant)
+            }
+            None => None,
+        };
+        let pass = state.pass.get_or_insert_with(|| {
+            let descriptor = wgpu::ComputePassDescriptor {
+                label: Some(self.label),
+                timestamp_writes: timed,
+            };
+            state
+                .encoder
+                .begin_compute_pass(&descriptor)
+                .forget_lifetime()
+        });
+        pass.set_pipeline(&pipeline.raw);
+        pass.set_bind_group(0, &group, &[]);
+        let Groups([x, y, z]) = groups.into();
+        pass.dispatch_workgroups(x, y, z);
+        state.dispatches += 1;
+    }
+
+    /// Puts `params` into the arena and returns their offset.
+    fn params(&self, state: &mut State, params: &[u8]) -> usize {
+        assert!(params.len() <= SLOT, "parameters of at most {SLOT} bytes");
+        let offset = state.arena.len();
+        if offset.is_multiple_of(CHUNK) {
+            state.chunks.push(self.gpu.lease_params(CHUNK as u64));
+        }
+        state.arena.extend_from_slice(params);
+        state.arena.resize(offset + SLOT, 0);
+        offset
+    }
+
+    /// The number of dispatches so far.
+    pub fn dispatches(&self) -> usize {
+        self.state.borrow().dispatches
+    }
+
+    /// Submits without waiting.
+    ///
+    /// # Errors
+    /// A kernel that the driver refused, or a lost adapter.
+    pub fn submit(self) -> Result<()> {
+        self.finish(&[]).map(|_| ())
+    }
+
+    /// Submits, waits, and returns the first `count` 32-bit words of each tensor.
+    ///
+    /// # Errors
+    /// A kernel that the driver refused, or a lost adapter.
+    pub fn read<T: bytemuck::Pod>(self, wanted: &[(&dyn Bind, usize)]) -> Result<Vec<Vec<T>>> {
+        assert_eq!(size_of::<T>(), 4, "only 32-bit values are read back");
+        let gpu = self.gpu;
+        let staging = self.finish(wanted)?;
+        let Some(staging) = staging else {
+            return Ok(Vec::new());
+        };
+        let bytes = gpu.map(&staging)?;
+        gpu.return_staging(staging);
+        let mut at = 0;
+        Ok(wanted
+            .iter()
+            .map(|(_, count)| {
+                let values = bytemuck::pod_collect_to_vec(&bytes[at * 4..(at + count) * 4]);
+                at += count;
+                values
+            })
+            .collect())
+    }
+
+    /// Submits a profiled recording, waits, and returns each dispatch's time.
+    ///
+    /// # Errors
+    /// As [`Recorder::read`]; also if the recording was not begun with [`Gpu::profile`].
+    pub fn timings(self) -> Result<Vec<Timing>> {
+        let gpu = self.gpu;
+        let timer = self.state.borrow_mut().timer.take();
+        let Some(timer) = timer else {
+            return Err(Error::Gpu(
+                "this recording was not begun as a profile".into(),
+            ));
+        };
+        let staging = {
+            let mut state = self.state.borrow_mut();
+            state.pass = None;
+            timer.resolve(gpu, &mut state.encoder)
+        };
+        self.finish(&[])?;
+        let bytes = gpu.map(&staging)?;
+        Ok(timer.timings(gpu, &bytes))
+    }
+
+    /// Ends the pass, copies what is wanted into a staging buffer, uploads the parameters, submits.
+    fn finish(self, wanted: &[(&dyn Bind, usize)]) -> Result<Option<wgpu::Buffer>> {
+        let state = self.state.into_inner();
+        let State {
+            mut encoder,
+            pass,
+            arena,
+            chunks,
+            foreign,
+            failure,
+            ..
+        } = state;
+        drop(pass);
+        if let Some(failure) = failure {
+            self.shelf.close();
+            return Err(failure);
+        }
+        let words: usize = wanted.iter().map(|(_, count)| count).sum();
+        let staging = (words > 0).then(|| {
+            let staging = self.gpu.lease_staging(words as u64 * 4);
+            let mut at = 0;
+            for (bound, count) in wanted {
+                let bytes = *count as u64 * 4;
+                encoder.copy_buffer_to_buffer(bound.buffer().raw(), 0, &staging, at, bytes);
+                at += bytes;
+            }
+            staging
+        });
+        for (chunk, bytes) in chunks.iter().zip(arena.chunks(CHUNK)) {
+            self.gpu.queue().write_buffer(chunk, 0, bytes);
+        }
+        self.gpu.queue().submit([encoder.finish()]);
+        self.gpu.return_params(chunks);
+        self.shelf.close();
+        drop(foreign);
+        self.gpu.check()?;
+        Ok(staging)
+    }
+}

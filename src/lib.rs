@@ -1,0 +1,7 @@
+//! keraunos
+#![deny(unsafe_code)]
+#![warn(missing_docs, unreachable_pub)]
+pub mod error;
+pub mod gpu;
+pub mod ops;
+pub mod tensor;

@@ -1,0 +1,48 @@
+//! Attention in which every row names the keys it sees: decoding, prefill, sentences side by side.
+
+use crate::gpu::{Recorder, kernel};
+use crate::ops::{Columns, Heads};
+use crate::tensor::Tensor;
+
+kernel! {
+    /// Ragged attention: row r sees a common prefix and its own span of keys.
+    ATTENTION_SPANS = "attention_spans" + "shared/flat" + "shared/reduce"; {
+        rows: u32, heads: u32, share: u32, width: u32, prefix: u32,
+        q_stride: u32, q_first: u32, k_stride: u32, k_first: u32, v_stride: u32, v_first: u32, scale: f32,
+    }
+}
+
+/// The most keys one row may see.
+pub const MOST_KEYS: usize = 2048;
+
+/// Attention of each row of q on keys `0 .. prefix` and its own `span` (`[rows, 2]` u32: start and
+/// count). The caller sees to it that no row has more than [`MOST_KEYS`] keys, none or one that does
+/// not exist: the spans live on the adapter.
+#[track_caller]
+pub fn attention_spans(rec: &Recorder, q: Columns, k: Columns, v: Columns, span: &Tensor, prefix: usize, heads: Heads) -> Tensor {
+    let [rows, _] = q.tensor.matrix();
+    span.expect([rows, 2]);
+    assert!(heads.width % 4 == 0 && heads.width <= 128 && heads.q % heads.kv == 0, "{heads:?}");
+    let (q_stride, q_first) = q.quads(heads.q * heads.width);
+    let (k_stride, k_first) = k.quads(heads.kv * heads.width);
+    let (v_stride, v_first) = v.quads(heads.kv * heads.width);
+    let y = Tensor::empty(rec, [rows, heads.q * heads.width]);
+    let params = Params {
+        rows: rows as u32,
+        heads: heads.q as u32,
+        share: (heads.q / heads.kv) as u32,
+        width: (heads.width / 4) as u32,
+        prefix: prefix as u32,
+        q_stride,
+        q_first,
+        k_stride,
+        k_first,
+        v_stride,
+        v_first,
+        scale: 1.0 / (heads.width as f32).sqrt(),
+    };
+    let bindings: &[(&str, &dyn crate::gpu::Bind)] =
+        &[("q", q.tensor), ("k", k.tensor), ("v", v.tensor), ("span", span), ("y", &y)];
+    rec.dispatch(&ATTENTION_SPANS, params, bindings, rows * heads.q);
+    y
+}

@@ -1,0 +1,56 @@
+//! A 3 × 3 convolution with padding 1, NHWC, as an implicit matrix product.
+
+use crate::gpu::{Bind, Recorder, kernel};
+use crate::ops::{Activation, groups};
+use crate::tensor::{Matrix, Tensor};
+
+kernel! {
+    /// 3 × 3 convolution with bias, activation and residual.
+    CONV = "conv" + "shared/tile" + "shared/activation", weight; {
+        images: u32, height: u32, width: u32, steps: u32, out_height: u32, out_width: u32,
+        cols: u32, panels: u32, stride: u32,
+    }
+}
+
+/// `activate(conv(x) + bias) + residual`: x `[images, height, width, channels]`, weight packed from
+/// `[out, 3, 3, channels]`, bias padded to whole panels; the result is NHWC too.
+#[track_caller]
+pub fn conv(
+    rec: &Recorder,
+    x: &Tensor,
+    weight: &Matrix,
+    bias: &Tensor,
+    stride: usize,
+    activation: Activation,
+    residual: Option<&Tensor>,
+) -> Tensor {
+    let [images, height, width, channels] = x.dims();
+    assert_eq!(weight.inputs, 9 * channels, "inputs of a 3 × 3 convolution of {channels} channels");
+    assert_eq!(weight.outputs, weight.width(), "output channels are a multiple of 4");
+    let (out_height, out_width) = ((height - 1) / stride + 1, (width - 1) / stride + 1);
+    let y = Tensor::empty(rec, [images, out_height, out_width, weight.outputs]);
+    if let Some(residual) = residual {
+        residual.expect(y.shape());
+    }
+    let params = Params {
+        images: images as u32,
+        height: height as u32,
+        width: width as u32,
+        steps: weight.steps() as u32,
+        out_height: out_height as u32,
+        out_width: out_width as u32,
+        cols: weight.outputs as u32,
+        panels: weight.panels() as u32,
+        stride: stride as u32,
+    };
+    let variant = CONV
+        .format(weight.format)
+        .set("ACTIVATION", activation as u32)
+        .set("RESIDUAL", u32::from(residual.is_some()));
+    let mut bindings: Vec<(&str, &dyn Bind)> = weight.bindings().collect();
+    // Without a residual any readable buffer fills its place.
+    bindings.extend([("x", x as &dyn Bind), ("bias", bias), ("residual", residual.unwrap_or(x)), ("y", &y)]);
+    let threads = (images * out_height * out_width).div_ceil(8) * weight.panels();
+    rec.dispatch(variant, params, &bindings, [groups(threads), 1]);
+    y
+}

@@ -1,0 +1,29 @@
+//! Rows shifted and scaled to mean 0 and variance 1.
+
+use crate::gpu::{Recorder, kernel};
+use crate::ops::{WG, row_lanes};
+use crate::tensor::Tensor;
+
+kernel! {
+    /// `y = (x − mean) / √(var + eps) · weight + bias`, row by row.
+    LAYER_NORM = "layer_norm"; { rows: u32, quads: u32, eps: f32 }
+}
+
+/// Layer norm over the last dimension.
+#[track_caller]
+pub fn layer_norm(rec: &Recorder, x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f32) -> Tensor {
+    let [rows, cols] = x.matrix();
+    weight.expect(cols);
+    bias.expect(cols);
+    assert!(cols.is_multiple_of(4), "norm of {cols} columns");
+    let y = Tensor::empty(rec, x.shape());
+    let lanes = row_lanes(rec);
+    let params = Params { rows: rows as u32, quads: (cols / 4) as u32, eps };
+    rec.dispatch(
+        LAYER_NORM.set("LANES", lanes),
+        params,
+        &[("x", x), ("weight", weight), ("bias", bias), ("y", &y)],
+        [rows.div_ceil(WG / lanes as usize), 1],
+    );
+    y
+}

@@ -1,0 +1,45 @@
+//! `x · wᵀ + b` for one row or two: decoding, bound by the bytes of the weights.
+
+use crate::gpu::{Bind, Recorder, kernel};
+use crate::ops::{Activation, WG};
+use crate::tensor::{Matrix, Tensor};
+
+kernel! {
+    /// A panel of 8 columns per thread and slice of the inputs.
+    LINEAR_VEC = "linear_vec" + "shared/tile" + "shared/activation", weight; {
+        rows: u32, cols: u32, steps: u32, panels: u32, first: u32,
+    }
+}
+
+/// As [`crate::ops::linear`], which calls it for few rows.
+#[track_caller]
+pub fn linear_vec(
+    rec: &Recorder,
+    x: &Tensor,
+    weight: &Matrix,
+    bias: &Tensor,
+    activation: Activation,
+    residual: Option<&Tensor>,
+) -> Tensor {
+    let [rows, inputs] = x.matrix();
+    assert_eq!(inputs, weight.inputs, "inputs of a linear layer with {} outputs", weight.outputs);
+    let y = Tensor::empty(rec, [rows, weight.width()]);
+    // A CPU adapter needs no more threads than panels; a GPU splits the inputs to get them.
+    let split = if rec.gpu().is_cpu() { 1 } else { 8 };
+    let params = Params {
+        rows: rows as u32,
+        cols: weight.width() as u32,
+        steps: weight.steps() as u32,
+        panels: weight.panels() as u32,
+        first: 0,
+    };
+    let variant = LINEAR_VEC
+        .format(weight.format)
+        .set("SPLIT", split)
+        .set("ACTIVATION", activation as u32)
+        .set("RESIDUAL", u32::from(residual.is_some()));
+    let mut bindings: Vec<(&str, &dyn Bind)> = weight.bindings().collect();
+    bindings.extend([("x", x as &dyn Bind), ("bias", bias), ("residual", residual.unwrap_or(x)), ("y", &y)]);
+    rec.dispatch(variant, params, &bindings, [weight.panels().div_ceil(WG / split as usize), rows]);
+    y
+}

@@ -1,0 +1,78 @@
+//! Floor 3: one function per operation, each with its kernel of the same stem in `kernels/`.
+//!
+//! An op checks shapes (and panics on a mismatch: weights were checked when they loaded), leases its
+//! result, records one dispatch and returns. `ops!` lists them all; `KERNELS` is what `doctor` and
+//! the static tests go through.
+
+use crate::gpu::{Kernel, Recorder};
+
+macro_rules! weight_formats {
+    ($($name:literal),+) => {
+        &[$(($name, include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/weight/", $name, ".wgsl")))),+]
+    };
+}
+
+/// The storage formats of packed weights, each a file that kernels are linked with.
+pub const WEIGHT_FORMATS: &[(&str, &str)] = weight_formats!("f32", "f16", "q8_0", "q4_1");
+
+macro_rules! ops {
+    ($($module:ident: $kernel:ident),+ $(,)?) => {
+        $(mod $module; pub use $module::*;)+
+
+        /// Every kernel of the engine.
+        pub static KERNELS: &[&Kernel] = &[$(&$module::$kernel),+];
+    };
+}
+
+ops! {
+    add: ADD,
+    argmax: ARGMAX,
+    attention: ATTENTION,
+    attention_spans: ATTENTION_SPANS,
+    conv: CONV,
+    copy_rows: COPY_ROWS,
+    embed: EMBED,
+    fuse_view: FUSE_VIEW,
+    gather_rows: GATHER_ROWS,
+    layer_norm: LAYER_NORM,
+    linear: LINEAR,
+    linear_vec: LINEAR_VEC,
+    matmul: MATMUL,
+    mean_pool: MEAN_POOL,
+    pack_half: PACK_HALF,
+    pixel_shuffle: PIXEL_SHUFFLE,
+    resample: RESAMPLE,
+    rms_norm: RMS_NORM,
+    rope_cache: ROPE_CACHE,
+    silu_mul: SILU_MUL,
+    slice_masks: SLICE_MASKS,
+}
+
+/// What follows a product, in its kernel's epilogue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activation {
+    /// Nothing.
+    #[default]
+    None = 0,
+    /// `v · (1 + erf(v / √2)) / 2`.
+    Gelu = 1,
+    /// `max(v, 0)`.
+    Relu = 2,
+    /// `v / (1 + e⁻ᵛ)`.
+    Silu = 3,
+    /// `1 / (1 + e⁻ᵛ)`.
+    Sigmoid = 4,
+}
+
+/// Threads of a workgroup in kernels that do one thing per thread, `override WG`'s default.
+const WG: usize = 64;
+
+/// Workgroups for `threads` threads.
+fn groups(threads: usize) -> usize {
+    threads.div_ceil(WG)
+}
+
+/// Lanes that share a row in the norms: a CPU adapter wants none to, a GPU many.
+fn row_lanes(rec: &Recorder) -> u32 {
+    if rec.gpu().is_cpu() { 1 } else { 32 }
+}

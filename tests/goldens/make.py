@@ -1,0 +1,296 @@
+"""Goldens of the single operations, computed by PyTorch.
+
+    python make.py --out .            # every op
+    python make.py --out . linear rope
+
+One file per op, `<op>.safetensors`; its tensors are called `<case>.<role>` (`bias_gelu.x`,
+`bias_gelu.weight`, ...), and the file's metadata holds, under each case's name, that case's scalars
+as JSON ("{}" if there are none).  So the list of cases is the list of metadata keys.
+
+Inputs are drawn in float32; results are computed from them in float64 and rounded once to float32,
+so a golden carries no rounding of its own.  Integers are int32.  Roles mean the same everywhere:
+x input, weight, bias, residual, y result; a trailing `_nhwc` marks the channels-last copy of a tensor.
+"""
+import argparse
+import json
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from store import save
+
+LIMIT = 64 * 1024                       # bytes per file
+OPS = {}                                # op name -> function that yields (case, params, tensors)
+
+
+def op(f):
+    """Register a generator of cases; its name is the op's name."""
+    OPS[f.__name__] = f
+    return f
+
+
+def rand(*shape, scale=1.0):
+    """Normal float32 values, carried in float64."""
+    return (torch.randn(*shape) * scale).double()
+
+
+def nhwc(x):
+    """(n, c, h, w) -> (n, h, w, c)."""
+    return x.permute(0, 2, 3, 1)
+
+
+ACT = {'none': lambda x: x, 'gelu': F.gelu, 'relu': F.relu, 'silu': F.silu, 'sigmoid': torch.sigmoid}
+
+
+# ------------------------------------------------------------------ matrix products
+@op
+def linear():
+    """y = act(x w^T + bias) + residual; x (m, k), weight (n, k), bias (n), residual and y (m, n)."""
+    sizes = [(1, 4, 1), (3, 7, 5), (17, 33, 29), (1, 65, 31), (35, 64, 24), (196, 8, 6)]
+    for m, k, n in sizes:
+        x, w, b = rand(m, k), rand(n, k, scale=k ** -0.5), rand(n)
+        yield f'{m}x{k}x{n}', dict(m=m, k=k, n=n, activation='none'), dict(x=x, weight=w, bias=b, y=F.linear(x, w, b))
+    m, k, n = 5, 20, 13
+    x, w, b, r = rand(m, k), rand(n, k, scale=k ** -0.5), rand(n), rand(m, n)
+    yield 'no_bias', dict(m=m, k=k, n=n, activation='none'), dict(x=x, weight=w, y=F.linear(x, w))
+    for a in ('gelu', 'relu', 'silu'):
+        yield a, dict(m=m, k=k, n=n, activation=a), dict(x=x, weight=w, bias=b, y=ACT[a](F.linear(x, w, b)))
+    yield 'residual', dict(m=m, k=k, n=n, activation='none'), dict(x=x, weight=w, bias=b, residual=r, y=F.linear(x, w, b) + r)
+    yield 'residual_gelu', dict(m=m, k=k, n=n, activation='gelu'), dict(x=x, weight=w, bias=b, residual=r, y=F.gelu(F.linear(x, w, b)) + r)
+
+
+@op
+def matmul():
+    """y = a b (or a b^T when `transposed`), batched; a (batch, m, k), b (batch, k, n) or (batch, n, k)."""
+    for case, (batch, m, k, n) in {'one': (1, 5, 7, 3), 'batched': (3, 4, 9, 6), 'wide': (2, 3, 33, 50)}.items():
+        a, b = rand(batch, m, k), rand(batch, k, n)
+        size = dict(batch=batch, m=m, k=k, n=n)
+        yield case, dict(size, transposed=False), dict(a=a, b=b, y=a @ b)
+        yield case + '_transposed', dict(size, transposed=True), dict(a=a, b=b.transpose(1, 2), y=a @ b)
+
+
+# ------------------------------------------------------------------ norms
+@op
+def layer_norm():
+    """Over the last axis: y = (x - mean) / sqrt(var + eps) * weight + bias, biased variance; x (rows, cols)."""
+    for rows, cols, eps in [(1, 1, 1e-5), (3, 7, 1e-5), (5, 64, 1e-6), (4, 129, 1e-6), (2, 384, 1e-12)]:
+        x, w, b = rand(rows, cols) * 3 + 1, 1 + rand(cols, scale=0.3), rand(cols, scale=0.3)
+        yield f'{rows}x{cols}', dict(eps=eps), dict(x=x, weight=w, bias=b, y=F.layer_norm(x, (cols,), w, b, eps))
+    # the mean is 300 times the spread: sum(x*x) - mean^2 loses every digit, a two-pass variance does not
+    x, w, b = rand(3, 192) + 300, 1 + rand(192, scale=0.3), rand(192, scale=0.3)
+    x = x.float().double()
+    yield 'large_mean', dict(eps=1e-6), dict(x=x, weight=w, bias=b, y=F.layer_norm(x, (192,), w, b, 1e-6))
+    x = torch.full((2, 48), 0.25).double()
+    yield 'constant', dict(eps=1e-6), dict(x=x, weight=w[:48], bias=b[:48], y=F.layer_norm(x, (48,), w[:48], b[:48], 1e-6))
+
+
+@op
+def rms_norm():
+    """Over the last axis: y = x / sqrt(mean(x^2) + eps) * weight; x (rows, cols)."""
+    for rows, cols, eps in [(1, 1, 1e-5), (3, 7, 1e-5), (5, 64, 1e-6), (4, 129, 1e-5), (2, 576, 1e-5)]:
+        x, w = rand(rows, cols) * 3, 1 + rand(cols, scale=0.3)
+        yield f'{rows}x{cols}', dict(eps=eps), dict(x=x, weight=w, y=F.rms_norm(x, (cols,), w, eps))
+    x, w = rand(2, 33) * 1e-4, 1 + rand(33, scale=0.3)
+    yield 'tiny', dict(eps=1e-5), dict(x=x, weight=w, y=F.rms_norm(x, (33,), w, 1e-5))
+
+
+# ------------------------------------------------------------------ attention and its neighbours
+def attend(q, k, v, heads, kv_heads, causal=False, offset=0):
+    """q (batch, rows, heads*d), k and v (batch, keys, kv_heads*d) -> (batch, rows, heads*d)."""
+    b, rows, width = q.shape
+    keys, d = k.shape[1], width // heads
+    q = q.view(b, rows, heads, d).transpose(1, 2)
+    k, v = (t.view(b, keys, kv_heads, d).transpose(1, 2).repeat_interleave(heads // kv_heads, 1) for t in (k, v))
+    s = q @ k.transpose(-1, -2) / math.sqrt(d)
+    if causal:                                       # query row i sits at position offset + i
+        late = torch.arange(keys)[None] > torch.arange(rows)[:, None] + offset
+        s = s.masked_fill(late, -math.inf)
+    return (s.softmax(-1) @ v).transpose(1, 2).reshape(b, rows, width)
+
+
+@op
+def attention():
+    """y = softmax(q k^T / sqrt(d) [+ causal mask]) v, per head.
+
+    q and y (rows, heads*d); k and v (keys, kv_heads*d); a leading batch axis when `batch` > 1.
+    Query head h reads kv head h // (heads / kv_heads).  Causal: row i sees keys j <= i + offset.
+    """
+    cases = {   # name: batch, rows, keys, heads, kv_heads, d, causal, offset
+        'one_key': (1, 3, 1, 2, 2, 8, False, 0), 'self_d8': (1, 7, 7, 4, 4, 8, False, 0), 'self_d16': (1, 3, 3, 4, 4, 16, False, 0),
+        'self_d64': (1, 9, 9, 1, 1, 64, False, 0), 'cross_d8': (1, 5, 14, 4, 4, 8, False, 0), 'long_keys': (1, 2, 67, 1, 1, 8, False, 0),
+        'batched_d16': (2, 5, 9, 1, 1, 16, False, 0), 'batched_d64': (2, 2, 3, 1, 1, 64, False, 0),
+        'grouped_d16': (1, 3, 5, 6, 2, 16, False, 0), 'grouped_d64': (1, 2, 3, 3, 1, 64, False, 0),
+        'causal': (1, 9, 9, 2, 2, 16, True, 0), 'causal_offset': (1, 4, 10, 2, 2, 8, True, 6), 'decode': (1, 1, 13, 9, 3, 8, True, 12),
+        'causal_grouped_batched': (2, 5, 5, 4, 2, 8, True, 0),
+    }
+    for case, (b, rows, keys, h, g, d, causal, off) in cases.items():
+        q, k, v = rand(b, rows, h * d, scale=1.5), rand(b, keys, g * d), rand(b, keys, g * d)
+        y = attend(q, k, v, h, g, causal, off)
+        t = dict(q=q, k=k, v=v, y=y)
+        yield case, dict(batch=b, rows=rows, keys=keys, heads=h, kv_heads=g, head_dim=d, causal=causal, offset=off), t if b > 1 else {n: x[0] for n, x in t.items()}
+    q, k, v = rand(1, 4, 16, scale=30), rand(1, 6, 16, scale=30), rand(1, 6, 16)     # scores near +-1000: exp overflows unless the row's maximum goes first
+    yield 'large_scores', dict(batch=1, rows=4, keys=6, heads=2, kv_heads=2, head_dim=8, causal=False, offset=0), dict(q=q[0], k=k[0], v=v[0], y=attend(q, k, v, 2, 2)[0])
+
+
+@op
+def softmax():
+    """Over the last axis; x (rows, cols)."""
+    for rows, cols in [(1, 1), (3, 7), (5, 64), (4, 196), (2, 1000)]:
+        x = rand(rows, cols, scale=3)
+        yield f'{rows}x{cols}', {}, dict(x=x, y=x.softmax(-1))
+    x = torch.tensor([[1e4, 9999.0, -1e4, 0.0], [-1e30, -1e30, -1e30, 5.0], [-80.0, -81.0, -79.0, -80.5]]).double()
+    yield 'extreme', {}, dict(x=x, y=x.softmax(-1))
+
+
+@op
+def argmax():
+    """Index of the largest value of each row; of equal ones the first.  x (rows, cols), y int32 (rows)."""
+    for rows, cols in [(1, 1), (3, 7), (5, 64), (2, 257), (2, 5000)]:
+        x = rand(rows, cols)
+        yield f'{rows}x{cols}', {}, dict(x=x, y=torch.from_numpy(np.argmax(x.numpy(), -1)))
+    x = torch.tensor([[1.0, 5.0, 5.0, 2.0], [-3.0, -3.0, -3.0, -3.0], [-2.0, -1.0, -9.0, -1.0], [0.0, 0.0, 0.0, 1e-30]]).double()
+    yield 'ties', {}, dict(x=x, y=torch.from_numpy(np.argmax(x.numpy(), -1)))
+
+
+@op
+def rope():
+    """Rotary positions on x (rows, heads*d) at given positions (rows, int32); pair i turns by position * theta^(-2i/d).
+
+    half         pairs (i, i + d/2): Hugging Face's rotate_half, ggml's "neox"
+    interleaved  pairs (2i, 2i + 1): the Llama paper, ggml's "normal", what Llama GGUFs expect
+    """
+    for style in ('half', 'interleaved'):
+        for theta in (10000.0, 100000.0):
+            for rows, heads, d, pos in [(5, 3, 8, [0, 1, 2, 3, 4]), (4, 2, 64, [7, 100, 1023, 2047]), (1, 1, 16, [5])]:
+                x = rand(rows, heads * d)
+                angle = torch.tensor(pos).double()[:, None] * theta ** (-torch.arange(0, d, 2).double() / d)
+                c, s = angle.cos()[:, None], angle.sin()[:, None]                     # (rows, 1, d/2)
+                t = x.view(rows, heads, d)
+                a, b = (t[..., :d // 2], t[..., d // 2:]) if style == 'half' else (t[..., 0::2], t[..., 1::2])
+                turned = [a * c - b * s, a * s + b * c]
+                y = torch.cat(turned, -1) if style == 'half' else torch.stack(turned, -1)
+                yield f'{style}_{int(theta)}_d{d}', dict(style=style, theta=theta, heads=heads, head_dim=d), dict(
+                    x=x, positions=torch.tensor(pos), y=y.reshape(rows, heads * d))
+
+
+@op
+def embedding():
+    """Row gather: y[r] = weight[ids[r]]; ids int32."""
+    for vocab, dim, ids in [(11, 5, [0, 10, 3, 3, 7]), (50, 64, [49, 0, 25]), (3, 1, [2])]:
+        w = rand(vocab, dim)
+        yield f'{vocab}x{dim}', {}, dict(weight=w, ids=torch.tensor(ids), y=w[torch.tensor(ids)])
+
+
+@op
+def mean_pool():
+    """Masked mean over tokens, then unit length: x (batch, tokens, dim), mask int32 (batch, tokens) -> mean, y (batch, dim)."""
+    for batch, tokens, dim, lengths in [(1, 1, 5, [1]), (3, 7, 9, [7, 1, 4]), (2, 16, 384, [16, 11])]:
+        x = rand(batch, tokens, dim)
+        mask = (torch.arange(tokens)[None] < torch.tensor(lengths)[:, None]).int()
+        mean = (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        yield f'{batch}x{tokens}x{dim}', {}, dict(x=x, mask=mask, mean=mean, y=F.normalize(mean, dim=-1))
+
+
+# ------------------------------------------------------------------ images
+@op
+def conv2d():
+    """y = act(conv(x) + bias); x (n, ci, h, w), weight (co, ci, kh, kw); also x_nhwc, y_nhwc and weight_ohwi (co, kh, kw, ci)."""
+    cases = {   # name: n, ci, co, h, w, kernel, stride, padding, activation
+        'k3': (1, 5, 7, 5, 9, 3, 1, 1, 'none'), 'k3_stride2': (1, 6, 5, 6, 10, 3, 2, 1, 'none'), 'k3_stride2_odd': (2, 3, 4, 5, 7, 3, 2, 1, 'none'),
+        'k3_gelu': (1, 4, 8, 6, 6, 3, 1, 1, 'gelu'), 'first_layer': (1, 1, 24, 10, 8, 3, 2, 1, 'gelu'), 'k1': (2, 9, 6, 5, 3, 1, 1, 0, 'none'),
+        'k1_gelu': (1, 16, 12, 4, 4, 1, 1, 0, 'gelu'), 'one_pixel': (1, 3, 2, 1, 1, 3, 1, 1, 'none'), 'wide': (1, 20, 20, 4, 5, 3, 1, 1, 'none'),
+    }
+    for case, (n, ci, co, h, w, k, s, p, a) in cases.items():
+        x, wt, b = rand(n, ci, h, w), rand(co, ci, k, k, scale=(ci * k * k) ** -0.5), rand(co, scale=0.3)
+        y = ACT[a](F.conv2d(x, wt, b, s, p))
+        t = dict(x=x, weight=wt, bias=b, y=y)
+        if case != 'wide':
+            t['weight_ohwi'] = nhwc(wt)
+        yield case, dict(kernel=k, stride=s, padding=p, activation=a), dict(t, x_nhwc=nhwc(x), y_nhwc=nhwc(y))
+
+
+@op
+def conv_transpose2d():
+    """2x2, stride 2: y[n, o, 2i+a, 2j+b] = bias[o] + sum_c x[n, c, i, j] weight[c, o, a, b]; weight in PyTorch's (ci, co, 2, 2)."""
+    for case, (n, ci, co, h, w, a) in {'plain': (1, 5, 3, 4, 6, 'none'), 'batched': (2, 8, 4, 3, 5, 'none'), 'one_pixel': (1, 7, 9, 1, 1, 'none'), 'gelu': (1, 16, 8, 7, 7, 'gelu')}.items():
+        x, wt, b = rand(n, ci, h, w), rand(ci, co, 2, 2, scale=ci ** -0.5), rand(co, scale=0.3)
+        y = ACT[a](F.conv_transpose2d(x, wt, b, 2))
+        yield case, dict(kernel=2, stride=2, activation=a), dict(x=x, weight=wt, bias=b, y=y, x_nhwc=nhwc(x), y_nhwc=nhwc(y))
+
+
+@op
+def resample():
+    """Bilinear, twice the size, align_corners=False (edges repeat): x (n, c, h, w) -> y (n, c, 2h, 2w)."""
+    for n, c, h, w in [(1, 1, 1, 1), (1, 2, 1, 5), (1, 3, 4, 4), (2, 5, 7, 6), (1, 1, 17, 13)]:
+        x = rand(n, c, h, w)
+        y = F.interpolate(x, scale_factor=2, mode='bilinear', align_corners=False)
+        yield f'{n}x{c}x{h}x{w}', dict(scale=2), dict(x=x, y=y, x_nhwc=nhwc(x), y_nhwc=nhwc(y))
+
+
+@op
+def patchify():
+    """Cut into p x p patches, row-major: x (n, c, h, w) -> y (n, patches, c*p*p), a patch flattened as (c, row, column),
+    i.e. as a PyTorch convolution weight is; y_nhwc flattens it as (row, column, c)."""
+    for n, c, h, w, p in [(1, 1, 4, 4, 2), (2, 3, 8, 12, 4), (1, 3, 32, 16, 16), (1, 2, 3, 3, 1)]:
+        x = rand(n, c, h, w)
+        t = x.view(n, c, h // p, p, w // p, p)
+        y = t.permute(0, 2, 4, 1, 3, 5).reshape(n, -1, c * p * p)
+        assert torch.equal(y, F.unfold(x, p, stride=p).transpose(1, 2))
+        yield f'{n}x{c}x{h}x{w}_p{p}', dict(patch=p), dict(
+            x=x, x_nhwc=nhwc(x), y=y, y_nhwc=t.permute(0, 2, 4, 3, 5, 1).reshape(n, -1, p * p * c))
+
+
+# ------------------------------------------------------------------ element by element
+@op
+def activate():
+    """y = f(x): exact (erf) gelu, silu, relu, sigmoid; one sweep of ordinary and one of very large and very small |x|."""
+    edge = [0.0, -0.0, 1e-30, -1e-30, 1e-4, -1e-4, 0.5, -0.5, 3, -3, 5, -5, 5.5, -5.5, 6, -6, 8, -8, 12, -12, 20, -20, 50, -50, 87, -87, 88.5, -88.5,
+            89, -89, 100, -100, 1e3, -1e3, 1e5, -1e5, 1e10, -1e10, 1e30, -1e30]
+    for a in ('gelu', 'silu', 'relu', 'sigmoid'):
+        for case, x in {'': rand(257, scale=2), '_edge': torch.tensor(edge).double()}.items():
+            yield a + case, dict(activation=a), dict(x=x, y=ACT[a](x))
+
+
+@op
+def add():
+    """y = a + b; b of a's shape, or one row (cols) added to every row."""
+    for case, (sa, sb) in {'one': ((1,), (1,)), 'same': ((7, 13), (7, 13)), 'long': ((1031,), (1031,)), 'row': ((9, 17), (17,))}.items():
+        a, b = rand(*sa), rand(*sb)
+        yield case, {}, dict(a=a, b=b, y=a + b)
+
+
+@op
+def mul():
+    """y = a * b; b of a's shape, or one row (cols) times every row."""
+    for case, (sa, sb) in {'one': ((1,), (1,)), 'same': ((7, 13), (7, 13)), 'long': ((1031,), (1031,)), 'row': ((9, 17), (17,))}.items():
+        a, b = rand(*sa), rand(*sb)
+        yield case, {}, dict(a=a, b=b, y=a * b)
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument('--out', default='.', help='folder to write to')
+    p.add_argument('ops', nargs='*', help='names of ops (all when none is given)')
+    a = p.parse_args()
+    for name in a.ops or OPS:
+        torch.manual_seed(zlib.crc32(name.encode()))             # an op's numbers do not depend on the others
+        tensors, metadata = {}, {}
+        for case, params, roles in OPS[name]():
+            assert case not in metadata, case
+            metadata[case] = json.dumps(params)
+            for role, t in roles.items():
+                t = t.float() if t.is_floating_point() else t.int()
+                assert t.isfinite().all()
+                tensors[f'{case}.{role}'] = t.numpy()
+        path = Path(a.out) / f'{name}.safetensors'
+        size = save(path, tensors, metadata)
+        print(f'{path.name:32s} {len(metadata):3d} cases {size:6d} bytes')
+        assert size <= LIMIT, name
+
+
+if __name__ == '__main__':
+    main()
