@@ -3,5 +3,7 @@
 #![warn(missing_docs, unreachable_pub)]
 pub mod error;
 pub mod gpu;
+pub mod layers;
+pub mod models;
 pub mod ops;
 pub mod tensor;

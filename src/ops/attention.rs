@@ -56,7 +56,6 @@ pub struct Heads {
 /// keys up to `i + keys − queries`.
 #[track_caller]
 pub fn attention(rec: &Recorder, q: Columns, k: Columns, v: Columns, heads: Heads, batch: usize, causal: bool) -> Tensor {
-    const ROWS: usize = 32;
     let ([q_rows, _], [k_rows, _]) = (q.tensor.matrix(), k.tensor.matrix());
     assert!(batch > 0 && q_rows % batch == 0 && k_rows % batch == 0, "{q_rows} and {k_rows} rows in {batch} groups");
     assert!(heads.width.is_multiple_of(8) && heads.q.is_multiple_of(heads.kv), "{heads:?}");
@@ -84,11 +83,13 @@ pub fn attention(rec: &Recorder, q: Columns, k: Columns, v: Columns, heads: Head
         v_first,
         scale: 1.0 / (heads.width as f32).sqrt(),
     };
+    // One row a lane, eight lanes a team: a group of few rows is given one team only.
+    let lanes = if queries <= 8 { 8 } else { 32 };
     rec.dispatch(
-        ATTENTION.set("CAUSAL", u32::from(causal)),
+        ATTENTION.set("CAUSAL", u32::from(causal)).set("WG", lanes as u32),
         params,
         &[("q", q.tensor), ("k", k.tensor), ("v", v.tensor), ("y", &y)],
-        [queries.div_ceil(ROWS), heads.q * blocks, batch],
+        [queries.div_ceil(lanes), heads.q * blocks, batch],
     );
     y
 }

@@ -4,11 +4,19 @@
 //! A [`Tensor`] is contiguous f32 (or u32 token ids) with at most four dimensions, outermost first.
 //! Pictures are NHWC, so a pixel and a ViT token are the same row of memory and no op permutes.
 
-pub mod pack;
+mod checkpoint;
+mod encoding;
+mod gguf;
+mod pack;
 mod shape;
+mod weights;
 
+pub use checkpoint::{Checkpoint, Container, TensorEntry, hex};
+pub use encoding::Encoding;
+pub use gguf::{Array, Gguf, TensorInfo, Value};
 pub use pack::Matrix;
 pub use shape::Shape;
+pub use weights::{Precision, Weights};
 
 use crate::error::Result;
 use crate::gpu::{Bind, Buffer, Gpu, Recorder};

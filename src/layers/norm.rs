@@ -1,0 +1,58 @@
+//! Layer norm and RMS norm over the last dimension.
+
+use crate::error::Result;
+use crate::gpu::Recorder;
+use crate::ops::{layer_norm, rms_norm};
+use crate::tensor::{Tensor, Weights};
+
+/// `(x − mean) / √(var + eps) · weight + bias`.
+#[derive(Debug)]
+pub struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+    eps: f32,
+}
+
+impl LayerNorm {
+    /// `weight` and `bias` `[dim]`.
+    ///
+    /// # Errors
+    /// A missing or misshapen tensor.
+    pub fn new(dim: usize, eps: f32, w: &Weights) -> Result<Self> {
+        Ok(Self {
+            weight: w.vector("weight", dim)?,
+            bias: w.vector("bias", dim)?,
+            eps,
+        })
+    }
+
+    /// Norms each row.
+    pub fn forward(&self, rec: &Recorder, x: &Tensor) -> Tensor {
+        layer_norm(rec, x, &self.weight, &self.bias, self.eps)
+    }
+}
+
+/// `x / √(mean(x²) + eps) · weight`.
+#[derive(Debug)]
+pub struct RmsNorm {
+    weight: Tensor,
+    eps: f32,
+}
+
+impl RmsNorm {
+    /// `weight` `[dim]`.
+    ///
+    /// # Errors
+    /// A missing or misshapen tensor.
+    pub fn new(dim: usize, eps: f32, w: &Weights) -> Result<Self> {
+        Ok(Self {
+            weight: w.vector("weight", dim)?,
+            eps,
+        })
+    }
+
+    /// Norms each row.
+    pub fn forward(&self, rec: &Recorder, x: &Tensor) -> Tensor {
+        rms_norm(rec, x, &self.weight, self.eps)
+    }
+}

@@ -1,0 +1,230 @@
+//! Zeus (arXiv 2504.07336): an image encoder, a projection of the instruction's sentence embedding to
+//! one sparse prompt token, and a mask decoder. `zeus-mini` is the default that the binary embeds.
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Recorder};
+use crate::layers::Linear;
+use crate::models::image_encoder::{ImageEmbedding, ImageEncoder};
+use crate::models::mask_decoder::{Decoded, MaskDecoder};
+use crate::ops::{matmul, resample};
+use crate::tensor::{Checkpoint, Precision, Tensor, Weights};
+
+/// The sizes of a Zeus model, as its checkpoint's metadata gives them under `config`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ZeusConfig {
+    /// Rows and columns of a slice in pixels.
+    pub image_size: usize,
+    /// Rows and columns of the token grid.
+    pub grid: usize,
+    /// Channels of a slice: modalities that are fused early.
+    #[serde(default = "one")]
+    pub channels: usize,
+    /// Channels of the four scales of the stem; the last are the ViT's.
+    pub stem: [usize; 4],
+    /// Width of the ViT.
+    pub dim: usize,
+    /// Blocks of the ViT.
+    pub depth: usize,
+    /// Heads of the ViT.
+    pub heads: usize,
+    /// Width of the ViT's MLP as a multiple of `dim`.
+    pub mlp_ratio: usize,
+    /// Width of the sentence embedding.
+    pub text_dim: usize,
+    /// Width of prompt and image tokens in the decoder.
+    pub prompt_dim: usize,
+    /// Blocks of the decoder.
+    pub decoder_depth: usize,
+    /// Heads of the decoder's attentions.
+    pub decoder_heads: usize,
+    /// Width of the decoder's MLP.
+    pub decoder_mlp: usize,
+    /// By how much the cross-attention is narrower than `prompt_dim`.
+    pub attention_downsample: usize,
+    /// Channels of the three scales of the upscaling.
+    pub up_dims: [usize; 3],
+    /// Rows and columns of a mask before it is doubled.
+    pub low_res: usize,
+    /// Epsilon of the encoder's layer norms.
+    pub ln_eps: f32,
+    /// Epsilon of the decoder's layer norms.
+    pub decoder_ln_eps: f32,
+}
+
+fn one() -> usize {
+    1
+}
+
+impl ZeusConfig {
+    /// Reads and checks the configuration of a checkpoint.
+    ///
+    /// # Errors
+    /// No `config` in the metadata, or sizes that do not fit each other.
+    pub fn of(checkpoint: &Checkpoint) -> Result<Self> {
+        let fault = |problem: String| Error::weights(checkpoint.path(), problem);
+        let metadata = checkpoint.metadata();
+        let text = metadata
+            .get("config")
+            .ok_or_else(|| fault("no `config` in its metadata: not a Zeus model".into()))?;
+        let config: Self = serde_json::from_str(text)
+            .map_err(|e| fault(format!("`config` in its metadata: {e}")))?;
+        let sizes = [
+            config.image_size,
+            config.dim,
+            config.prompt_dim,
+            config.text_dim,
+            config.decoder_mlp,
+        ];
+        let sensible = sizes
+            .iter()
+            .all(|n| (4..=1 << 16).contains(n) && n % 4 == 0)
+            && (1..=64).contains(&config.heads)
+            && (1..=64).contains(&config.decoder_heads)
+            && (1..=8).contains(&config.attention_downsample)
+            && (1..=256).contains(&config.depth)
+            && (1..=256).contains(&config.decoder_depth)
+            && (1..=64).contains(&config.mlp_ratio)
+            && (1..=4).contains(&config.channels)
+            && config
+                .stem
+                .iter()
+                .chain(&config.up_dims)
+                .all(|n| (4..=1 << 12).contains(n) && n % 4 == 0)
+            && config.up_dims[2] % 8 == 0;
+        let fits = sensible
+            && config.stem[3] == config.dim
+            && config.image_size == 16 * config.grid
+            && config.low_res == 8 * config.grid
+            && (config.dim / config.heads) % 8 == 0
+            && config.dim % config.heads == 0
+            && config.prompt_dim % (config.decoder_heads * config.attention_downsample * 8) == 0;
+        if fits {
+            Ok(config)
+        } else {
+            Err(fault(format!(
+                "`config` in its metadata has sizes that do not fit: {text}"
+            )))
+        }
+    }
+
+    /// Values of a slice as the encoder takes it: pixels by channels padded to 4.
+    pub fn image_values(&self) -> usize {
+        self.image_size * self.image_size * 4
+    }
+}
+
+/// Masks of one slice.
+#[derive(Clone, Debug)]
+pub struct Masks {
+    /// `[prompts, low_res, low_res]` logits.
+    pub low_res: Tensor,
+    /// `[prompts, 4]`: the predicted Dice first, the rest is padding.
+    pub quality: Tensor,
+}
+
+/// Image encoder, prompt encoder and mask decoder.
+#[derive(Debug)]
+pub struct Zeus {
+    config: ZeusConfig,
+    image_encoder: ImageEncoder,
+    text_projection: Linear,
+    image_pe: Tensor,
+    mask_decoder: MaskDecoder,
+}
+
+impl Zeus {
+    /// Loads a checkpoint, every tensor of it.
+    ///
+    /// # Errors
+    /// A configuration or tensor that does not fit, a tensor too many, or no memory.
+    pub fn new(gpu: &Gpu, checkpoint: &Checkpoint, precision: Precision) -> Result<Self> {
+        let config = ZeusConfig::of(checkpoint)?;
+        let w = Weights::new(gpu, checkpoint, precision);
+        let prompt_encoder = w.at("prompt_encoder");
+        let this = Self {
+            image_encoder: ImageEncoder::new(&config, &w.at("image_encoder"))?,
+            text_projection: Linear::new(
+                [config.text_dim, config.prompt_dim],
+                &prompt_encoder.at("text_projection"),
+            )?,
+            image_pe: prompt_encoder.tensor(
+                "image_pe",
+                [1, config.grid * config.grid, config.prompt_dim],
+            )?,
+            mask_decoder: MaskDecoder::new(&config, &w.at("mask_decoder"))?,
+            config,
+        };
+        w.finish(&[])?;
+        Ok(this)
+    }
+
+    /// The model's sizes.
+    pub fn config(&self) -> &ZeusConfig {
+        &self.config
+    }
+
+    /// Encodes slices, `[slices, size, size, 4]`, intensities 0 … 1.
+    pub fn encode(
+        &self,
+        rec: &Recorder,
+        image: &Tensor,
+        keep: impl FnMut(&str, &Tensor),
+    ) -> ImageEmbedding {
+        self.image_encoder.forward(rec, image, keep)
+    }
+
+    /// The pixels that masks are made of, `[slices, low_res, low_res, up_dims[2]]`.
+    pub fn upscale(
+        &self,
+        rec: &Recorder,
+        image: &ImageEmbedding,
+        keep: impl FnMut(&str, &Tensor),
+    ) -> Tensor {
+        self.mask_decoder.upscale(rec, image, keep)
+    }
+
+    /// What prompts say of slices: `neck` is `[slices, grid, grid, prompt_dim]`, `text` are sentence
+    /// embeddings `[prompts, text_dim]`.
+    pub fn decode(
+        &self,
+        rec: &Recorder,
+        neck: &Tensor,
+        text: &Tensor,
+        mut keep: impl FnMut(&str, &Tensor),
+    ) -> Decoded {
+        let text = self.text_projection.forward(rec, text);
+        keep("text_token", &text);
+        self.mask_decoder
+            .forward(rec, neck, &self.image_pe, &text, keep)
+    }
+
+    /// The whole model on one slice: masks of all prompts.
+    pub fn forward(
+        &self,
+        rec: &Recorder,
+        image: &Tensor,
+        text: &Tensor,
+        mut keep: impl FnMut(&str, &Tensor),
+    ) -> Masks {
+        let [slices, ..] = image.dims::<4>();
+        assert_eq!(slices, 1, "one slice at a time");
+        let embedding = self.encode(rec, image, &mut keep);
+        let pixels = self.upscale(rec, &embedding, &mut keep);
+        let decoded = self.decode(rec, &embedding.neck, text, &mut keep);
+        let [_, prompts, width] = decoded.hyper.dims();
+        let [_, size, _, channels] = pixels.dims();
+        let hyper = decoded.hyper.reshape([prompts, width]);
+        let masks = matmul(rec, &hyper, &pixels.reshape([size * size, channels]), true);
+        Masks {
+            low_res: masks.reshape([prompts, size, size]),
+            quality: decoded.quality.reshape([prompts, 4]),
+        }
+    }
+
+    /// Masks at the slice's own resolution: `[prompts, size, size]`.
+    pub fn full(&self, rec: &Recorder, masks: &Masks) -> Tensor {
+        resample(rec, &masks.low_res)
+    }
+}

@@ -1,0 +1,312 @@
+//! A checkpoint on its way to the adapter: tensors asked for by name and shape at once.
+//!
+//! Names are the checkpoint's, verbatim; no table renames them. What was asked for is remembered, so
+//! that [`Weights::finish`] can name tensors that a model never read.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::tensor::{Checkpoint, Encoding, Matrix, Tensor, TensorEntry};
+
+/// How wide unquantised weights are stored on the adapter. Sums are f32 always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// As the checkpoint stores them.
+    #[default]
+    Auto,
+    /// As f32.
+    F32,
+    /// As f16, half the memory; f32 checkpoints are rounded.
+    F16,
+}
+
+/// A place in a checkpoint from which tensors are asked for.
+#[derive(Clone)]
+pub struct Weights<'a> {
+    gpu: &'a Gpu,
+    checkpoint: &'a Checkpoint,
+    precision: Precision,
+    prefix: String,
+    asked: Rc<RefCell<BTreeSet<String>>>,
+}
+
+impl<'a> Weights<'a> {
+    /// The root of a checkpoint.
+    pub fn new(gpu: &'a Gpu, checkpoint: &'a Checkpoint, precision: Precision) -> Self {
+        Self {
+            gpu,
+            checkpoint,
+            precision,
+            prefix: String::new(),
+            asked: Rc::default(),
+        }
+    }
+
+    /// The adapter that the tensors go to.
+    pub fn gpu(&self) -> &'a Gpu {
+        self.gpu
+    }
+
+    /// The place `name` below this one: `w.at("layers").at(3).at("norm1")` is `layers.3.norm1`.
+    #[must_use]
+    pub fn at(&self, name: impl std::fmt::Display) -> Self {
+        Self {
+            prefix: format!("{}{name}.", self.prefix),
+            ..self.clone()
+        }
+    }
+
+    /// Whether the checkpoint has `name` here.
+    pub fn has(&self, name: &str) -> bool {
+        self.checkpoint
+            .tensor(&format!("{}{name}", self.prefix))
+            .is_some()
+    }
+
+    fn entry(&self, name: &str, shape: &[usize]) -> Result<TensorEntry<'a>> {
+        let full = format!("{}{name}", self.prefix);
+        let fault = |problem: String| Error::weights(self.checkpoint.path(), problem);
+        let entry = self.checkpoint.tensor(&full).ok_or_else(|| {
+            fault(format!(
+                "tensor `{full}` is missing, expected shape {shape:?}"
+            ))
+        })?;
+        if entry.shape != shape {
+            return Err(fault(format!(
+                "tensor `{full}` has shape {:?}, expected {shape:?}",
+                entry.shape
+            )));
+        }
+        self.asked.borrow_mut().insert(full);
+        Ok(entry)
+    }
+
+    /// The values of a tensor as f32.
+    ///
+    /// # Errors
+    /// A missing tensor, another shape, an integer encoding, or a value that is not finite.
+    pub fn values(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let entry = self.entry(name, shape)?;
+        self.decode(&entry)
+    }
+
+    fn decode(&self, entry: &TensorEntry) -> Result<Vec<f32>> {
+        let fault = |problem: String| Error::weights(self.checkpoint.path(), problem);
+        let values = entry.decode().ok_or_else(|| {
+            fault(format!(
+                "tensor `{}` is stored as {}, not as numbers",
+                entry.name, entry.encoding
+            ))
+        })?;
+        match values.iter().position(|v| !v.is_finite()) {
+            Some(at) => Err(fault(format!(
+                "tensor `{}` holds {} at element {at}",
+                entry.name, values[at]
+            ))),
+            None => Ok(values),
+        }
+    }
+
+    /// A tensor of any shape, as f32.
+    ///
+    /// # Errors
+    /// As [`Weights::values`], or no memory.
+    pub fn tensor<const N: usize>(&self, name: &str, shape: [usize; N]) -> Result<Tensor> {
+        Tensor::upload(self.gpu, name, shape, &self.values(name, &shape)?)
+    }
+
+    /// A vector: the weight or bias of a norm.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    pub fn vector(&self, name: &str, len: usize) -> Result<Tensor> {
+        self.tensor(name, [len])
+    }
+
+    /// The bias of a product, padded with zeros to whole panels; all zeros if `name` is `None`.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    pub fn bias(&self, name: Option<&str>, len: usize) -> Result<Tensor> {
+        let mut values = match name {
+            Some(name) => self.values(name, &[len])?,
+            None => Vec::new(),
+        };
+        values.resize(len.next_multiple_of(8), 0.0);
+        Tensor::upload(self.gpu, name.unwrap_or("no bias"), values.len(), &values)
+    }
+
+    /// The weight of a linear layer, `[outputs, inputs]`, packed in the checkpoint's own format.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    pub fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Matrix> {
+        let entry = self.entry(name, &shape)?;
+        self.pack(name, shape, &[entry])
+    }
+
+    /// Several matrices with the same inputs, one above the other: q, k and v as one product.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`]; also if the formats differ.
+    pub fn stacked(&self, parts: &[(&str, usize)], inputs: usize) -> Result<Matrix> {
+        let entries = parts
+            .iter()
+            .map(|(name, outputs)| self.entry(name, &[*outputs, inputs]))
+            .collect::<Result<Vec<_>>>()?;
+        if let Some(other) = entries
+            .iter()
+            .find(|entry| entry.encoding != entries[0].encoding)
+        {
+            let problem = format!(
+                "tensor `{}` is stored as {}, `{}` as {}; one format is needed",
+                other.name, other.encoding, entries[0].name, entries[0].encoding
+            );
+            return Err(Error::weights(self.checkpoint.path(), problem));
+        }
+        let outputs = parts.iter().map(|(_, outputs)| outputs).sum();
+        self.pack(parts[0].0, [outputs, inputs], &entries)
+    }
+
+    /// The biases of stacked matrices.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    pub fn stacked_bias(&self, parts: &[(&str, usize)]) -> Result<Tensor> {
+        let mut values = Vec::new();
+        for (name, len) in parts {
+            values.extend(self.values(name, &[*len])?);
+        }
+        values.resize(values.len().next_multiple_of(8), 0.0);
+        Tensor::upload(self.gpu, parts[0].0, values.len(), &values)
+    }
+
+    /// A 1 × 1 convolution, `[outputs, inputs, 1, 1]`: the same as a linear layer on NHWC.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    pub fn conv1x1(&self, name: &str, [outputs, inputs]: [usize; 2]) -> Result<Matrix> {
+        let entry = self.entry(name, &[outputs, inputs, 1, 1])?;
+        self.pack(name, [outputs, inputs], &[entry])
+    }
+
+    /// A 3 × 3 convolution, `[outputs, inputs, 3, 3]`, inputs padded to a multiple of 4.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    pub fn conv3x3(&self, name: &str, [outputs, inputs]: [usize; 2]) -> Result<Matrix> {
+        let entry = self.entry(name, &[outputs, inputs, 3, 3])?;
+        let values = self.decode(&entry)?;
+        let padded = inputs.next_multiple_of(4);
+        let mut taps = vec![0.0; outputs * 9 * padded];
+        for o in 0..outputs {
+            for i in 0..inputs {
+                for tap in 0..9 {
+                    taps[(o * 9 + tap) * padded + i] = values[(o * inputs + i) * 9 + tap];
+                }
+            }
+        }
+        self.pack_values(name, [outputs, 9 * padded], entry.encoding, &taps)
+    }
+
+    /// A 2 × 2 transposed convolution of stride 2, `[inputs, outputs, 2, 2]`, as a product with
+    /// `4 · outputs` columns: the four pixels in row-major order, see [`crate::tensor`].
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    pub fn conv_transpose2x2(&self, name: &str, [inputs, outputs]: [usize; 2]) -> Result<Matrix> {
+        let entry = self.entry(name, &[inputs, outputs, 2, 2])?;
+        let values = self.decode(&entry)?;
+        let mut rows = vec![0.0; 4 * outputs * inputs];
+        for i in 0..inputs {
+            for o in 0..outputs {
+                for pixel in 0..4 {
+                    rows[(pixel * outputs + o) * inputs + i] =
+                        values[(i * outputs + o) * 4 + pixel];
+                }
+            }
+        }
+        self.pack_values(name, [4 * outputs, inputs], entry.encoding, &rows)
+    }
+
+    fn pack(&self, label: &str, shape: [usize; 2], entries: &[TensorEntry]) -> Result<Matrix> {
+        let encoding = entries[0].encoding;
+        let block = match encoding {
+            Encoding::Q4_1 => Matrix::q4_1,
+            Encoding::Q8_0 => Matrix::q8_0,
+            _ => {
+                let mut values = Vec::new();
+                for entry in entries {
+                    values.extend(self.decode(entry)?);
+                }
+                return self.pack_values(label, shape, encoding, &values);
+            }
+        };
+        match entries {
+            [one] => block(self.gpu, label, shape, one.bytes),
+            many => block(
+                self.gpu,
+                label,
+                shape,
+                &many
+                    .iter()
+                    .flat_map(|e| e.bytes)
+                    .copied()
+                    .collect::<Vec<u8>>(),
+            ),
+        }
+    }
+
+    fn pack_values(
+        &self,
+        label: &str,
+        shape: [usize; 2],
+        encoding: Encoding,
+        values: &[f32],
+    ) -> Result<Matrix> {
+        let half = match self.precision {
+            Precision::Auto => encoding == Encoding::F16,
+            Precision::F32 => false,
+            Precision::F16 => true,
+        };
+        if half {
+            if let Some(beyond) = values.iter().find(|v| v.abs() > 65504.0) {
+                let problem = format!(
+                    "`{}{label}` holds {beyond}, beyond f16; use f32 precision",
+                    self.prefix
+                );
+                return Err(Error::weights(self.checkpoint.path(), problem));
+            }
+            Matrix::f16(self.gpu, label, shape, values)
+        } else {
+            Matrix::f32(self.gpu, label, shape, values)
+        }
+    }
+
+    /// Says that the checkpoint holds nothing else than what was asked for, but for `unused`.
+    ///
+    /// # Errors
+    /// Names the first tensor that no part of the model read.
+    pub fn finish(&self, unused: &[&str]) -> Result<()> {
+        let asked = self.asked.borrow();
+        let left = |name: &str| !asked.contains(name) && !unused.contains(&name);
+        match self.checkpoint.tensors().find(|entry| left(entry.name)) {
+            Some(entry) => Err(Error::weights(
+                self.checkpoint.path(),
+                format!(
+                    "tensor `{}` {:?} is not part of the model",
+                    entry.name, entry.shape
+                ),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The full names of all tensors asked for so far.
+    pub fn asked(&self) -> Vec<String> {
+        self.asked.borrow().iter().cloned().collect()
+    }
+}
