@@ -211,22 +211,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         workgroupBarrier();
         var new_a = high_a;
         var new_b = high_b;
-        new_a = max(new_a, shared_rows_a[team + 0u]);
-        new_b = max(new_b, shared_rows_b[team + 0u]);
-        new_a = max(new_a, shared_rows_a[team + 1u]);
-        new_b = max(new_b, shared_rows_b[team + 1u]);
-        new_a = max(new_a, shared_rows_a[team + 2u]);
-        new_b = max(new_b, shared_rows_b[team + 2u]);
-        new_a = max(new_a, shared_rows_a[team + 3u]);
-        new_b = max(new_b, shared_rows_b[team + 3u]);
-        new_a = max(new_a, shared_rows_a[team + 4u]);
-        new_b = max(new_b, shared_rows_b[team + 4u]);
-        new_a = max(new_a, shared_rows_a[team + 5u]);
-        new_b = max(new_b, shared_rows_b[team + 5u]);
-        new_a = max(new_a, shared_rows_a[team + 6u]);
-        new_b = max(new_b, shared_rows_b[team + 6u]);
-        new_a = max(new_a, shared_rows_a[team + 7u]);
-        new_b = max(new_b, shared_rows_b[team + 7u]);
+        for (var other = team; other < team + 8u; other++) {
+            new_a = max(new_a, shared_rows_a[other]);
+            new_b = max(new_b, shared_rows_b[other]);
+        }
         let fade_a = exp(high_a - new_a);
         let fade_b = exp(high_b - new_b);
         high_a = new_a;
@@ -351,22 +339,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     workgroupBarrier();
     sum_a = vec4<f32>(0.0);
     sum_b = vec4<f32>(0.0);
-    sum_a += shared_rows_a[team + 0u];
-    sum_b += shared_rows_b[team + 0u];
-    sum_a += shared_rows_a[team + 1u];
-    sum_b += shared_rows_b[team + 1u];
-    sum_a += shared_rows_a[team + 2u];
-    sum_b += shared_rows_b[team + 2u];
-    sum_a += shared_rows_a[team + 3u];
-    sum_b += shared_rows_b[team + 3u];
-    sum_a += shared_rows_a[team + 4u];
-    sum_b += shared_rows_b[team + 4u];
-    sum_a += shared_rows_a[team + 5u];
-    sum_b += shared_rows_b[team + 5u];
-    sum_a += shared_rows_a[team + 6u];
-    sum_b += shared_rows_b[team + 6u];
-    sum_a += shared_rows_a[team + 7u];
-    sum_b += shared_rows_b[team + 7u];
+    for (var other = team; other < team + 8u; other++) {
+        sum_a += shared_rows_a[other];
+        sum_b += shared_rows_b[other];
+    }
     for (var other = 1u; other < shares; other++) {
         let from_lane = team + (member + other * column_lanes) % 8u;
         a0 += shared_tile[from_lane][0];

@@ -1,6 +1,7 @@
 //! `softmax(q kᵀ / √d + mask) v` for equal lengths, streamed over the keys.
 
 use crate::gpu::{Recorder, kernel};
+use crate::ops::{NARROW, attention_narrow};
 use crate::tensor::Tensor;
 
 kernel! {
@@ -60,6 +61,9 @@ pub fn attention(rec: &Recorder, q: Columns, k: Columns, v: Columns, heads: Head
     assert!(batch > 0 && q_rows % batch == 0 && k_rows % batch == 0, "{q_rows} and {k_rows} rows in {batch} groups");
     assert!(heads.width.is_multiple_of(8) && heads.q.is_multiple_of(heads.kv), "{heads:?}");
     assert_eq!(k_rows, v.tensor.matrix()[0], "rows of k and v");
+    if heads.width <= NARROW && !causal {
+        return attention_narrow(rec, q, k, v, heads, batch);
+    }
     let (queries, keys) = (q_rows / batch, k_rows / batch);
     assert!(!causal || keys >= queries, "{queries} causal queries on {keys} keys");
     let width = heads.width / 4;
@@ -83,8 +87,8 @@ pub fn attention(rec: &Recorder, q: Columns, k: Columns, v: Columns, heads: Head
         v_first,
         scale: 1.0 / (heads.width as f32).sqrt(),
     };
-    // One row a lane, eight lanes a team: a group of few rows is given one team only.
-    let lanes = if queries <= 8 { 8 } else { 32 };
+    // A team of 8 lanes owns 8 rows. Barriers are dear where lanes are not threads of their own.
+    let lanes = if rec.gpu().is_cpu() { 8 } else { 32 };
     rec.dispatch(
         ATTENTION.set("CAUSAL", u32::from(causal)).set("WG", lanes as u32),
         params,

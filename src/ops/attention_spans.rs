@@ -43,6 +43,8 @@ pub fn attention_spans(rec: &Recorder, q: Columns, k: Columns, v: Columns, span:
     };
     let bindings: &[(&str, &dyn crate::gpu::Bind)] =
         &[("q", q.tensor), ("k", k.tensor), ("v", v.tensor), ("span", span), ("y", &y)];
-    rec.dispatch(&ATTENTION_SPANS, params, bindings, rows * heads.q);
+    // Fewer lanes, less waiting at barriers, where lanes are not threads of their own.
+    let lanes = if rec.gpu().is_cpu() { 16.max((heads.width / 4).next_power_of_two()) } else { 32 };
+    rec.dispatch(ATTENTION_SPANS.set("WG", lanes as u32), params, bindings, rows * heads.q);
     y
 }

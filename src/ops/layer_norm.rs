@@ -1,7 +1,7 @@
 //! Rows shifted and scaled to mean 0 and variance 1.
 
 use crate::gpu::{Recorder, kernel};
-use crate::ops::{WG, row_lanes};
+use crate::ops::{light_groups, light_threads, row_lanes};
 use crate::tensor::Tensor;
 
 kernel! {
@@ -20,10 +20,10 @@ pub fn layer_norm(rec: &Recorder, x: &Tensor, weight: &Tensor, bias: &Tensor, ep
     let lanes = row_lanes(rec);
     let params = Params { rows: rows as u32, quads: (cols / 4) as u32, eps };
     rec.dispatch(
-        LAYER_NORM.set("LANES", lanes),
+        LAYER_NORM.set("LANES", lanes).set("WG", light_threads(rec)),
         params,
         &[("x", x), ("weight", weight), ("bias", bias), ("y", &y)],
-        [rows.div_ceil(WG / lanes as usize), 1],
+        [light_groups(rec, rows * lanes as usize), 1],
     );
     y
 }

@@ -1,7 +1,7 @@
 //! `x · wᵀ + b` for one row or two: decoding, bound by the bytes of the weights.
 
 use crate::gpu::{Bind, Recorder, kernel};
-use crate::ops::{Activation, WG};
+use crate::ops::{Activation, light_groups, light_threads};
 use crate::tensor::{Matrix, Tensor};
 
 kernel! {
@@ -36,10 +36,11 @@ pub fn linear_vec(
     let variant = LINEAR_VEC
         .format(weight.format)
         .set("SPLIT", split)
+        .set("WG", light_threads(rec))
         .set("ACTIVATION", activation as u32)
         .set("RESIDUAL", u32::from(residual.is_some()));
     let mut bindings: Vec<(&str, &dyn Bind)> = weight.bindings().collect();
     bindings.extend([("x", x as &dyn Bind), ("bias", bias), ("residual", residual.unwrap_or(x)), ("y", &y)]);
-    rec.dispatch(variant, params, &bindings, [weight.panels().div_ceil(WG / split as usize), rows]);
+    rec.dispatch(variant, params, &bindings, [light_groups(rec, weight.panels() * split as usize), rows]);
     y
 }

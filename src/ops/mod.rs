@@ -28,6 +28,7 @@ ops! {
     add: ADD,
     argmax: ARGMAX,
     attention: ATTENTION,
+    attention_narrow: ATTENTION_NARROW,
     attention_spans: ATTENTION_SPANS,
     conv: CONV,
     copy_rows: COPY_ROWS,
@@ -70,6 +71,17 @@ const WG: usize = 64;
 /// Workgroups for `threads` threads.
 fn groups(threads: usize) -> usize {
     threads.div_ceil(WG)
+}
+
+/// Threads of a workgroup in kernels whose threads do much or share a row: one vector's worth on a
+/// CPU adapter, where more only make the grid coarser.
+fn light_threads(rec: &Recorder) -> u32 {
+    if rec.gpu().is_cpu() { 8 } else { 64 }
+}
+
+/// Workgroups of [`light_threads`] for `threads` threads.
+fn light_groups(rec: &Recorder, threads: usize) -> usize {
+    threads.div_ceil(light_threads(rec) as usize)
 }
 
 /// Lanes that share a row in the norms: a CPU adapter wants none to, a GPU many.

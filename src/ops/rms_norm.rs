@@ -1,7 +1,7 @@
 //! Rows scaled to mean square 1.
 
 use crate::gpu::{Recorder, kernel};
-use crate::ops::{WG, row_lanes};
+use crate::ops::{light_groups, light_threads, row_lanes};
 use crate::tensor::Tensor;
 
 kernel! {
@@ -19,10 +19,10 @@ pub fn rms_norm(rec: &Recorder, x: &Tensor, weight: &Tensor, eps: f32) -> Tensor
     let lanes = row_lanes(rec);
     let params = Params { rows: rows as u32, quads: (cols / 4) as u32, eps };
     rec.dispatch(
-        RMS_NORM.set("LANES", lanes),
+        RMS_NORM.set("LANES", lanes).set("WG", light_threads(rec)),
         params,
         &[("x", x), ("weight", weight), ("y", &y)],
-        [rows.div_ceil(WG / lanes as usize), 1],
+        [light_groups(rec, rows * lanes as usize), 1],
     );
     y
 }
