@@ -6,4 +6,6 @@ pub mod gpu;
 pub mod layers;
 pub mod models;
 pub mod ops;
+pub mod pipeline;
 pub mod tensor;
+pub use error::{Error, Result};

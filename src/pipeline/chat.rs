@@ -1,0 +1,154 @@
+//! Chat templates: how a conversation becomes the one text that a language model continues.
+//!
+//! The template is a Jinja program that comes with the model file, so it is run like one from a
+//! stranger: it sees the messages and nothing else, stops after a fixed number of instructions,
+//! and may not write more than a fixed number of bytes. It is rendered with the settings of the
+//! `transformers` library (`trim_blocks`, `lstrip_blocks`, loop controls, Python's string
+//! methods, `raise_exception`), but without its clock: the same words give the same prompt on
+//! any day. What it holds in memory is not bounded: a template that doubles a text in a loop ends
+//! the program, so a model file from a stranger deserves no more trust than its size on disk.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, ErrorKind, Value, context};
+
+use crate::error::{Error, Result};
+use crate::tensor::Gguf;
+
+/// Instructions that one rendering may take; a long conversation needs some thousands.
+const FUEL: u64 = 200_000;
+/// The largest template that is accepted, in bytes; the largest in common use take 20 KB.
+const MAX_SOURCE: usize = 256 << 10;
+/// The longest text that a template may write, in bytes.
+const MAX_OUTPUT: usize = 4 << 20;
+/// How deep loops and macros may nest.
+const MAX_RECURSION: usize = 64;
+/// What the template is called inside its own environment.
+const NAME: &str = "chat_template";
+
+/// One turn of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Who speaks: `system`, `user` or `assistant`.
+    pub role: String,
+    /// What is said.
+    pub content: String,
+}
+
+impl Message {
+    /// A turn of `role`.
+    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
+        Self {
+            role: role.into(),
+            content: content.into(),
+        }
+    }
+}
+
+/// A compiled chat template.
+#[derive(Debug)]
+pub struct ChatTemplate {
+    path: PathBuf,
+    environment: Environment<'static>,
+}
+
+impl ChatTemplate {
+    /// The template of a GGUF file, its metadata `tokenizer.chat_template`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Weights`] if the file has none, [`Error::Config`] if it is too long or does not
+    /// compile.
+    pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
+        Self::new(gguf.path(), gguf.str("tokenizer.chat_template")?)
+    }
+
+    /// Compiles `source`; `path` only names it in errors.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if the template is too long or does not compile.
+    pub fn new(path: &Path, source: &str) -> Result<Self> {
+        if source.len() > MAX_SOURCE {
+            let problem = format!(
+                "chat template has {} bytes, expected at most {MAX_SOURCE}",
+                source.len()
+            );
+            return Err(Error::config(path, problem));
+        }
+        let mut environment = Environment::new();
+        let syntax = SyntaxConfig::builder()
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .build();
+        environment.set_syntax(syntax.expect("the standard delimiters are valid"));
+        environment.set_fuel(Some(FUEL));
+        environment.set_recursion_limit(MAX_RECURSION);
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_function(
+            "raise_exception",
+            |message: String| -> Result<String, minijinja::Error> {
+                Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+            },
+        );
+        let compiled = environment.add_template_owned(NAME, source.to_owned());
+        compiled.map_err(|e| Error::config(path, format!("chat template: {e}")))?;
+        Ok(Self {
+            path: path.into(),
+            environment,
+        })
+    }
+
+    /// The text of a conversation. With `add_generation_prompt` it ends where the assistant's
+    /// answer is to begin. A template may put a default system message before the first turn.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if the template refuses the conversation (`raise_exception`), fails, does
+    /// not end in time or writes too much.
+    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
+        let fail = |e: minijinja::Error| {
+            let problem = match e.kind() {
+                ErrorKind::OutOfFuel => {
+                    format!("chat template does not end within {FUEL} instructions")
+                }
+                ErrorKind::WriteFailure => {
+                    format!("chat template writes more than {MAX_OUTPUT} bytes")
+                }
+                _ => format!("chat template: {e}"),
+            };
+            Error::config(&self.path, problem)
+        };
+        let mut text = Bounded(Vec::new());
+        let messages: Value = messages
+            .iter()
+            .map(|turn| context! { role => turn.role.as_str(), content => turn.content.as_str() })
+            .collect();
+        let template = self.environment.get_template(NAME).map_err(fail)?;
+        template
+            .render_captured_to(context! { messages, add_generation_prompt }, &mut text)
+            .map_err(fail)?;
+        String::from_utf8(text.0)
+            .map_err(|_| Error::config(&self.path, "chat template writes text that is not UTF-8"))
+    }
+}
+
+/// A writer that fails once it holds [`MAX_OUTPUT`] bytes.
+struct Bounded(Vec<u8>);
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() > MAX_OUTPUT - self.0.len() {
+            return Err(io::Error::other("the text is too long"));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

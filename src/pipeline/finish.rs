@@ -1,0 +1,150 @@
+//! The files of a result.
+//!
+//! For an input `sub-01_T1w.nii.gz`: `sub-01_T1w_seg-keraunos_dseg.nii.gz` and `.tsv` (BIDS
+//! derivatives), `_stats.json`, `_preview.png` and `_report.json` under the same stem.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::pipeline::segmenter::Segmentation;
+use crate::pipeline::structures::Target;
+use crate::pipeline::volume::{Volume, write_labels, write_map, write_names};
+use crate::pipeline::{files, preview};
+
+/// The input's name without its folder and its suffix: `sub-01_T1w` of `x/sub-01_T1w.nii.gz`.
+pub fn stem(input: &Path) -> String {
+    let name = input
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let lower = name.to_lowercase();
+    let suffixes = [
+        ".nii.gz", ".hdr.gz", ".img.gz", ".nii", ".hdr", ".img", ".gz",
+    ];
+    let cut = suffixes
+        .iter()
+        .find(|suffix| lower.ends_with(*suffix))
+        .map_or(0, |suffix| suffix.len());
+    let stem = name[..name.len() - cut].trim_matches('.').to_owned();
+    if stem.is_empty() {
+        "volume".to_owned()
+    } else {
+        stem
+    }
+}
+
+/// The path of one result in `folder`, after checking that it is none of the inputs.
+fn place(folder: &Path, name: &str, inputs: &[PathBuf]) -> Result<PathBuf> {
+    let path = folder.join(name);
+    match inputs.iter().find(|input| files::same_file(input, &path)) {
+        Some(input) => Err(Error::Argument(format!(
+            "the result would overwrite the input `{}`",
+            input.display()
+        ))),
+        None => Ok(path),
+    }
+}
+
+/// Makes `folder` and says whether files can be written there: asked before a long run.
+///
+/// # Errors
+/// A path that is a file, or a folder that cannot be made or written.
+pub fn prepare_folder(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(Error::write(folder))?;
+    tempfile::Builder::new()
+        .prefix(".keraunos-")
+        .tempfile_in(folder)
+        .map(drop)
+        .map_err(Error::write(folder))
+}
+
+/// Writes all files of a result; returns their paths, the map first.
+///
+/// # Errors
+/// A folder that cannot be written, or a result that would overwrite an input.
+pub fn write(result: &Segmentation, folder: &Path) -> Result<Vec<PathBuf>> {
+    prepare_folder(folder)?;
+    let stem = stem(&result.reference.path);
+    let inputs: Vec<PathBuf> = result
+        .report
+        .inputs
+        .iter()
+        .map(|input| input.path.clone())
+        .collect();
+    let at = |suffix: &str| place(folder, &format!("{stem}_{suffix}"), &inputs);
+    let labels = at("seg-keraunos_dseg.nii.gz")?;
+    let (stats, picture, report) = (at("stats.json")?, at("preview.png")?, at("report.json")?);
+    write_labels(&labels, &result.reference, &result.labels, &result.names)?;
+    let table = write_names(&labels, &result.names)?;
+    write_json(&stats, &result.structures)?;
+    preview::write_preview(&picture, &result.reference, &result.labels, &result.names)?;
+    write_json(&report, &result.report)?;
+    Ok(vec![labels, table, stats, picture, report])
+}
+
+/// Writes one target's probabilities, `<stem>_seg-keraunos_label-<name>_probseg.nii.gz`.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write_probabilities(
+    folder: &Path,
+    target: &Target,
+    logits: &[f32],
+    reference: &Volume,
+) -> Result<PathBuf> {
+    let words = target
+        .name
+        .split(|c: char| !c.is_alphanumeric())
+        .filter(|word| !word.is_empty());
+    let camel = |word: &str| {
+        let mut letters = word.chars();
+        letters.next().map_or(String::new(), |first| {
+            first.to_uppercase().chain(letters).collect()
+        })
+    };
+    let label: String = words
+        .map(camel)
+        .collect::<String>()
+        .chars()
+        .take(60)
+        .collect();
+    let name = format!(
+        "{}_seg-keraunos_label-{label}_probseg.nii.gz",
+        stem(&reference.path)
+    );
+    let path = place(folder, &name, std::slice::from_ref(&reference.path))?;
+    let probabilities: Vec<f32> = logits
+        .iter()
+        .map(|logit| 1.0 / (1.0 + (-logit).exp()))
+        .collect();
+    write_map(&path, reference, &probabilities)?;
+    Ok(path)
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    files::atomic_write(path, |out| {
+        serde_json::to_writer_pretty(&mut *out, value)?;
+        out.write_all(b"\n")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::stem;
+
+    #[test]
+    fn stems_keep_everything_but_the_suffix() {
+        for (name, want) in [
+            ("a/sub-01_T1w.nii.gz", "sub-01_T1w"),
+            ("case.01.NII.GZ", "case.01"),
+            ("x.nii", "x"),
+            ("plain", "plain"),
+            (".nii.gz", "volume"),
+        ] {
+            assert_eq!(stem(name.as_ref()), want);
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Floor 6: volumes and words in, a labelled map out. The only floor that says `nifti` and
+//! `tokenizers`.
+//!
+//! [`Segmenter`] is the whole way; the modules are its stations.
+
+pub mod chat;
+pub mod evaluate;
+pub mod files;
+pub mod finish;
+pub mod geometry;
+pub mod home;
+pub mod instruct;
+pub mod modality;
+pub mod prepare;
+pub mod preview;
+pub mod pull;
+pub mod segmenter;
+pub mod statistics;
+pub mod stock;
+pub mod structures;
+pub mod text_encoder;
+pub mod tokenizer;
+pub mod volume;
+pub mod volume_embedding;
+
+pub use segmenter::{
+    Fusion, Input, Instruct, Observer, Options, Report, Request, Segmentation, Segmenter,
+    StructureResult,
+};

@@ -1,0 +1,299 @@
+//! The structures a model knows by name: `weights/structures.json`, embedded.
+//!
+//! Labels of single structures are FreeSurfer's, so that its colour table and every script that
+//! speaks it fit; composites (the basal ganglia, both hippocampi) are numbered from 200.
+
+use std::fmt;
+use std::sync::LazyLock;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+static CATALOGUE: LazyLock<Vec<Structure>> = LazyLock::new(|| {
+    serde_json::from_str(include_str!("../../weights/structures.json"))
+        .expect("the embedded catalogue is well-formed; a test parses it")
+});
+
+/// Label of a target that was described by a free instruction only.
+pub const FREE_LABEL: u16 = 1;
+
+/// One anatomical structure and how it is spoken of.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Structure {
+    /// The name that reports use.
+    pub name: String,
+    /// Other names that are understood.
+    pub synonyms: Vec<String>,
+    /// Whether left and right can be asked for apart.
+    pub sided: bool,
+    /// Where it lies, in words.
+    pub places: Vec<String>,
+    /// `wm`, `gm`, `csf`, or empty for a mixture.
+    pub tissue: String,
+    /// How many elementary parts it is made of: the fewer, the more specific.
+    pub parts: u32,
+    /// Label by side.
+    labels: Labels,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Labels {
+    left: Option<u16>,
+    right: Option<u16>,
+    both: u16,
+}
+
+/// A side of the patient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// The patient's left.
+    Left,
+    /// The patient's right.
+    Right,
+}
+
+impl Side {
+    /// `left` or `right`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::Right => "right",
+        }
+    }
+}
+
+/// What a mask is asked for.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The structure; none for a free instruction.
+    pub structure: Option<&'static Structure>,
+    /// The side, where one is asked for.
+    pub side: Option<Side>,
+    /// The name, side included.
+    pub name: String,
+    /// The label in the map.
+    pub label: u16,
+    /// Where masks overlap the more specific target wins: the one of fewer parts.
+    pub parts: u32,
+}
+
+impl Target {
+    fn of(structure: &'static Structure, side: Option<Side>) -> Self {
+        let labels = &structure.labels;
+        let label = match side {
+            None => Some(labels.both),
+            Some(Side::Left) => labels.left,
+            Some(Side::Right) => labels.right,
+        };
+        let name = match side {
+            None => structure.name.clone(),
+            Some(side) => format!("{} {}", side.name(), structure.name),
+        };
+        // Both sides together are twice the parts of one.
+        let parts = structure.parts
+            * if structure.sided && side.is_none() {
+                2
+            } else {
+                1
+            };
+        Self {
+            structure: Some(structure),
+            side,
+            name,
+            label: label.unwrap_or(labels.both),
+            parts,
+        }
+    }
+
+    /// A target that only its instruction describes.
+    pub fn free(instruction: &str) -> Self {
+        Self {
+            structure: None,
+            side: None,
+            name: instruction.to_owned(),
+            label: FREE_LABEL,
+            parts: 0,
+        }
+    }
+
+    /// Looks a target up by name, synonym and side: "left hippocampus", "globus pallidus",
+    /// "bilateral thalamus".
+    ///
+    /// # Errors
+    /// [`Error::UnknownStructure`] with the nearest names.
+    pub fn find(words: &str) -> Result<Self> {
+        let wanted = normal(words);
+        let unknown = || Error::UnknownStructure {
+            name: words.to_owned(),
+            nearest: nearest(&wanted),
+        };
+        let (side, name) = split_side(&wanted);
+        let known = |s: &&Structure| {
+            std::iter::once(&s.name)
+                .chain(&s.synonyms)
+                .any(|n| normal(n) == name)
+        };
+        let structure = CATALOGUE.iter().find(known).ok_or_else(unknown)?;
+        match side {
+            Some(_) if !structure.sided => Err(unknown()),
+            side => Ok(Self::of(structure, side)),
+        }
+    }
+
+    /// Every target that the model knows, composites first.
+    pub fn all() -> Vec<Self> {
+        let mut targets: Vec<Self> = CATALOGUE
+            .iter()
+            .flat_map(|s| {
+                let sides = if s.sided {
+                    &[None, Some(Side::Left), Some(Side::Right)][..]
+                } else {
+                    &[None]
+                };
+                sides.iter().map(|side| Self::of(s, *side))
+            })
+            .collect();
+        targets.sort_by_key(|target| std::cmp::Reverse(target.parts));
+        targets
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// All structures.
+pub fn catalogue() -> &'static [Structure] {
+    &CATALOGUE
+}
+
+fn normal(words: &str) -> String {
+    let lower = words
+        .to_lowercase()
+        .replace("grey", "gray")
+        .replace(['-', '_'], " ");
+    let words: Vec<&str> = lower
+        .split_whitespace()
+        .filter(|word| *word != "the")
+        .collect();
+    words.join(" ")
+}
+
+/// The side that words name, and the rest: "left x", "x left", "x on the left", "bilateral x".
+fn split_side(words: &str) -> (Option<Side>, String) {
+    for side in [Side::Left, Side::Right] {
+        let name = side.name();
+        let stripped = words
+            .strip_prefix(&format!("{name} sided "))
+            .or_else(|| words.strip_prefix(&format!("{name} ")))
+            .or_else(|| words.strip_suffix(&format!(" on {name}")))
+            .or_else(|| words.strip_suffix(&format!(" {name}")));
+        // "left and right x" is both.
+        if let Some(rest) = stripped.filter(|rest| !rest.starts_with("and ")) {
+            return (Some(side), rest.to_owned());
+        }
+    }
+    let both = ["bilateral ", "both ", "left and right "];
+    let rest = both
+        .iter()
+        .find_map(|prefix| words.strip_prefix(prefix))
+        .unwrap_or(words);
+    (
+        None,
+        rest.strip_suffix(" on both sides")
+            .unwrap_or(rest)
+            .to_owned(),
+    )
+}
+
+/// The known names most like `wanted`, quoted and joined.
+fn nearest(wanted: &str) -> String {
+    let mut names: Vec<(usize, String)> = Target::all()
+        .into_iter()
+        .map(|target| {
+            let structure = target.structure.into_iter().flat_map(|s| &s.synonyms);
+            let side = target
+                .side
+                .map_or(String::new(), |side| format!("{} ", side.name()));
+            let synonyms =
+                structure.map(|name| distance(wanted, &normal(&format!("{side}{name}"))));
+            (
+                synonyms
+                    .chain([distance(wanted, &normal(&target.name))])
+                    .min()
+                    .unwrap_or(usize::MAX),
+                target.name,
+            )
+        })
+        .collect();
+    names.sort();
+    names
+        .iter()
+        .take(5)
+        .map(|(_, name)| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// Levenshtein's edit distance.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let cost = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = cost.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_target_is_found_by_its_own_name_and_has_a_label_of_its_own() {
+        let targets = Target::all();
+        assert_eq!(targets.len(), 69);
+        let labels: std::collections::BTreeSet<u16> = targets.iter().map(|t| t.label).collect();
+        assert_eq!(labels.len(), targets.len());
+        assert!(labels.iter().all(|label| (2..=255).contains(label)));
+        for target in targets {
+            assert_eq!(
+                Target::find(&target.name).expect("a known name").label,
+                target.label
+            );
+        }
+    }
+
+    #[test]
+    fn sides_and_synonyms_are_understood() {
+        let label = |words: &str| Target::find(words).map(|t| t.label).ok();
+        assert_eq!(label("Left Hippocampus"), Some(17));
+        assert_eq!(label("hippocampus on the right"), Some(53));
+        assert_eq!(label("right-sided globus pallidus"), Some(52));
+        assert_eq!(label("bilateral thalamus"), label("thalamus"));
+        assert_eq!(label("left and right thalamus"), label("thalamus"));
+        assert_eq!(label("the grey matter"), label("gray matter"));
+        assert_eq!(label("left brainstem"), None);
+        assert_eq!(label("left kidney"), None);
+    }
+
+    #[test]
+    fn the_nearest_names_are_offered() {
+        let error = Target::find("left hipocampus")
+            .expect_err("a misspelt name")
+            .to_string();
+        assert!(error.contains("`left hippocampus`"), "{error}");
+    }
+}

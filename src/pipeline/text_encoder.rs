@@ -1,0 +1,96 @@
+//! Instructions to sentence embeddings: tokenizer and BERT.
+
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::models::bert::{Bert, BertConfig};
+use crate::pipeline::home::{Home, TEXT_ENCODER};
+use crate::pipeline::tokenizer::SentenceTokenizer;
+use crate::tensor::{Checkpoint, Precision};
+
+/// The longest sentence in tokens, as sentence-transformers cuts it.
+const MAX_LEN: usize = 256;
+/// Tokens computed at once: enough to fill an adapter, few enough for little memory.
+const TOKENS_AT_ONCE: usize = 2048;
+
+/// all-MiniLM-L6-v2, ready.
+pub struct TextEncoder {
+    tokenizer: SentenceTokenizer,
+    bert: Bert,
+    /// The checkpoint's hash, for reports.
+    pub sha256: String,
+}
+
+impl TextEncoder {
+    /// Loads the encoder from where models live.
+    ///
+    /// # Errors
+    /// A model that was not pulled, or files that do not fit.
+    pub fn open(gpu: &Gpu, home: &Home) -> Result<Self> {
+        Self::from_folder(gpu, &home.locate(TEXT_ENCODER)?)
+    }
+
+    /// Loads `model.safetensors`, `tokenizer.json` and, if it is there, `config.json` of a folder.
+    ///
+    /// # Errors
+    /// Files that are missing or do not fit each other.
+    pub fn from_folder(gpu: &Gpu, folder: &Path) -> Result<Self> {
+        let path = folder.join("config.json");
+        let config = if path.is_file() {
+            let text = std::fs::read_to_string(&path).map_err(Error::read(&path))?;
+            serde_json::from_str(&text).map_err(|e| Error::config(&path, e.to_string()))?
+        } else {
+            BertConfig::mini_lm()
+        };
+        let checkpoint = Checkpoint::open(&folder.join("model.safetensors"))?;
+        let tokenizer = SentenceTokenizer::open(&folder.join("tokenizer.json"), MAX_LEN)?;
+        if tokenizer.vocab_size() > config.vocab_size {
+            let problem = format!(
+                "has {} tokens, the model {}",
+                tokenizer.vocab_size(),
+                config.vocab_size
+            );
+            return Err(Error::config(&folder.join("tokenizer.json"), problem));
+        }
+        let sha256 = checkpoint.sha256();
+        Ok(Self {
+            tokenizer,
+            bert: Bert::new(gpu, &checkpoint, config, Precision::Auto)?,
+            sha256,
+        })
+    }
+
+    /// The number of values of an embedding.
+    pub fn dim(&self) -> usize {
+        self.bert.config().hidden_size
+    }
+
+    /// Embeddings of unit length, `dim` values for each text in turn, and whether any text was cut.
+    ///
+    /// # Errors
+    /// An adapter that fails.
+    pub fn embed(&self, gpu: &Gpu, texts: &[&str]) -> Result<(Vec<f32>, bool)> {
+        let sentences = texts
+            .iter()
+            .map(|text| self.tokenizer.encode(text))
+            .collect::<Result<Vec<_>>>()?;
+        let cut = sentences.iter().any(|sentence| sentence.truncated);
+        let mut ids: Vec<Vec<u32>> = sentences.into_iter().map(|sentence| sentence.ids).collect();
+        let mut values = Vec::with_capacity(ids.len() * self.dim());
+        while !ids.is_empty() {
+            let mut tokens = 0;
+            let within = |ids: &&Vec<u32>| {
+                tokens += ids.len();
+                tokens <= TOKENS_AT_ONCE
+            };
+            let count = ids.iter().take_while(within).count().max(1);
+            let rest = ids.split_off(count);
+            let rec = gpu.record("text encoder");
+            let embeddings = self.bert.forward(&rec, &ids, |_, _| ())?;
+            values.extend(embeddings.read(rec)?);
+            ids = rest;
+        }
+        Ok((values, cut))
+    }
+}

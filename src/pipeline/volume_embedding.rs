@@ -1,0 +1,442 @@
+//! A volume, encoded once: everything that prompts need of it stays on the adapter.
+//!
+//! For each slice of each view the decoder's image tokens are kept, and the upscaled pixels as f16. A
+//! prompt then costs three tokens and a dot product per pixel, and its masks are fused into one
+//! volume: late fusion of views and modalities, weighted by the predicted Dice (Zeus, section 3.4).
+
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::models::image_encoder::ImageEmbedding;
+use crate::models::zeus::Zeus;
+use crate::ops::{Placement, add_scaled, copy_rows, fuse_view, pack_half, slice_masks};
+use crate::pipeline::prepare::{Prepared, View};
+use crate::pipeline::structures::Side;
+use crate::tensor::Tensor;
+
+/// Slices kept in one tensor: 26 MB of pixels for the default model, under any binding limit.
+const CHUNK: usize = 32;
+/// Logits beyond this are as good as certain; fusion must not let one slice outweigh the rest.
+const LIMIT: f32 = 10.0;
+
+/// Some slices of a view.
+struct Chunk {
+    slices: usize,
+    /// `[slices, grid, grid, prompt_dim]`.
+    neck: Tensor,
+    /// `[slices, low_res², channels]` as f16, two a word.
+    pixels: Tensor,
+}
+
+/// One view of one modality, or of several that were fused before.
+struct EncodedView {
+    view: View,
+    slices: usize,
+    chunks: Vec<Chunk>,
+}
+
+/// What the prompts say of one view.
+struct DecodedView {
+    /// Per chunk `[slices, prompts, channels + 1 padded]`.
+    hyper: Vec<Tensor>,
+    /// `[all slices, prompts, 4]`.
+    quality: Tensor,
+    /// Its first column, `[slices][prompts]`.
+    predicted: Vec<f32>,
+}
+
+/// How slices are taken from a volume.
+#[derive(Clone, Debug)]
+pub struct Slicing {
+    /// The views.
+    pub views: Vec<View>,
+    /// Voxels from slice to slice; more than 1 only for a single view.
+    pub step: usize,
+}
+
+/// The encoded slices of one image: a modality, or several fused early or as embeddings.
+pub struct VolumeEmbedding {
+    shape: [usize; 3],
+    slicing: Slicing,
+    views: Vec<EncodedView>,
+}
+
+/// Prompts decoded on all slices of an embedding.
+pub struct Prompts {
+    views: Vec<DecodedView>,
+    count: usize,
+}
+
+/// One prompt's fused mask.
+pub struct FusedMask {
+    /// Mean logits, first axis fastest, on the volume's prepared grid.
+    pub logits: Vec<f32>,
+    /// The predicted Dice, averaged over slices by mask area; none where nothing was found.
+    pub quality: Option<f32>,
+}
+
+impl VolumeEmbedding {
+    /// Encodes the slices of `images`, volumes on one prepared grid: one modality, or several that are
+    /// fused here: as channels where the model has them (`early`), else by averaging their
+    /// embeddings (hybrid). `progress` is called with the slices done.
+    ///
+    /// # Errors
+    /// Channels that do not fit the model, an adapter that fails, no memory.
+    pub fn new(
+        gpu: &Gpu,
+        zeus: &Zeus,
+        images: &[Prepared],
+        slicing: &Slicing,
+        early: bool,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Self> {
+        let channels = zeus.config().channels;
+        if early && channels != images.len() {
+            let problem = format!(
+                "early fusion of {} modalities; these weights take {channels}",
+                images.len()
+            );
+            return Err(Error::Argument(problem));
+        }
+        let mut views = Vec::new();
+        let mut done = 0;
+        for view in &slicing.views {
+            views.push(EncodedView::new(
+                gpu,
+                zeus,
+                images,
+                *view,
+                slicing.step,
+                early,
+                &mut |slices| {
+                    done += slices;
+                    progress(done);
+                },
+            )?);
+        }
+        Ok(Self {
+            shape: images[0].grid.shape,
+            slicing: slicing.clone(),
+            views,
+        })
+    }
+
+    /// The number of slices that [`VolumeEmbedding::new`] will encode.
+    pub fn slices(image: &Prepared, slicing: &Slicing) -> usize {
+        slicing
+            .views
+            .iter()
+            .map(|view| image.slices(*view).div_ceil(slicing.step))
+            .sum()
+    }
+
+    /// Decodes prompts on all slices: per view `[prompts, text_dim]` sentence embeddings.
+    ///
+    /// # Errors
+    /// An adapter that fails, no memory.
+    pub fn decode(&self, gpu: &Gpu, zeus: &Zeus, texts: &[Tensor]) -> Result<Prompts> {
+        let count = texts[0].matrix()[0];
+        let views = self
+            .views
+            .iter()
+            .zip(texts)
+            .map(|(view, text)| view.decode(gpu, zeus, text))
+            .collect::<Result<_>>()?;
+        Ok(Prompts { views, count })
+    }
+}
+
+impl EncodedView {
+    fn new(
+        gpu: &Gpu,
+        zeus: &Zeus,
+        images: &[Prepared],
+        view: View,
+        step: usize,
+        early: bool,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Self> {
+        let config = zeus.config();
+        let size = config.image_size;
+        let pixels = config.low_res * config.low_res;
+        let words = pixels * config.up_dims[2] / 2;
+        let tokens = config.grid * config.grid;
+        let slices = images[0].slices(view).div_ceil(step);
+        // A CPU adapter is filled by one slice; a GPU wants several.
+        let batch = if gpu.is_cpu() { 1 } else { 8 };
+        let mut chunks = Vec::new();
+        for first in (0..slices).step_by(CHUNK) {
+            let count = CHUNK.min(slices - first);
+            let chunk = Chunk {
+                slices: count,
+                neck: Tensor::zeros(
+                    gpu,
+                    "image tokens",
+                    [count, config.grid, config.grid, config.prompt_dim],
+                )?,
+                pixels: Tensor::zeros(gpu, "pixels", [count, words])?,
+            };
+            for start in (0..count).step_by(batch) {
+                let part = batch.min(count - start);
+                let indices: Vec<usize> = (0..part).map(|n| (first + start + n) * step).collect();
+                // While the adapter works on the last slices, these are cut and scaled.
+                let inputs = inputs(images, view, &indices, size, early);
+                gpu.wait()?;
+                let rec = gpu.record("encode slices");
+                let mut fused: Option<ImageEmbedding> = None;
+                for (n, input) in inputs.iter().enumerate() {
+                    let image = Tensor::upload(gpu, "slices", [part, size, size, 4], input)?;
+                    let embedding = zeus.encode(&rec, &image, |_, _| ());
+                    fused = Some(match fused {
+                        None => embedding,
+                        Some(sum) => {
+                            let scale = if n + 1 == inputs.len() {
+                                1.0 / inputs.len() as f32
+                            } else {
+                                1.0
+                            };
+                            let mean = |a: &Tensor, b: &Tensor| add_scaled(&rec, a, b, scale);
+                            ImageEmbedding {
+                                neck: mean(&sum.neck, &embedding.neck),
+                                skips: [0, 1, 2].map(|s| mean(&sum.skips[s], &embedding.skips[s])),
+                            }
+                        }
+                    });
+                }
+                let Some(embedding) = fused else {
+                    return Err(Error::Argument("no image to encode".into()));
+                };
+                let upscaled = zeus.upscale(&rec, &embedding, |_, _| ());
+                pack_half(&rec, &upscaled, &chunk.pixels, start * words);
+                copy_rows(
+                    &rec,
+                    &embedding.neck,
+                    &chunk.neck,
+                    part * tokens,
+                    start * tokens,
+                    1,
+                );
+                rec.submit()?;
+                progress(part);
+            }
+            chunks.push(chunk);
+        }
+        gpu.wait()?;
+        Ok(Self {
+            view,
+            slices,
+            chunks,
+        })
+    }
+
+    fn decode(&self, gpu: &Gpu, zeus: &Zeus, text: &Tensor) -> Result<DecodedView> {
+        let prompts = text.matrix()[0];
+        let quality = Tensor::zeros(gpu, "quality", [self.slices, prompts, 4])?;
+        let mut hyper = Vec::new();
+        let mut first = 0;
+        for chunk in &self.chunks {
+            let rec = gpu.record("decode prompts");
+            let decoded = zeus.decode(&rec, &chunk.neck, text, |_, _| ());
+            copy_rows(
+                &rec,
+                &decoded.quality,
+                &quality,
+                chunk.slices * prompts,
+                first * prompts,
+                1,
+            );
+            rec.submit()?;
+            hyper.push(decoded.hyper);
+            first += chunk.slices;
+        }
+        let rows = quality.read(gpu.record("quality"))?;
+        Ok(DecodedView {
+            hyper,
+            quality,
+            predicted: rows.chunks_exact(4).map(|row| row[0]).collect(),
+        })
+    }
+}
+
+/// Slices as the encoder takes them, four values a pixel: one picture of all modalities (early), or one
+/// for each.
+fn inputs(
+    images: &[Prepared],
+    view: View,
+    indices: &[usize],
+    size: usize,
+    early: bool,
+) -> Vec<Vec<f32>> {
+    let pictures = if early { 1 } else { images.len() };
+    let mut inputs = vec![vec![0.0; indices.len() * size * size * 4]; pictures];
+    for (n, index) in indices.iter().enumerate() {
+        for (m, image) in images.iter().enumerate() {
+            let (picture, channel) = if early { (0, m) } else { (m, 0) };
+            let pixels = inputs[picture][n * size * size * 4..].chunks_exact_mut(4);
+            pixels
+                .zip(image.input(view, *index))
+                .for_each(|(pixel, value)| pixel[channel] = value);
+        }
+    }
+    inputs
+}
+
+/// Fuses one prompt's masks over the views of one or several embeddings, each decoded.
+///
+/// A sagittal slice does not show its side: for a target with a `side` it speaks for its own half of the
+/// volume only.
+///
+/// # Errors
+/// An adapter that fails, no memory.
+pub fn fuse(
+    gpu: &Gpu,
+    zeus: &Zeus,
+    decoded: &[(&VolumeEmbedding, &Prompts)],
+    prompt: usize,
+    side: Option<Side>,
+) -> Result<FusedMask> {
+    let (embedding, _) = decoded[0];
+    let ([nx, ny, nz], slicing) = (embedding.shape, &embedding.slicing);
+    // With a step the fused volume has one layer per slice; it is filled in afterwards.
+    let mut coarse = [nx, ny, nz];
+    if slicing.step > 1 {
+        let axis = slicing.views[0].axis();
+        coarse[axis] = coarse[axis].div_ceil(slicing.step);
+    }
+    let [cx, cy, cz] = coarse;
+    let size = zeus.config().low_res;
+    let rec = gpu.record("fuse masks");
+    let sum = Tensor::empty(&rec, [cz, cy, cx]);
+    let weight = Tensor::empty(&rec, [cz, cy, cx]);
+    let last = decoded.len() * slicing.views.len() - 1;
+    let mut n = 0;
+    for (embedding, prompts) in decoded {
+        assert!(
+            prompt < prompts.count,
+            "prompt {prompt} of {}",
+            prompts.count
+        );
+        for (view, said) in embedding.views.iter().zip(&prompts.views) {
+            let masks = Tensor::empty(&rec, [view.slices, size, size]);
+            let flat = masks.reshape([view.slices, size * size]);
+            let mut first = 0;
+            for (chunk, hyper) in view.chunks.iter().zip(&said.hyper) {
+                slice_masks(
+                    &rec,
+                    hyper,
+                    &chunk.pixels,
+                    zeus.config().up_dims[2],
+                    prompt,
+                    &flat,
+                    first,
+                );
+                first += chunk.slices;
+            }
+            let place = placement(
+                view.view,
+                [nx, ny, nz],
+                view.slices,
+                zeus.config().image_size,
+                side,
+            );
+            fuse_view(
+                &rec,
+                &masks,
+                &said.quality,
+                prompt,
+                &place,
+                LIMIT,
+                (&sum, &weight),
+                (n == 0, n == last),
+            );
+            n += 1;
+        }
+    }
+    let logits = sum.read(rec)?;
+    let quality = quality(&logits, coarse, decoded, prompt);
+    let logits = if slicing.step > 1 {
+        fill(
+            &logits,
+            coarse,
+            [nx, ny, nz],
+            slicing.views[0].axis(),
+            slicing.step,
+        )
+    } else {
+        logits
+    };
+    Ok(FusedMask { logits, quality })
+}
+
+/// Where the slices of a view lie in the volume.
+fn placement(
+    view: View,
+    shape: [usize; 3],
+    slices: usize,
+    size: usize,
+    side: Option<Side>,
+) -> Placement {
+    let (row_axis, column_axis) = view.plane();
+    // Slices larger than the window are cut: the offset rounds down, as in `Fit`.
+    let offset = |axis: usize| (size as i32 - shape[axis] as i32).div_euclid(2);
+    let range = match (view, side) {
+        (View::Sagittal, Some(Side::Left)) => 0..slices.div_ceil(2),
+        (View::Sagittal, Some(Side::Right)) => slices / 2..slices,
+        _ => 0..slices,
+    };
+    Placement {
+        axis: view.axis(),
+        column_axis,
+        row_offset: offset(row_axis),
+        column_offset: offset(column_axis),
+        slices: range,
+    }
+}
+
+/// The predicted Dice of a fused mask: the mean over all slices of all views, by the mask's area there.
+fn quality(
+    logits: &[f32],
+    shape: [usize; 3],
+    decoded: &[(&VolumeEmbedding, &Prompts)],
+    prompt: usize,
+) -> Option<f32> {
+    let mut areas = shape.map(|n| vec![0u32; n]);
+    for (i, _) in logits.iter().enumerate().filter(|(_, logit)| **logit > 0.0) {
+        areas[0][i % shape[0]] += 1;
+        areas[1][i / shape[0] % shape[1]] += 1;
+        areas[2][i / (shape[0] * shape[1])] += 1;
+    }
+    let (mut sum, mut total) = (0.0, 0.0);
+    for (embedding, prompts) in decoded {
+        for (view, said) in embedding.views.iter().zip(&prompts.views) {
+            for (slice, area) in areas[view.view.axis()].iter().enumerate() {
+                sum += f64::from(*area) * f64::from(said.predicted[slice * prompts.count + prompt]);
+                total += f64::from(*area);
+            }
+        }
+    }
+    (total > 0.0).then(|| (sum / total) as f32)
+}
+
+/// A volume whose layers across `axis` are known every `step`: the ones between are interpolated
+/// linearly, those after the last known one repeat it.
+fn fill(coarse: &[f32], from: [usize; 3], to: [usize; 3], axis: usize, step: usize) -> Vec<f32> {
+    let stride = [1, from[0], from[0] * from[1]][axis];
+    let mut fine = Vec::with_capacity(to.iter().product());
+    for z in 0..to[2] {
+        for y in 0..to[1] {
+            for x in 0..to[0] {
+                let mut at = [x, y, z];
+                let (layer, part) = (at[axis] / step, at[axis] % step);
+                at[axis] = layer;
+                let here = at[0] + from[0] * (at[1] + from[1] * at[2]);
+                let value = coarse[here];
+                fine.push(if part == 0 || layer + 1 == from[axis] {
+                    value
+                } else {
+                    value + (coarse[here + stride] - value) * part as f32 / step as f32
+                });
+            }
+        }
+    }
+    fine
+}
