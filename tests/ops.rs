@@ -5,10 +5,10 @@
 mod naive;
 mod support;
 
-use keraunos::gpu::{Bind, Groups, Recorder};
+use keraunos::gpu::{Bind, Recorder};
 use keraunos::ops::*;
 use keraunos::tensor::{Matrix, Tensor};
-use support::{Golden, Random, check, close, gpu, open, pad, poison, read, staged, upload, weights};
+use support::{Golden, Random, check, close, gpu, pad, poison, read, staged, upload, weights};
 
 const FORMATS: [&str; 4] = ["f32", "f16", "q8_0", "q4_1"];
 const ACTIVATIONS: [Activation; 5] = [
@@ -117,8 +117,7 @@ fn linear_vec_split_and_in_parts() {
                 weights(gpu(), &mut random, format, [72, inputs]),
             ];
             let plain = [parts[0].values.clone(), parts[1].values.clone()].concat();
-            let want =
-                naive::linear_vec(&x, &plain, &bias, inputs, Activation::Silu, None);
+            let want = naive::linear_vec(&x, &plain, &bias, inputs, Activation::Silu, None);
             let rec = gpu().record("linear_vec");
             let x = staged(&rec, [rows, inputs], &x);
             let bias = upload(outputs, &bias);
@@ -181,11 +180,19 @@ fn linear_like_pytorch() {
         let weight = golden.values(case, "weight");
         let matrix = Matrix::f32(gpu(), case, [n, k], &weight).unwrap();
         let rec = gpu().record("linear");
-        let x = staged(&rec, [m, inputs], &pad(&golden.values(case, "x"), k, inputs));
+        let x = staged(
+            &rec,
+            [m, inputs],
+            &pad(&golden.values(case, "x"), k, inputs),
+        );
         let bias = upload(panels(&bias).len(), &panels(&bias));
-        let residual = golden
-            .has(case, "residual")
-            .then(|| staged(&rec, [m, width], &pad(&golden.values(case, "residual"), n, width)));
+        let residual = golden.has(case, "residual").then(|| {
+            staged(
+                &rec,
+                [m, width],
+                &pad(&golden.values(case, "residual"), n, width),
+            )
+        });
         check(rec, &want, 1e-5, 1e-5, |rec| {
             linear(rec, &x, &matrix, &bias, activation, residual.as_ref())
         });
@@ -231,7 +238,12 @@ fn check_conv(
     let w = weights(gpu(), &mut random, format, [outputs, 9 * channels]);
     let x = random.values(size.iter().product());
     let bias = random.values(outputs);
-    let out = [images, height.div_ceil(stride), width.div_ceil(stride), outputs];
+    let out = [
+        images,
+        height.div_ceil(stride),
+        width.div_ceil(stride),
+        outputs,
+    ];
     let residual = random.values(out.iter().product());
     let want = naive::conv(
         &x,
@@ -247,7 +259,15 @@ fn check_conv(
     let bias = upload(panels(&bias).len(), &panels(&bias));
     let residual = has_residual.then(|| staged(&rec, out, &residual));
     check(rec, &want, 1e-5, 1e-5, |rec| {
-        conv(rec, &x, &w.matrix, &bias, stride, activation, residual.as_ref())
+        conv(
+            rec,
+            &x,
+            &w.matrix,
+            &bias,
+            stride,
+            activation,
+            residual.as_ref(),
+        )
     });
 }
 
@@ -257,17 +277,34 @@ fn conv_at_every_edge() {
         for height in 1..=4 {
             for width in [1, 2, 3, 5, 9] {
                 for images in [1, 3] {
-                    check_conv("f32", [images, height, width, 4], 8, stride, Activation::None, false);
+                    check_conv(
+                        "f32",
+                        [images, height, width, 4],
+                        8,
+                        stride,
+                        Activation::None,
+                        false,
+                    );
                 }
             }
         }
         for outputs in [4, 8, 12, 64, 68, 72] {
             for channels in [4, 8, 20] {
-                check_conv("f16", [2, 5, 7, channels], outputs, stride, Activation::None, false);
+                check_conv(
+                    "f16",
+                    [2, 5, 7, channels],
+                    outputs,
+                    stride,
+                    Activation::None,
+                    false,
+                );
             }
         }
         for format in FORMATS {
-            for (activation, residual) in ACTIVATIONS.into_iter().zip([true, false, true, false, true]) {
+            for (activation, residual) in ACTIVATIONS
+                .into_iter()
+                .zip([true, false, true, false, true])
+            {
                 check_conv(format, [1, 6, 5, 32], 24, stride, activation, residual);
             }
         }
@@ -288,7 +325,11 @@ fn conv_like_pytorch() {
         let torch = golden.values(case, "weight");
         let mut weight = vec![0f32; width * kernel * kernel * inputs];
         for (i, value) in torch.iter().enumerate() {
-            let (tap, c, o) = (i % (kernel * kernel), i / (kernel * kernel) % ci, i / (kernel * kernel * ci));
+            let (tap, c, o) = (
+                i % (kernel * kernel),
+                i / (kernel * kernel) % ci,
+                i / (kernel * kernel * ci),
+            );
             weight[(o * kernel * kernel + tap) * inputs + c] = *value;
         }
         let shape = [width, kernel * kernel * inputs];
@@ -299,7 +340,11 @@ fn conv_like_pytorch() {
             pixel[co..].fill(naive::activate(activation, 0.0) as f32);
         }
         let rec = gpu().record("conv");
-        let x = staged(&rec, [n, h, w, inputs], &pad(&golden.values(case, "x_nhwc"), ci, inputs));
+        let x = staged(
+            &rec,
+            [n, h, w, inputs],
+            &pad(&golden.values(case, "x_nhwc"), ci, inputs),
+        );
         let bias = panels(&pad(&golden.values(case, "bias"), co, width));
         let bias = upload(bias.len(), &bias);
         check(rec, &want, 1e-5, 1e-5, |rec| match kernel {
@@ -314,10 +359,16 @@ fn check_embed(format: &str, [rows, cols]: [usize; 2], tokens: usize) {
     let mut random = Random::new((rows * cols + tokens) as u64);
     let w = weights(gpu(), &mut random, format, [rows, cols]);
     let ids: Vec<u32> = (0..tokens).map(|_| random.below(rows) as u32).collect();
-    let want = naive::embed(&ids, &pad(&w.values, cols, w.matrix.inputs), w.matrix.inputs);
+    let want = naive::embed(
+        &ids,
+        &pad(&w.values, cols, w.matrix.inputs),
+        w.matrix.inputs,
+    );
     let ids = upload(tokens, &ids);
     // Dequantising is exact: one product of short numbers, one rounded sum.
-    check(gpu().record("embed"), &want, 0.0, 0.0, |rec| embed(rec, &ids, &w.matrix));
+    check(gpu().record("embed"), &want, 0.0, 0.0, |rec| {
+        embed(rec, &ids, &w.matrix)
+    });
 }
 
 #[test]
@@ -339,11 +390,14 @@ fn embed_like_pytorch() {
         let &[rows, cols] = golden.shape(case, "weight") else {
             panic!("shape of {case}")
         };
-        let matrix = Matrix::f32(gpu(), case, [rows, cols], &golden.values(case, "weight")).unwrap();
+        let matrix =
+            Matrix::f32(gpu(), case, [rows, cols], &golden.values(case, "weight")).unwrap();
         let ids = golden.numbers(case, "ids");
         let want = pad(&golden.values(case, "y"), cols, cols.next_multiple_of(4));
         let ids = upload(ids.len(), &ids);
-        check(gpu().record("embed"), &want, 0.0, 0.0, |rec| embed(rec, &ids, &matrix));
+        check(gpu().record("embed"), &want, 0.0, 0.0, |rec| {
+            embed(rec, &ids, &matrix)
+        });
     }
 }
 
@@ -365,7 +419,11 @@ fn dequantize_like_ggml() {
         let rec = gpu().record("embed");
         let y = embed(&rec, &ids, &matrix.unwrap());
         let got = read::<u32>(rec, &[&y]).swap_remove(0);
-        let want: Vec<u32> = golden.values(format, "y").iter().map(|v| v.to_bits()).collect();
+        let want: Vec<u32> = golden
+            .values(format, "y")
+            .iter()
+            .map(|v| v.to_bits())
+            .collect();
         assert_eq!(got, want, "{format}");
     }
 }
@@ -375,7 +433,11 @@ fn dequantize_like_ggml() {
 #[track_caller]
 fn check_norms(rows: usize, cols: usize, offset: f32, lanes: Option<u32>) {
     let mut random = Random::new((rows * 10_007 + cols) as u64);
-    let x: Vec<f32> = random.values(rows * cols).iter().map(|v| 3.0 * v + offset).collect();
+    let x: Vec<f32> = random
+        .values(rows * cols)
+        .iter()
+        .map(|v| 3.0 * v + offset)
+        .collect();
     let (weight, bias) = (random.values(cols), random.values(cols));
     let rec = gpu().record("norms");
     let want = naive::layer_norm(&x, &weight, &bias, 1e-6);
@@ -436,6 +498,13 @@ fn layer_norm_and_rms_norm_at_every_edge() {
 }
 
 #[test]
+fn layer_norm_and_rms_norm_over_more_groups_than_one_dimension_holds() {
+    // Lanes that share a row are what a GPU has; alone, 64 rows make a group.
+    check_norms(2 * 65_535 + 9, 8, 1.0, Some(32));
+    check_norms(64 * 65_535 + 65, 4, 1.0, None);
+}
+
+#[test]
 fn layer_norm_and_rms_norm_like_pytorch() {
     for stem in ["layer_norm", "rms_norm"] {
         let golden = Golden::open(stem);
@@ -447,7 +516,10 @@ fn layer_norm_and_rms_norm_like_pytorch() {
             // A row four times over has the mean and the variance of the row.
             let fourfold = |role: &str| -> Vec<f32> {
                 let values = golden.values(case, role);
-                values.chunks_exact(cols).flat_map(|row| row.repeat(4)).collect()
+                values
+                    .chunks_exact(cols)
+                    .flat_map(|row| row.repeat(4))
+                    .collect()
             };
             let want = fourfold("y");
             let rec = gpu().record("norms");
@@ -490,7 +562,11 @@ fn check_attention(batch: usize, queries: usize, keys: usize, heads: Heads, caus
     let (q_cols, kv_cols) = (heads.q * heads.width, heads.kv * heads.width);
     // k and v are stacked, k last, with 4 columns of something else before them.
     let q = Stacked {
-        values: random.values(batch * queries * q_cols).iter().map(|v| 3.0 * v).collect(),
+        values: random
+            .values(batch * queries * q_cols)
+            .iter()
+            .map(|v| 3.0 * v)
+            .collect(),
         stride: q_cols,
     };
     let kv = Stacked {
@@ -498,7 +574,14 @@ fn check_attention(batch: usize, queries: usize, keys: usize, heads: Heads, caus
         stride: 4 + 2 * kv_cols,
     };
     let (v_first, k_first) = (4, 4 + kv_cols);
-    let want = naive::attention(q.columns(0), kv.columns(k_first), kv.columns(v_first), heads, batch, causal);
+    let want = naive::attention(
+        q.columns(0),
+        kv.columns(k_first),
+        kv.columns(v_first),
+        heads,
+        batch,
+        causal,
+    );
     let rec = gpu().record("attention");
     let q = staged(&rec, [batch * queries, q.stride], &q.values);
     let kv = staged(&rec, [batch * keys, kv.stride], &kv.values);
@@ -538,15 +621,33 @@ fn attention_like_pytorch() {
         let heads = heads(number("heads"), number("kv_heads"), number("head_dim"));
         let (batch, rows, keys) = (number("batch"), number("rows"), number("keys"));
         let causal = scalars["causal"].as_bool().unwrap();
-        assert!(!causal || number("offset") == keys - rows, "{case}: the last row sees all keys");
+        assert!(
+            !causal || number("offset") == keys - rows,
+            "{case}: the last row sees all keys"
+        );
         let rec = gpu().record("attention");
         let tensor = |role: &str, rows: usize, heads: usize, width: usize| {
-            staged(&rec, [batch * rows, heads * width], &golden.values(case, role))
+            staged(
+                &rec,
+                [batch * rows, heads * width],
+                &golden.values(case, role),
+            )
         };
         let q = tensor("q", rows, heads.q, heads.width);
-        let (k, v) = (tensor("k", keys, heads.kv, heads.width), tensor("v", keys, heads.kv, heads.width));
+        let (k, v) = (
+            tensor("k", keys, heads.kv, heads.width),
+            tensor("v", keys, heads.kv, heads.width),
+        );
         check(rec, &golden.values(case, "y"), 2e-5, 2e-5, |rec| {
-            attention(rec, Columns::all(&q), Columns::all(&k), Columns::all(&v), heads, batch, causal)
+            attention(
+                rec,
+                Columns::all(&q),
+                Columns::all(&k),
+                Columns::all(&v),
+                heads,
+                batch,
+                causal,
+            )
         });
     }
 }
@@ -556,18 +657,37 @@ fn check_attention_spans(spans: &[[u32; 2]], prefix: usize, keys: usize, heads: 
     let mut random = Random::new((spans.len() * 1009 + prefix + heads.width) as u64);
     let (q_cols, kv_cols) = (heads.q * heads.width, heads.kv * heads.width);
     let q = Stacked {
-        values: random.values(spans.len() * (q_cols + 8)).iter().map(|v| 3.0 * v).collect(),
+        values: random
+            .values(spans.len() * (q_cols + 8))
+            .iter()
+            .map(|v| 3.0 * v)
+            .collect(),
         stride: q_cols + 8,
     };
     let (k, v) = (random.values(keys * kv_cols), random.values(keys * kv_cols));
-    let plain = |values| naive::Columns { values, stride: kv_cols, first: 0 };
+    let plain = |values| naive::Columns {
+        values,
+        stride: kv_cols,
+        first: 0,
+    };
     let want = naive::attention_spans(q.columns(8), plain(&k), plain(&v), spans, prefix, heads);
     let rec = gpu().record("attention_spans");
     let q = staged(&rec, [spans.len(), q.stride], &q.values);
-    let (k, v) = (staged(&rec, [keys, kv_cols], &k), staged(&rec, [keys, kv_cols], &v));
+    let (k, v) = (
+        staged(&rec, [keys, kv_cols], &k),
+        staged(&rec, [keys, kv_cols], &v),
+    );
     let span = upload([spans.len(), 2], spans.as_flattened());
     check(rec, &want, 1e-5, 1e-5, |rec| {
-        attention_spans(rec, Columns::from(&q, 8), Columns::all(&k), Columns::all(&v), &span, prefix, heads)
+        attention_spans(
+            rec,
+            Columns::from(&q, 8),
+            Columns::all(&k),
+            Columns::all(&v),
+            &span,
+            prefix,
+            heads,
+        )
     });
 }
 
@@ -575,7 +695,15 @@ fn check_attention_spans(spans: &[[u32; 2]], prefix: usize, keys: usize, heads: 
 fn attention_spans_at_every_edge() {
     for width in [4, 8, 12, 16, 48, 64, 80, 128] {
         for prefix in [0, 1, 5, 64] {
-            let spans = [[64, 1], [65, 2], [70, 3], [64, 4], [64, 67], [100, 31], [130, 1]];
+            let spans = [
+                [64, 1],
+                [65, 2],
+                [70, 3],
+                [64, 4],
+                [64, 67],
+                [100, 31],
+                [130, 1],
+            ];
             check_attention_spans(&spans, prefix, 131, heads(3, 1, width));
         }
     }
@@ -585,7 +713,12 @@ fn attention_spans_at_every_edge() {
     check_attention_spans(&[[5, 0], [3, 0]], 5, 5, heads(2, 2, 8));
     // As many keys as a row may see.
     let most = MOST_KEYS as u32;
-    check_attention_spans(&[[0, most], [2, most - 1]], 0, MOST_KEYS + 1, heads(2, 1, 8));
+    check_attention_spans(
+        &[[0, most], [2, most - 1]],
+        0,
+        MOST_KEYS + 1,
+        heads(2, 1, 8),
+    );
     check_attention_spans(&[[1000, most - 900]], 900, 2200, heads(1, 1, 64));
 }
 
@@ -605,19 +738,38 @@ fn attention_spans_like_pytorch() {
         let causal = scalars["causal"].as_bool().unwrap();
         let span: Vec<u32> = (0..batch * rows)
             .flat_map(|r| {
-                let count = if causal { keys - rows + r % rows + 1 } else { keys };
+                let count = if causal {
+                    keys - rows + r % rows + 1
+                } else {
+                    keys
+                };
                 [(r / rows * keys) as u32, count as u32]
             })
             .collect();
         let span = upload([batch * rows, 2], &span);
         let rec = gpu().record("attention_spans");
         let tensor = |role: &str, rows: usize, heads: usize, width: usize| {
-            staged(&rec, [batch * rows, heads * width], &golden.values(case, role))
+            staged(
+                &rec,
+                [batch * rows, heads * width],
+                &golden.values(case, role),
+            )
         };
         let q = tensor("q", rows, heads.q, heads.width);
-        let (k, v) = (tensor("k", keys, heads.kv, heads.width), tensor("v", keys, heads.kv, heads.width));
+        let (k, v) = (
+            tensor("k", keys, heads.kv, heads.width),
+            tensor("v", keys, heads.kv, heads.width),
+        );
         check(rec, &golden.values(case, "y"), 2e-5, 2e-5, |rec| {
-            attention_spans(rec, Columns::all(&q), Columns::all(&k), Columns::all(&v), &span, 0, heads)
+            attention_spans(
+                rec,
+                Columns::all(&q),
+                Columns::all(&k),
+                Columns::all(&v),
+                &span,
+                0,
+                heads,
+            )
         });
     }
 }
@@ -633,7 +785,14 @@ fn check_rope_cache(tokens: usize, heads: Heads, theta: f32, slots: usize, most:
     let slot: Vec<u32> = (0..tokens).map(|t| (slots - 1 - t) as u32).collect();
     let before = random.values(slots * kv_cols);
     let (mut k_want, mut v_want) = (before.clone(), before.clone());
-    let want = naive::rope_cache(&qkv, &position, &slot, heads, f64::from(theta), (&mut k_want, &mut v_want));
+    let want = naive::rope_cache(
+        &qkv,
+        &position,
+        &slot,
+        heads,
+        f64::from(theta),
+        (&mut k_want, &mut v_want),
+    );
     let rec = gpu().record("rope_cache");
     let qkv = staged(&rec, [tokens, row], &qkv);
     let (position, slot) = (upload(tokens, &position), upload(tokens, &slot));
@@ -642,7 +801,15 @@ fn check_rope_cache(tokens: usize, heads: Heads, theta: f32, slots: usize, most:
     // An angle up to `most` is held to 2⁻²⁴ of itself.
     let abs = 1e-5 + 2e-7 * most as f64;
     check(rec, &want, abs, 1e-5, |rec| {
-        rope_cache(rec, &qkv, &position, &slot, heads, theta, (&k_cache, &v_cache))
+        rope_cache(
+            rec,
+            &qkv,
+            &position,
+            &slot,
+            heads,
+            theta,
+            (&k_cache, &v_cache),
+        )
     });
     let caches = read::<f32>(gpu().record("rope_cache"), &[&k_cache, &v_cache]);
     close(&caches[0], &k_want, abs, 1e-5);
@@ -671,7 +838,10 @@ fn rope_cache_like_pytorch() {
         let position = golden.numbers(case, "positions");
         let (x, want) = (golden.values(case, "x"), golden.values(case, "y"));
         let cols = n * width;
-        let qkv: Vec<f32> = x.chunks_exact(cols).flat_map(|row| [row, row, row].concat()).collect();
+        let qkv: Vec<f32> = x
+            .chunks_exact(cols)
+            .flat_map(|row| [row, row, row].concat())
+            .collect();
         let tokens = position.len();
         let slot: Vec<u32> = (0..tokens as u32).collect();
         let rec = gpu().record("rope_cache");
@@ -683,7 +853,15 @@ fn rope_cache_like_pytorch() {
         // Positions reach 2047, where an f32 angle is off by 1e-4.
         let abs = if width == 64 { 3e-4 } else { 1e-5 };
         check(rec, &want, abs, 1e-5, |rec| {
-            rope_cache(rec, &qkv, &position, &slot, heads(n, n, width), theta, (&k_cache, &v_cache))
+            rope_cache(
+                rec,
+                &qkv,
+                &position,
+                &slot,
+                heads(n, n, width),
+                theta,
+                (&k_cache, &v_cache),
+            )
         });
         let caches = read::<f32>(gpu().record("rope_cache"), &[&k_cache, &v_cache]);
         close(&caches[0], &want, abs, 1e-5);
@@ -746,7 +924,10 @@ fn check_argmax(x: &[f32], stride: usize, cols: usize, want: &[u32]) {
     let capacity = y.buffer().bytes() as usize / 4;
     let got = rec.read::<u32>(&[(&y, capacity)]).unwrap().swap_remove(0);
     assert_eq!(got[..want.len()], *want, "{cols} of {stride} columns");
-    assert!(got[want.len()..].iter().all(|v| *v == f32::NAN.to_bits()), "written behind the rows");
+    assert!(
+        got[want.len()..].iter().all(|v| *v == f32::NAN.to_bits()),
+        "written behind the rows"
+    );
 }
 
 #[test]
@@ -761,7 +942,8 @@ fn argmax_at_every_edge_and_with_ties() {
                 x.iter_mut().for_each(|v| *v = (*v * 2.0).round());
                 check_argmax(&x, stride, cols, &naive::argmax(&x, stride, cols));
                 // What lies behind the columns does not take part.
-                x.chunks_exact_mut(stride).for_each(|row| row[cols..].fill(9.0));
+                x.chunks_exact_mut(stride)
+                    .for_each(|row| row[cols..].fill(9.0));
                 check_argmax(&x, stride, cols, &naive::argmax(&x, stride, cols));
                 x.fill(f32::NEG_INFINITY);
                 check_argmax(&x, stride, cols, &vec![0; rows]);
@@ -777,7 +959,12 @@ fn argmax_like_pytorch() {
     let golden = Golden::open("argmax");
     for case in golden.cases.keys() {
         let cols = golden.shape(case, "x")[1];
-        check_argmax(&golden.values(case, "x"), cols, cols, &golden.numbers(case, "y"));
+        check_argmax(
+            &golden.values(case, "x"),
+            cols,
+            cols,
+            &golden.numbers(case, "y"),
+        );
     }
 }
 
@@ -817,11 +1004,20 @@ fn mean_pool_like_pytorch() {
         let width = cols.next_multiple_of(4);
         let mask = golden.numbers(case, "mask");
         let spans: Vec<u32> = (0..batch)
-            .flat_map(|b| [(b * tokens) as u32, mask[b * tokens..][..tokens].iter().sum()])
+            .flat_map(|b| {
+                [
+                    (b * tokens) as u32,
+                    mask[b * tokens..][..tokens].iter().sum(),
+                ]
+            })
             .collect();
         let want = pad(&golden.values(case, "y"), cols, width);
         let rec = gpu().record("mean_pool");
-        let x = staged(&rec, [batch * tokens, width], &pad(&golden.values(case, "x"), cols, width));
+        let x = staged(
+            &rec,
+            [batch * tokens, width],
+            &pad(&golden.values(case, "x"), cols, width),
+        );
         let span = upload([batch, 2], &spans);
         check(rec, &want, 1e-6, 1e-5, |rec| mean_pool(rec, &x, &span));
     }
@@ -860,7 +1056,8 @@ fn matmul_like_pytorch() {
         let (m, k, n) = (number("m"), number("k"), number("n"));
         let (depth, cols) = (k.next_multiple_of(4), n.next_multiple_of(4));
         for batch in 0..number("batch") {
-            let part = |role: &str, len: usize| golden.values(case, role)[batch * len..][..len].to_vec();
+            let part =
+                |role: &str, len: usize| golden.values(case, role)[batch * len..][..len].to_vec();
             let a = pad(&part("a", m * k), k, depth);
             let mut b = part("b", k * n);
             if scalars["transposed"] == false {
@@ -917,13 +1114,21 @@ fn check_pixel_shuffle(size: [usize; 4], activation: Activation) {
     let rec = gpu().record("pixel_shuffle");
     let x = staged(&rec, [images, height, width, 4 * channels], &x);
     let skip = staged(&rec, [images, 2 * height, 2 * width, channels], &skip);
-    check(rec, &want, 1e-6, 1e-5, |rec| pixel_shuffle(rec, &x, &skip, activation));
+    check(rec, &want, 1e-6, 1e-5, |rec| {
+        pixel_shuffle(rec, &x, &skip, activation)
+    });
 }
 
 #[test]
 fn pixel_shuffle_at_every_edge() {
     for activation in ACTIVATIONS {
-        for size in [[1, 1, 1, 4], [2, 3, 5, 8], [3, 4, 1, 12], [1, 7, 7, 64], [2, 1, 9, 4]] {
+        for size in [
+            [1, 1, 1, 4],
+            [2, 3, 5, 8],
+            [3, 4, 1, 12],
+            [1, 7, 7, 64],
+            [2, 1, 9, 4],
+        ] {
             check_pixel_shuffle(size, activation);
         }
     }
@@ -948,7 +1153,11 @@ fn pixel_shuffle_like_pytorch() {
         let bias = upload(bias.len(), &bias);
         let want = pad(&golden.values(case, "y_nhwc"), co, width);
         let rec = gpu().record("pixel_shuffle");
-        let x = staged(&rec, [n * h * w, inputs], &pad(&golden.values(case, "x_nhwc"), ci, inputs));
+        let x = staged(
+            &rec,
+            [n * h * w, inputs],
+            &pad(&golden.values(case, "x_nhwc"), ci, inputs),
+        );
         let skip = staged(&rec, [n, 2 * h, 2 * w, width], &vec![0.0; want.len()]);
         let parts = linear(&rec, &x, &matrix, &bias, Activation::None, None);
         check(rec, &want, 1e-5, 1e-5, |rec| {
@@ -997,13 +1206,24 @@ fn gather_rows_at_every_edge() {
         let want = naive::gather_rows(&x, cols, rows, first, stride);
         let rec = gpu().record("gather_rows");
         let x = staged(&rec, [first + rows * stride, cols], &x);
-        check(rec, &want, 0.0, 0.0, |rec| gather_rows(rec, &x, rows, first, stride));
+        check(rec, &want, 0.0, 0.0, |rec| {
+            gather_rows(rec, &x, rows, first, stride)
+        });
     }
 }
 
 #[test]
 fn resample_at_every_edge() {
-    for size in [[1, 1, 1], [1, 1, 7], [2, 5, 1], [3, 2, 2], [2, 4, 4], [1, 17, 13], [5, 7, 6], [1, 112, 112]] {
+    for size in [
+        [1, 1, 1],
+        [1, 1, 7],
+        [2, 5, 1],
+        [3, 2, 2],
+        [2, 4, 4],
+        [1, 17, 13],
+        [5, 7, 6],
+        [1, 112, 112],
+    ] {
         let x = Random::new(size.iter().product::<usize>() as u64).values(size.iter().product());
         let want = naive::resample(&x, size);
         let rec = gpu().record("resample");
@@ -1021,13 +1241,23 @@ fn resample_like_pytorch() {
         };
         let rec = gpu().record("resample");
         let x = upload([n * c, h, w], &golden.values(case, "x"));
-        check(rec, &golden.values(case, "y"), 1e-6, 1e-6, |rec| resample(rec, &x));
+        check(rec, &golden.values(case, "y"), 1e-6, 1e-6, |rec| {
+            resample(rec, &x)
+        });
     }
 }
 
 #[test]
 fn silu_mul_at_every_edge() {
-    for (rows, cols) in [(1, 4), (3, 8), (1, 252), (1, 256), (1, 260), (7, 64), (5, 1536)] {
+    for (rows, cols) in [
+        (1, 4),
+        (3, 8),
+        (1, 252),
+        (1, 256),
+        (1, 260),
+        (7, 64),
+        (5, 1536),
+    ] {
         let mut x: Vec<f32> = Random::new((rows * cols) as u64).values(rows * 2 * cols);
         x.iter_mut().for_each(|v| *v *= 6.0);
         // Gates so low that e⁻ᵛ overflows close for good.
@@ -1082,7 +1312,9 @@ fn fuse_view_from_all_sides() {
     let size = [size_x, size_y, size_z];
     let (prompts, prompt, limit) = (2, 1, 1.5);
     // A window smaller than the slice, one that just holds it, one that it is centred in.
-    for (height, width, row_offset, column_offset) in [(2, 1, -1, -2), (4, 4, 0, 0), (5, 6, 2, 3), (3, 3, 1, -1)] {
+    for (height, width, row_offset, column_offset) in
+        [(2, 1, -1, -2), (4, 4, 0, 0), (5, 6, 2, 3), (3, 3, 1, -1)]
+    {
         let mut random = Random::new((height * 10 + width) as u64);
         let before = random.values(size_x * size_y * size_z);
         let (mut want_sum, mut want_weight) = (before.clone(), before.clone());
@@ -1090,11 +1322,30 @@ fn fuse_view_from_all_sides() {
         let sum = upload([size_z, size_y, size_x], &before);
         let weight = upload([size_z, size_y, size_x], &before);
         // axial, coronal, sagittal; the last speaks for one half only
-        let views = [(2, 0, 0..size_z), (1, 0, 0..size_y), (0, 1, 0..size_x), (0, 1, 2..4)];
+        let views = [
+            (2, 0, 0..size_z),
+            (1, 0, 0..size_y),
+            (0, 1, 0..size_x),
+            (0, 1, 2..4),
+        ];
         for (n, (axis, column_axis, slices)) in views.iter().cloned().enumerate() {
-            let place = Placement { axis, column_axis, row_offset, column_offset, slices };
-            let x: Vec<f32> = random.values(size[axis] * height * width).iter().map(|v| 3.0 * v).collect();
-            let quality: Vec<f32> = random.values(size[axis] * prompts * 4).iter().map(|v| v.abs()).collect();
+            let place = Placement {
+                axis,
+                column_axis,
+                row_offset,
+                column_offset,
+                slices,
+            };
+            let x: Vec<f32> = random
+                .values(size[axis] * height * width)
+                .iter()
+                .map(|v| 3.0 * v)
+                .collect();
+            let quality: Vec<f32> = random
+                .values(size[axis] * prompts * 4)
+                .iter()
+                .map(|v| v.abs())
+                .collect();
             let ends = (n == 0, n + 1 == views.len());
             naive::fuse_view(
                 &x,
@@ -1109,7 +1360,16 @@ fn fuse_view_from_all_sides() {
             );
             let x = upload([size[axis], height, width], &x);
             let quality = upload([size[axis], prompts, 4], &quality);
-            fuse_view(&rec, &x, &quality, prompt, &place, limit, (&sum, &weight), ends);
+            fuse_view(
+                &rec,
+                &x,
+                &quality,
+                prompt,
+                &place,
+                limit,
+                (&sum, &weight),
+                ends,
+            );
         }
         let got = read::<f32>(rec, &[&sum, &weight]);
         close(&got[0], &want_sum, 1e-5, 1e-5);

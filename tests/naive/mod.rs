@@ -237,7 +237,8 @@ pub fn rope_cache(
     {
         let at = slot as usize * kv_cols;
         q.extend(rotate(&row[..q_cols], position));
-        k_cache[at..at + kv_cols].copy_from_slice(&rotate(&row[q_cols..q_cols + kv_cols], position));
+        k_cache[at..at + kv_cols]
+            .copy_from_slice(&rotate(&row[q_cols..q_cols + kv_cols], position));
         v_cache[at..at + kv_cols].copy_from_slice(&row[q_cols + kv_cols..]);
     }
     q
@@ -361,18 +362,10 @@ pub fn pixel_shuffle(
     y
 }
 
-pub fn copy_rows(
-    x: &[f32],
-    y: &mut [f32],
-    cols: usize,
-    rows: usize,
-    first: usize,
-    stride: usize,
-) {
+pub fn copy_rows(x: &[f32], y: &mut [f32], cols: usize, rows: usize, first: usize, stride: usize) {
     let period = x.len() / cols;
     for r in 0..rows {
-        y[(first + r * stride) * cols..][..cols]
-            .copy_from_slice(&x[r % period * cols..][..cols]);
+        y[(first + r * stride) * cols..][..cols].copy_from_slice(&x[r % period * cols..][..cols]);
     }
 }
 
@@ -476,7 +469,8 @@ pub fn fuse_view(
         } else {
             (f64::from(sum[i]), f64::from(weight[i]))
         };
-        let in_window = (0..2 * height as i32).contains(&row) && (0..2 * width as i32).contains(&column);
+        let in_window =
+            (0..2 * height as i32).contains(&row) && (0..2 * width as i32).contains(&column);
         if in_window && place.slices.contains(&slice) {
             let picture = &x[slice * height * width..][..height * width];
             let logit = doubled(picture, [height, width], row as usize, column as usize);
@@ -485,7 +479,11 @@ pub fn fuse_view(
             weights += w;
         }
         if last {
-            total = if weights > 0.0 { total / weights } else { -limit };
+            total = if weights > 0.0 {
+                total / weights
+            } else {
+                -limit
+            };
         }
         sum[i] = total as f32;
         weight[i] = weights as f32;

@@ -91,10 +91,8 @@ pub fn close(got: &[f32], want: &[f32], abs: f64, rel: f64) {
 /// The words of tensors after all that was recorded, or the error as a sentence.
 #[track_caller]
 pub fn read<T: bytemuck::Pod>(rec: Recorder, tensors: &[&Tensor]) -> Vec<Vec<T>> {
-    let wanted: Vec<(&dyn Bind, usize)> = tensors
-        .iter()
-        .map(|t| (*t as &dyn Bind, t.len()))
-        .collect();
+    let wanted: Vec<(&dyn Bind, usize)> =
+        tensors.iter().map(|t| (*t as &dyn Bind, t.len())).collect();
     match rec.read(&wanted) {
         Ok(values) => values,
         Err(error) => panic!("{error}"),
@@ -172,9 +170,8 @@ pub fn weights(
     let mut values = Vec::new();
     match format {
         "f32" => values.extend((0..outputs * inputs).map(|_| scale * random.value())),
-        "f16" => values.extend(
-            (0..outputs * inputs).map(|_| f16::from_f32(scale * random.value()).to_f32()),
-        ),
+        "f16" => values
+            .extend((0..outputs * inputs).map(|_| f16::from_f32(scale * random.value()).to_f32())),
         "q8_0" => {
             for _ in 0..outputs * inputs / 32 {
                 let d = f16::from_f32(scale / 127.0 * random.value());
@@ -236,7 +233,10 @@ pub struct Golden {
 impl Golden {
     #[track_caller]
     pub fn open(stem: &str) -> Self {
-        let path = format!("{}/tests/goldens/{stem}.safetensors", env!("CARGO_MANIFEST_DIR"));
+        let path = format!(
+            "{}/tests/goldens/{stem}.safetensors",
+            env!("CARGO_MANIFEST_DIR")
+        );
         let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("cannot read `{path}`: {e}"));
         let damaged = |e: &dyn std::fmt::Display| -> ! { panic!("`{path}`: {e}") };
         let (_, metadata) =
@@ -246,9 +246,12 @@ impl Golden {
             let scalars = serde_json::from_str(scalars).unwrap_or_else(|e| damaged(&e));
             (case.clone(), scalars)
         });
-        let tensors = file
-            .iter()
-            .map(|(name, view)| (name.to_owned(), (view.shape().to_vec(), view.data().to_vec())));
+        let tensors = file.iter().map(|(name, view)| {
+            (
+                name.to_owned(),
+                (view.shape().to_vec(), view.data().to_vec()),
+            )
+        });
         Self {
             cases: cases.collect(),
             tensors: tensors.collect(),
