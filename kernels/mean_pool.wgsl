@@ -21,7 +21,11 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let sentence = min(flat(group, groups), params.sentences - 1u);
+    let sentence = flat(group, groups);
+    // Two workgroups on one sentence would scale it twice.
+    if sentence >= params.sentences {
+        return;
+    }
     let own = span[sentence];
     var squares = 0.0;
     for (var c = lane; c < params.cols; c += WG) {

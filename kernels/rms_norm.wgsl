@@ -21,10 +21,14 @@ struct Params {
 var<workgroup> squares: array<f32, WG>;
 
 @compute @workgroup_size(WG)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
     let member = lane % LANES;
     let team = lane - member;
-    let row = group.x * (WG / LANES) + lane / LANES;
+    let row = flat(group, groups) * (WG / LANES) + lane / LANES;
     let start = min(row, params.rows - 1u) * params.quads;
 
     var part = vec4<f32>(0.0);

@@ -1,7 +1,8 @@
 // activate(v) = v | gelu(v) = v · (1 + erf(v / √2)) / 2 | relu(v) | silu(v) = v / (1 + e⁻ᵛ) | sigmoid(v) = 1 / (1 + e⁻ᵛ)
 //
-// erf is a rational function on [-4, 4], ±1 to f32 precision beyond (largest error 3e-7); it
-// costs no exponential. Linked into every kernel with an epilogue.
+// erf is a rational function on [-4, 4], ±1 beyond (largest error 3e-7); it costs no exponential.
+// Beyond it is ±1 outright: a quotient that an adapter rounds to 1 - 6e-8 would leave a part of a
+// large negative v. Linked into every kernel with an epilogue.
 
 override ACTIVATION: u32 = 0;  // 0 none, 1 gelu (erf), 2 relu, 3 silu, 4 sigmoid
 
@@ -19,7 +20,8 @@ fn activate(v: vec4<f32>) -> vec4<f32> {
         q = fma(s, q, vec4<f32>(-1.68282697438203e-03));
         q = fma(s, q, vec4<f32>(-7.37332916720468e-03));
         q = fma(s, q, vec4<f32>(-1.42647390514189e-02));
-        return 0.5 * v * (1.0 + x * p / q);
+        let erf = select(x * p / q, sign(x), abs(x) >= vec4<f32>(4.0));
+        return 0.5 * v * (1.0 + erf);
     }
     if ACTIVATION == 2u {
         return max(v, vec4<f32>(0.0));

@@ -283,19 +283,8 @@ impl Gpu {
                 "`{label}` needs {bytes} bytes in one binding, the adapter allows {limit}"
             )));
         }
-        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let raw = self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some(label),
-            size: (bytes as u64).next_multiple_of(16).max(16),
-            usage: USAGE,
-            mapped_at_creation: false,
-        });
-        match pollster::block_on(scope.pop()) {
-            Some(error) => Err(Error::Gpu(format!(
-                "no memory for `{label}`, {bytes} bytes: {error}"
-            ))),
-            None => Ok(Buffer::owned(raw)),
-        }
+        let raw = self.buffer(label, (bytes as u64).next_multiple_of(16).max(16))?;
+        Ok(Buffer::owned(raw))
     }
 
     /// Waits until everything submitted is done.
@@ -321,6 +310,28 @@ impl Gpu {
     /// The shader compiler's message.
     pub fn prepare(&self, variant: &Variant) -> Result<()> {
         self.pipeline(variant).map(|_| ())
+    }
+
+    /// New memory for kernels.
+    pub(super) fn buffer(&self, label: &str, bytes: u64) -> Result<wgpu::Buffer> {
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let raw = self.create_buffer(label, bytes);
+        match pollster::block_on(scope.pop()) {
+            Some(error) => Err(Error::Gpu(format!(
+                "no memory for `{label}`, {bytes} bytes: {error}"
+            ))),
+            None => Ok(raw),
+        }
+    }
+
+    /// New memory for kernels that is known to fit.
+    pub(super) fn create_buffer(&self, label: &str, bytes: u64) -> wgpu::Buffer {
+        self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size: bytes,
+            usage: USAGE,
+            mapped_at_creation: false,
+        })
     }
 
     pub(super) fn device(&self) -> &wgpu::Device {

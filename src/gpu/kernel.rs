@@ -118,11 +118,14 @@ pub fn reflect(name: &str, source: &str) -> Result<Reflection, String> {
     use wgpu::naga;
     let module = naga::front::wgsl::parse_str(source)
         .map_err(|e| e.emit_to_string_with_path(source, name))?;
-    // `unpack2x16float` and its inverse are plain WGSL; every native adapter has them.
-    let capabilities = naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32;
-    naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities)
-        .validate(&module)
-        .map_err(|e| e.emit_to_string_with_path(source, name))?;
+    // The one capability that kernels may use: `unpack2x16float` and its inverse, which every backend
+    // of ours has.
+    naga::valid::Validator::new(
+        naga::valid::ValidationFlags::all(),
+        naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32,
+    )
+    .validate(&module)
+    .map_err(|e| e.emit_to_string_with_path(source, name))?;
     let mut reflection = Reflection {
         bindings: BTreeMap::new(),
         params: Vec::new(),

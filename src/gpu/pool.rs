@@ -7,6 +7,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::device::Gpu;
+use crate::error::{Error, Result};
+
 /// The usages of every buffer that kernels read or write.
 pub(super) const USAGE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE
     .union(wgpu::BufferUsages::COPY_SRC)
@@ -125,29 +128,29 @@ impl Shelf {
         }
     }
 
-    /// Leases at least `bytes`.
-    pub(super) fn lease(self: &Arc<Self>, device: &wgpu::Device, bytes: u64) -> Buffer {
-        let class = size_class(bytes);
+    /// Leases at least `bytes`, and no more than one binding may hold.
+    pub(super) fn lease(self: &Arc<Self>, gpu: &Gpu, bytes: u64) -> Result<Buffer> {
+        let limit = gpu.max_binding_bytes();
+        if bytes > limit {
+            return Err(Error::Gpu(format!(
+                "an intermediate result needs {bytes} bytes in one binding, the adapter allows {limit}"
+            )));
+        }
+        let class = size_class(bytes).min((limit & !3).max(256));
         let own = self
             .free
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .as_mut()
             .and_then(|f| f.take(class));
-        let raw = own
-            .or_else(|| self.pool.lock().take(class))
-            .unwrap_or_else(|| {
-                device.create_buffer(&wgpu::BufferDescriptor {
-                    label: Some("activation"),
-                    size: class,
-                    usage: USAGE,
-                    mapped_at_creation: false,
-                })
-            });
-        Buffer(Arc::new(Memory {
+        let raw = match own.or_else(|| self.pool.lock().take(class)) {
+            Some(raw) => raw,
+            None => gpu.buffer("activation", class)?,
+        };
+        Ok(Buffer(Arc::new(Memory {
             raw,
             shelf: Some(self.clone()),
-        }))
+        })))
     }
 
     /// Hands the free buffers to everyone; later drops go there directly.

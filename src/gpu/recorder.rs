@@ -91,9 +91,15 @@ impl<'g> Recorder<'g> {
         self.gpu
     }
 
-    /// Leases memory for `bytes` bytes; its content is undefined.
+    /// Leases memory for `bytes` bytes; its content is undefined. More than the adapter has, or
+    /// allows in one binding, makes the recording fail when it ends.
     pub fn lease(&self, bytes: usize) -> Buffer {
-        self.shelf.lease(self.gpu.device(), bytes as u64)
+        let leased = self.shelf.lease(self.gpu, bytes as u64);
+        leased.unwrap_or_else(|error| {
+            self.state.borrow_mut().failure.get_or_insert(error);
+            // No dispatch is recorded any more, so its size does not matter.
+            Buffer::owned(self.gpu.create_buffer("none", 16))
+        })
     }
 
     /// Appends one dispatch. `bindings` are given by the names of the WGSL variables, all but
@@ -215,12 +221,14 @@ impl<'g> Recorder<'g> {
     pub fn read<T: bytemuck::Pod>(self, wanted: &[(&dyn Bind, usize)]) -> Result<Vec<Vec<T>>> {
         assert_eq!(size_of::<T>(), 4, "only 32-bit values are read back");
         let gpu = self.gpu;
-        let staging = self.finish(wanted)?;
-        let Some(staging) = staging else {
-            return Ok(Vec::new());
+        let bytes = match self.finish(wanted)? {
+            Some(staging) => {
+                let bytes = gpu.map(&staging)?;
+                gpu.return_staging(staging);
+                bytes
+            }
+            None => Vec::new(),
         };
-        let bytes = gpu.map(&staging)?;
-        gpu.return_staging(staging);
         let mut at = 0;
         Ok(wanted
             .iter()
@@ -266,6 +274,11 @@ impl<'g> Recorder<'g> {
             failure,
             ..
         } = state;
+        // What the driver refuses of this recording is this recording's error, and no other's.
+        let scope = self
+            .gpu
+            .device()
+            .push_error_scope(wgpu::ErrorFilter::Validation);
         drop(pass);
         if let Some(failure) = failure {
             self.shelf.close();
@@ -289,6 +302,11 @@ impl<'g> Recorder<'g> {
         self.gpu.return_params(chunks);
         self.shelf.close();
         drop(foreign);
+        if let Some(refused) = pollster::block_on(scope.pop()) {
+            // Without what led to it, which came outside the scope.
+            let _ = self.gpu.check();
+            return Err(Error::Gpu(refused.to_string()));
+        }
         self.gpu.check()?;
         Ok(staging)
     }

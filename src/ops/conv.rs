@@ -27,6 +27,8 @@ pub fn conv(
     let [images, height, width, channels] = x.dims();
     assert_eq!(weight.inputs, 9 * channels, "inputs of a 3 × 3 convolution of {channels} channels");
     assert_eq!(weight.outputs, weight.width(), "output channels are a multiple of 4");
+    assert_eq!(bias.len(), weight.panels() * 8, "bias of a convolution with {} outputs", weight.outputs);
+    assert!(stride == 1 || stride == 2, "a convolution of stride {stride}");
     let (out_height, out_width) = ((height - 1) / stride + 1, (width - 1) / stride + 1);
     let y = Tensor::empty(rec, [images, out_height, out_width, weight.outputs]);
     if let Some(residual) = residual {

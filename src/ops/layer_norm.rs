@@ -6,7 +6,7 @@ use crate::tensor::Tensor;
 
 kernel! {
     /// `y = (x − mean) / √(var + eps) · weight + bias`, row by row.
-    LAYER_NORM = "layer_norm"; { rows: u32, quads: u32, eps: f32 }
+    LAYER_NORM = "layer_norm" + "shared/flat"; { rows: u32, quads: u32, eps: f32 }
 }
 
 /// Layer norm over the last dimension.
@@ -23,7 +23,7 @@ pub fn layer_norm(rec: &Recorder, x: &Tensor, weight: &Tensor, bias: &Tensor, ep
         LAYER_NORM.set("LANES", lanes).set("WG", light_threads(rec)),
         params,
         &[("x", x), ("weight", weight), ("bias", bias), ("y", &y)],
-        [light_groups(rec, rows * lanes as usize), 1],
+        light_groups(rec, rows * lanes as usize),
     );
     y
 }

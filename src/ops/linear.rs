@@ -26,13 +26,13 @@ pub fn linear(
     residual: Option<&Tensor>,
 ) -> Tensor {
     let [rows, inputs] = x.matrix();
+    if rows <= FEW_ROWS {
+        return linear_vec(rec, x, weight, bias, activation, residual);
+    }
     assert_eq!(inputs, weight.inputs, "inputs of a linear layer with {} outputs", weight.outputs);
     assert_eq!(bias.len(), weight.panels() * 8, "bias of a linear layer with {} outputs", weight.outputs);
     if let Some(residual) = residual {
         assert_eq!(residual.matrix(), [rows, weight.width()], "residual of a linear layer");
-    }
-    if rows <= FEW_ROWS {
-        return linear_vec(rec, x, weight, bias, activation, residual);
     }
     let y = Tensor::empty(rec, [rows, weight.width()]);
     let params = Params {

@@ -23,6 +23,10 @@ pub fn linear_vec(
 ) -> Tensor {
     let [rows, inputs] = x.matrix();
     assert_eq!(inputs, weight.inputs, "inputs of a linear layer with {} outputs", weight.outputs);
+    assert_eq!(bias.len(), weight.panels() * 8, "bias of a linear layer with {} outputs", weight.outputs);
+    if let Some(residual) = residual {
+        assert_eq!(residual.matrix(), [rows, weight.width()], "residual of a linear layer");
+    }
     let y = Tensor::empty(rec, [rows, weight.width()]);
     // A CPU adapter needs no more threads than panels; a GPU splits the inputs to get them.
     let split = if rec.gpu().is_cpu() { 1 } else { 8 };

@@ -6,7 +6,7 @@ use crate::tensor::Tensor;
 
 kernel! {
     /// `y = x / √(mean(x²) + eps) · weight`, row by row.
-    RMS_NORM = "rms_norm"; { rows: u32, quads: u32, eps: f32 }
+    RMS_NORM = "rms_norm" + "shared/flat"; { rows: u32, quads: u32, eps: f32 }
 }
 
 /// RMS norm over the last dimension.
@@ -22,7 +22,7 @@ pub fn rms_norm(rec: &Recorder, x: &Tensor, weight: &Tensor, eps: f32) -> Tensor
         RMS_NORM.set("LANES", lanes).set("WG", light_threads(rec)),
         params,
         &[("x", x), ("weight", weight), ("y", &y)],
-        [light_groups(rec, rows * lanes as usize), 1],
+        light_groups(rec, rows * lanes as usize),
     );
     y
 }

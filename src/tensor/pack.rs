@@ -62,12 +62,16 @@ impl Matrix {
     ///
     /// # Errors
     /// More bytes than one binding may hold, or no memory.
+    ///
+    /// # Panics
+    /// If `values` does not fill the matrix.
     pub fn f16(
         gpu: &Gpu,
         label: &str,
         [outputs, inputs]: [usize; 2],
         values: &[f32],
     ) -> Result<Self> {
+        assert_eq!(values.len(), outputs * inputs, "values of `{label}`");
         let steps = inputs.div_ceil(STEP);
         let mut packed = vec![0u16; outputs.div_ceil(GROUP) * steps * GROUP * STEP];
         for (o, row) in values.chunks_exact(inputs).enumerate() {
@@ -92,12 +96,16 @@ impl Matrix {
     ///
     /// # Errors
     /// As [`Matrix::f16`].
+    ///
+    /// # Panics
+    /// As [`Matrix::f16`].
     pub fn f32(
         gpu: &Gpu,
         label: &str,
         [outputs, inputs]: [usize; 2],
         values: &[f32],
     ) -> Result<Self> {
+        assert_eq!(values.len(), outputs * inputs, "values of `{label}`");
         let steps = inputs.div_ceil(STEP);
         let mut packed = vec![0f32; outputs.div_ceil(GROUP) * steps * GROUP * STEP];
         for (o, row) in values.chunks_exact(inputs).enumerate() {

@@ -1,0 +1,491 @@
+//! Every op once more, in plain loops on the CPU.
+//!
+//! A twin says what its op means, not how the kernel goes about it: sums are f64 in the order of the
+//! formula, nothing is blocked, and indices are spelled out. Weights are given as plain values;
+//! what a storage format makes of them is the caller's business.
+
+#![allow(
+    dead_code,
+    reason = "each test program and the benches use a part of it"
+)]
+
+use keraunos::ops::{Activation, Heads, Placement};
+
+/// Columns of a matrix that may hold more: row r begins at `r · stride + first`.
+#[derive(Clone, Copy)]
+pub struct Columns<'a> {
+    pub values: &'a [f32],
+    pub stride: usize,
+    pub first: usize,
+}
+
+impl Columns<'_> {
+    fn at(&self, row: usize, column: usize) -> f64 {
+        f64::from(self.values[row * self.stride + self.first + column])
+    }
+
+    fn rows(&self) -> usize {
+        self.values.len() / self.stride
+    }
+}
+
+/// The error function: its Taylor series near zero, the continued fraction of its complement beyond.
+fn erf(x: f64) -> f64 {
+    if x.abs() < 2.5 {
+        let (mut term, mut sum) = (x, x);
+        for n in 1..80 {
+            term *= -x * x / f64::from(n);
+            sum += term / f64::from(2 * n + 1);
+        }
+        return sum * 2.0 / std::f64::consts::PI.sqrt();
+    }
+    let mut fraction = 0.0;
+    for n in (1..200).rev() {
+        fraction = f64::from(n) / 2.0 / (x.abs() + fraction);
+    }
+    let complement = (-x * x).exp() / (std::f64::consts::PI.sqrt() * (x.abs() + fraction));
+    (1.0 - complement).copysign(x)
+}
+
+pub fn activate(activation: Activation, v: f64) -> f64 {
+    match activation {
+        Activation::None => v,
+        Activation::Gelu => v * (1.0 + erf(v / 2f64.sqrt())) / 2.0,
+        Activation::Relu => v.max(0.0),
+        Activation::Silu => v / (1.0 + (-v).exp()),
+        Activation::Sigmoid => 1.0 / (1.0 + (-v).exp()),
+    }
+}
+
+/// x `[rows, inputs]`, weight `[bias.len(), inputs]`, the result `[rows, bias.len()]`.
+pub fn linear(
+    x: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    inputs: usize,
+    activation: Activation,
+    residual: Option<&[f32]>,
+) -> Vec<f32> {
+    let mut y = Vec::new();
+    for row in x.chunks_exact(inputs) {
+        for (w, b) in weight.chunks_exact(inputs).zip(bias) {
+            let product: f64 = row
+                .iter()
+                .zip(w)
+                .map(|(x, w)| f64::from(*x) * f64::from(*w))
+                .sum();
+            let mut v = activate(activation, product + f64::from(*b));
+            if let Some(residual) = residual {
+                v += f64::from(residual[y.len()]);
+            }
+            y.push(v as f32);
+        }
+    }
+    y
+}
+
+/// The same product; only the kernel differs.
+pub fn linear_vec(
+    x: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    inputs: usize,
+    activation: Activation,
+    residual: Option<&[f32]>,
+) -> Vec<f32> {
+    linear(x, weight, bias, inputs, activation, residual)
+}
+
+/// 3 × 3, padding 1: x `[images, height, width, channels]`, weight `[bias.len(), 3, 3, channels]`.
+pub fn conv(
+    x: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    [images, height, width, channels]: [usize; 4],
+    stride: usize,
+    activation: Activation,
+    residual: Option<&[f32]>,
+) -> Vec<f32> {
+    let mut y = Vec::new();
+    for image in 0..images {
+        for top in (0..height).step_by(stride) {
+            for left in (0..width).step_by(stride) {
+                for (o, b) in bias.iter().enumerate() {
+                    let mut sum = f64::from(*b);
+                    for tap in 0..9 {
+                        let (row, column) = (top + tap / 3, left + tap % 3);
+                        if (1..=height).contains(&row) && (1..=width).contains(&column) {
+                            let pixel = (image * height + row - 1) * width + column - 1;
+                            for c in 0..channels {
+                                sum += f64::from(x[pixel * channels + c])
+                                    * f64::from(weight[(o * 9 + tap) * channels + c]);
+                            }
+                        }
+                    }
+                    let mut v = activate(activation, sum);
+                    if let Some(residual) = residual {
+                        v += f64::from(residual[y.len()]);
+                    }
+                    y.push(v as f32);
+                }
+            }
+        }
+    }
+    y
+}
+
+/// One row of one head over the keys that `seen` lists.
+fn attend(
+    (q, k, v): (Columns, Columns, Columns),
+    (row, head, kv_head): (usize, usize, usize),
+    width: usize,
+    seen: &[usize],
+    y: &mut Vec<f32>,
+) {
+    let scores: Vec<f64> = seen
+        .iter()
+        .map(|&j| {
+            let score: f64 = (0..width)
+                .map(|c| q.at(row, head * width + c) * k.at(j, kv_head * width + c))
+                .sum();
+            score / (width as f64).sqrt()
+        })
+        .collect();
+    let highest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let total: f64 = scores.iter().map(|s| (s - highest).exp()).sum();
+    for c in 0..width {
+        let sum: f64 = seen
+            .iter()
+            .zip(&scores)
+            .map(|(&j, s)| (s - highest).exp() * v.at(j, kv_head * width + c))
+            .sum();
+        y.push((sum / total) as f32);
+    }
+}
+
+/// Attention within each of `batch` groups of rows.
+pub fn attention(
+    q: Columns,
+    k: Columns,
+    v: Columns,
+    heads: Heads,
+    batch: usize,
+    causal: bool,
+) -> Vec<f32> {
+    let (queries, keys) = (q.rows() / batch, k.rows() / batch);
+    let mut y = Vec::new();
+    for row in 0..q.rows() {
+        let (group, i) = (row / queries, row % queries);
+        let end = if causal { i + keys - queries + 1 } else { keys };
+        let seen: Vec<usize> = (group * keys..group * keys + end).collect();
+        for head in 0..heads.q {
+            let kv_head = head / (heads.q / heads.kv);
+            attend((q, k, v), (row, head, kv_head), heads.width, &seen, &mut y);
+        }
+    }
+    y
+}
+
+/// Attention of each row on keys `0 .. prefix` and its own span of start and count.
+pub fn attention_spans(
+    q: Columns,
+    k: Columns,
+    v: Columns,
+    spans: &[[u32; 2]],
+    prefix: usize,
+    heads: Heads,
+) -> Vec<f32> {
+    let mut y = Vec::new();
+    for (row, [start, count]) in spans.iter().map(|s| s.map(|n| n as usize)).enumerate() {
+        let seen: Vec<usize> = (0..prefix).chain(start..start + count).collect();
+        for head in 0..heads.q {
+            let kv_head = head / (heads.q / heads.kv);
+            attend((q, k, v), (row, head, kv_head), heads.width, &seen, &mut y);
+        }
+    }
+    y
+}
+
+/// Returns q; writes k and v into the caches' rows `slot`.
+pub fn rope_cache(
+    qkv: &[f32],
+    position: &[u32],
+    slot: &[u32],
+    heads: Heads,
+    theta: f64,
+    (k_cache, v_cache): (&mut [f32], &mut [f32]),
+) -> Vec<f32> {
+    let d = heads.width;
+    let rotate = |x: &[f32], position: u32| -> Vec<f32> {
+        let mut y = Vec::new();
+        for head in x.chunks_exact(d) {
+            for (i, pair) in head.chunks_exact(2).enumerate() {
+                let angle = f64::from(position) * theta.powf(-2.0 * i as f64 / d as f64);
+                let (a, b) = (f64::from(pair[0]), f64::from(pair[1]));
+                y.push((a * angle.cos() - b * angle.sin()) as f32);
+                y.push((a * angle.sin() + b * angle.cos()) as f32);
+            }
+        }
+        y
+    };
+    let (q_cols, kv_cols) = (heads.q * d, heads.kv * d);
+    let mut q = Vec::new();
+    for ((row, &position), &slot) in qkv
+        .chunks_exact(q_cols + 2 * kv_cols)
+        .zip(position)
+        .zip(slot)
+    {
+        let at = slot as usize * kv_cols;
+        q.extend(rotate(&row[..q_cols], position));
+        k_cache[at..at + kv_cols]
+            .copy_from_slice(&rotate(&row[q_cols..q_cols + kv_cols], position));
+        v_cache[at..at + kv_cols].copy_from_slice(&row[q_cols + kv_cols..]);
+    }
+    q
+}
+
+pub fn embed(ids: &[u32], weight: &[f32], cols: usize) -> Vec<f32> {
+    ids.iter()
+        .flat_map(|&id| weight[id as usize * cols..][..cols].to_vec())
+        .collect()
+}
+
+pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f64) -> Vec<f32> {
+    let cols = weight.len();
+    let mut y = Vec::new();
+    for row in x.chunks_exact(cols) {
+        let mean = row.iter().map(|v| f64::from(*v)).sum::<f64>() / cols as f64;
+        let squares: f64 = row.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum();
+        let deviation = (squares / cols as f64 + eps).sqrt();
+        for c in 0..cols {
+            let v = (f64::from(row[c]) - mean) / deviation;
+            y.push((v * f64::from(weight[c]) + f64::from(bias[c])) as f32);
+        }
+    }
+    y
+}
+
+pub fn rms_norm(x: &[f32], weight: &[f32], eps: f64) -> Vec<f32> {
+    let cols = weight.len();
+    let mut y = Vec::new();
+    for row in x.chunks_exact(cols) {
+        let squares: f64 = row.iter().map(|v| f64::from(*v).powi(2)).sum();
+        let root = (squares / cols as f64 + eps).sqrt();
+        y.extend((0..cols).map(|c| (f64::from(row[c]) / root * f64::from(weight[c])) as f32));
+    }
+    y
+}
+
+pub fn add(a: &[f32], b: &[f32], scale: f32) -> Vec<f32> {
+    (0..a.len())
+        .map(|i| scale * (a[i] + b[i % b.len()]))
+        .collect()
+}
+
+/// The first of the largest among the first `cols` of each row.
+pub fn argmax(x: &[f32], stride: usize, cols: usize) -> Vec<u32> {
+    x.chunks_exact(stride)
+        .map(|row| {
+            let mut best = 0;
+            for c in 1..cols {
+                if row[c] > row[best] {
+                    best = c;
+                }
+            }
+            best as u32
+        })
+        .collect()
+}
+
+pub fn mean_pool(x: &[f32], spans: &[[u32; 2]], cols: usize) -> Vec<f32> {
+    let mut y = Vec::new();
+    for [start, count] in spans.iter().map(|s| s.map(|n| n as usize)) {
+        let mean: Vec<f64> = (0..cols)
+            .map(|c| {
+                let sum: f64 = (start..start + count)
+                    .map(|t| f64::from(x[t * cols + c]))
+                    .sum();
+                sum / count as f64
+            })
+            .collect();
+        let length = mean.iter().map(|v| v * v).sum::<f64>().sqrt().max(1e-12);
+        y.extend(mean.iter().map(|v| (v / length) as f32));
+    }
+    y
+}
+
+/// a `[rows, stride]`, b `[cols, depth]`; with `bias` the value of a's row at `depth` is added.
+pub fn matmul(a: &[f32], stride: usize, b: &[f32], depth: usize, bias: bool) -> Vec<f32> {
+    let mut y = Vec::new();
+    for row in a.chunks_exact(stride) {
+        for column in b.chunks_exact(depth) {
+            let mut sum: f64 = (0..depth)
+                .map(|k| f64::from(row[k]) * f64::from(column[k]))
+                .sum();
+            if bias {
+                sum += f64::from(row[depth]);
+            }
+            y.push(sum as f32);
+        }
+    }
+    y
+}
+
+/// Pairs of values as f16 in one word, the first in the low half.
+pub fn pack_half(x: &[f32]) -> Vec<u32> {
+    let bits = |v: f32| u32::from(half::f16::from_f32(v.clamp(-65504.0, 65504.0)).to_bits());
+    x.chunks_exact(2)
+        .map(|pair| bits(pair[0]) | bits(pair[1]) << 16)
+        .collect()
+}
+
+/// x `[images, height, width, 4, channels]`, skip and result twice as high and wide.
+pub fn pixel_shuffle(
+    x: &[f32],
+    skip: &[f32],
+    [images, height, width, channels]: [usize; 4],
+    activation: Activation,
+) -> Vec<f32> {
+    let mut y = Vec::new();
+    for image in 0..images {
+        for row in 0..2 * height {
+            for column in 0..2 * width {
+                let pixel = (image * height + row / 2) * width + column / 2;
+                let part = row % 2 * 2 + column % 2;
+                for c in 0..channels {
+                    let v = x[(pixel * 4 + part) * channels + c] + skip[y.len()];
+                    y.push(activate(activation, f64::from(v)) as f32);
+                }
+            }
+        }
+    }
+    y
+}
+
+pub fn copy_rows(x: &[f32], y: &mut [f32], cols: usize, rows: usize, first: usize, stride: usize) {
+    let period = x.len() / cols;
+    for r in 0..rows {
+        y[(first + r * stride) * cols..][..cols].copy_from_slice(&x[r % period * cols..][..cols]);
+    }
+}
+
+pub fn gather_rows(x: &[f32], cols: usize, rows: usize, first: usize, stride: usize) -> Vec<f32> {
+    (0..rows)
+        .flat_map(|r| x[(first + r * stride) * cols..][..cols].to_vec())
+        .collect()
+}
+
+/// The value of a picture at a place between its pixels; the edge pixels go on for ever.
+fn bilinear(picture: &[f32], [height, width]: [usize; 2], row: f64, column: f64) -> f64 {
+    let at = |i: f64, j: f64| {
+        let i = i.clamp(0.0, height as f64 - 1.0) as usize;
+        let j = j.clamp(0.0, width as f64 - 1.0) as usize;
+        f64::from(picture[i * width + j])
+    };
+    let (i, j) = (row.floor(), column.floor());
+    let (v, h) = (row - i, column - j);
+    let upper = at(i, j) * (1.0 - h) + at(i, j + 1.0) * h;
+    let lower = at(i + 1.0, j) * (1.0 - h) + at(i + 1.0, j + 1.0) * h;
+    upper * (1.0 - v) + lower * v
+}
+
+/// A pixel of a picture at twice its size.
+fn doubled(picture: &[f32], size: [usize; 2], row: usize, column: usize) -> f64 {
+    let source = |i: usize| (i as f64 + 0.5) / 2.0 - 0.5;
+    bilinear(picture, size, source(row), source(column))
+}
+
+pub fn resample(x: &[f32], [images, height, width]: [usize; 3]) -> Vec<f32> {
+    let mut y = Vec::new();
+    for picture in x.chunks_exact(height * width).take(images) {
+        for row in 0..2 * height {
+            for column in 0..2 * width {
+                y.push(doubled(picture, [height, width], row, column) as f32);
+            }
+        }
+    }
+    y
+}
+
+/// x `[rows, 2 · cols]`: gate, then up.
+pub fn silu_mul(x: &[f32], cols: usize) -> Vec<f32> {
+    let mut y = Vec::new();
+    for row in x.chunks_exact(2 * cols) {
+        for c in 0..cols {
+            let gate = activate(Activation::Silu, f64::from(row[c]));
+            y.push((gate * f64::from(row[cols + c])) as f32);
+        }
+    }
+    y
+}
+
+/// hyper `[slices, prompts, stride]`, pixels `[slices, count, channels]`; writes `[count]` values
+/// of each slice into y, from slice `first` on.
+pub fn slice_masks(
+    hyper: &[f32],
+    [slices, prompts, stride]: [usize; 3],
+    pixels: &[f32],
+    channels: usize,
+    prompt: usize,
+    (y, first): (&mut [f32], usize),
+) {
+    let count = pixels.len() / slices / channels;
+    for slice in 0..slices {
+        let weights = &hyper[(slice * prompts + prompt) * stride..][..stride];
+        for p in 0..count {
+            let pixel = &pixels[(slice * count + p) * channels..][..channels];
+            let sum: f64 = (0..channels)
+                .map(|c| f64::from(weights[c]) * f64::from(pixel[c]))
+                .sum();
+            y[(first + slice) * count + p] = (sum + f64::from(weights[channels])) as f32;
+        }
+    }
+}
+
+/// x `[slices, height, width]`, quality `[slices, prompts, 4]`; sum and weight are `[z, y, x]`.
+#[allow(clippy::too_many_arguments, reason = "the op's own arguments")]
+pub fn fuse_view(
+    x: &[f32],
+    [height, width]: [usize; 2],
+    quality: &[f32],
+    (prompts, prompt): (usize, usize),
+    place: &Placement,
+    limit: f64,
+    [size_z, size_y, size_x]: [usize; 3],
+    (sum, weight): (&mut [f32], &mut [f32]),
+    (first, last): (bool, bool),
+) {
+    let size = [size_x, size_y, size_z];
+    let row_axis = 3 - place.axis - place.column_axis;
+    for i in 0..sum.len() {
+        let voxel = [i % size_x, i / size_x % size_y, i / (size_x * size_y)];
+        // Slices are shown upside down and from the right, as a radiologist looks at them.
+        let shown = |axis: usize, offset: i32| (size[axis] - 1 - voxel[axis]) as i32 + offset;
+        let row = shown(row_axis, place.row_offset);
+        let column = shown(place.column_axis, place.column_offset);
+        let slice = voxel[place.axis];
+        let (mut total, mut weights) = if first {
+            (0.0, 0.0)
+        } else {
+            (f64::from(sum[i]), f64::from(weight[i]))
+        };
+        let in_window =
+            (0..2 * height as i32).contains(&row) && (0..2 * width as i32).contains(&column);
+        if in_window && place.slices.contains(&slice) {
+            let picture = &x[slice * height * width..][..height * width];
+            let logit = doubled(picture, [height, width], row as usize, column as usize);
+            let w = f64::from(quality[(slice * prompts + prompt) * 4]) + 1e-3;
+            total += w * logit.clamp(-limit, limit);
+            weights += w;
+        }
+        if last {
+            total = if weights > 0.0 {
+                total / weights
+            } else {
+                -limit
+            };
+        }
+        sum[i] = total as f32;
+        weight[i] = weights as f32;
+    }
+}

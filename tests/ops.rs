@@ -1,0 +1,1378 @@
+//! Every op on the adapter, with bounds checks on: against its plain-loop twin at sizes that reach
+//! every edge of its kernel, and against PyTorch's goldens where there is one. Results are written
+//! into memory full of NaN, inputs end in it.
+
+mod naive;
+mod support;
+
+use keraunos::gpu::{Bind, Recorder};
+use keraunos::ops::*;
+use keraunos::tensor::{Matrix, Tensor};
+use support::{Golden, Random, check, close, gpu, pad, poison, read, staged, upload, weights};
+
+const FORMATS: [&str; 4] = ["f32", "f16", "q8_0", "q4_1"];
+const ACTIVATIONS: [Activation; 5] = [
+    Activation::None,
+    Activation::Gelu,
+    Activation::Relu,
+    Activation::Silu,
+    Activation::Sigmoid,
+];
+
+fn activation(name: &serde_json::Value) -> Activation {
+    let name = name.as_str().unwrap_or_default();
+    ACTIVATIONS
+        .into_iter()
+        .find(|a| format!("{a:?}").to_lowercase() == name)
+        .unwrap_or_else(|| panic!("activation `{name}`"))
+}
+
+/// `values` padded to whole panels of 8, as biases are.
+fn panels(values: &[f32]) -> Vec<f32> {
+    pad(values, values.len(), values.len().next_multiple_of(8))
+}
+
+// ---------------------------------------------------------------- products with packed weights
+
+/// One linear layer in one format against its twin; NaN lies behind x, the residual and y.
+#[track_caller]
+fn check_linear(
+    format: &str,
+    [rows, inputs, outputs]: [usize; 3],
+    activation: Activation,
+    has_residual: bool,
+) {
+    let mut random = Random::new((rows * 1_000_003 + inputs * 1009 + outputs) as u64);
+    let w = weights(gpu(), &mut random, format, [outputs, inputs]);
+    let width = w.matrix.width();
+    let x = pad(&random.values(rows * inputs), inputs, w.matrix.inputs);
+    let bias = random.values(outputs);
+    let residual = random.values(rows * width);
+    // The twin computes the padded columns too: zero weights, zero bias.
+    let mut plain = pad(&w.values, inputs, w.matrix.inputs);
+    plain.resize(width * w.matrix.inputs, 0.0);
+    let want = naive::linear(
+        &x,
+        &plain,
+        &pad(&bias, outputs, width),
+        w.matrix.inputs,
+        activation,
+        has_residual.then_some(&residual),
+    );
+    let rec = gpu().record("linear");
+    let x = staged(&rec, [rows, w.matrix.inputs], &x);
+    let bias = upload(panels(&bias).len(), &panels(&bias));
+    let residual = has_residual.then(|| staged(&rec, [rows, width], &residual));
+    check(rec, &want, 1e-5, 1e-5, |rec| {
+        linear(rec, &x, &w.matrix, &bias, activation, residual.as_ref())
+    });
+}
+
+#[test]
+fn linear_at_every_edge_of_its_tile() {
+    for rows in (1..=9).chain([16, 17, 31]) {
+        for outputs in [4, 8, 12, 60, 64, 68, 72] {
+            check_linear("f16", [rows, 4, outputs], Activation::None, false);
+        }
+        check_linear("f32", [rows, 36, 20], Activation::Gelu, true);
+    }
+    for outputs in [1, 2, 3, 5, 31, 33, 63, 65, 127, 131] {
+        for rows in [1, 2, 3, 11] {
+            check_linear("f32", [rows, 8, outputs], Activation::None, true);
+        }
+    }
+    for inputs in [1, 3, 4, 5, 28, 32, 33, 36, 64, 100, 197] {
+        check_linear("f16", [1, inputs, 24], Activation::None, false);
+        check_linear("f32", [7, inputs, 24], Activation::None, false);
+    }
+}
+
+#[test]
+fn linear_in_every_format_with_every_epilogue() {
+    for format in FORMATS {
+        for activation in ACTIVATIONS {
+            for has_residual in [false, true] {
+                for rows in [1, 2, 13] {
+                    check_linear(format, [rows, 96, 72], activation, has_residual);
+                }
+            }
+        }
+        for size in [[3, 32, 4], [1, 32, 200], [40, 256, 136], [2, 288, 65]] {
+            check_linear(format, size, Activation::None, false);
+        }
+    }
+}
+
+/// On a GPU the inputs of a row are split among lanes, and a big matrix comes as several.
+#[test]
+fn linear_vec_split_and_in_parts() {
+    let (rows, inputs, outputs) = (3, 288, 200);
+    for format in FORMATS {
+        for split in [1, 2, 8, 64] {
+            let mut random = Random::new(7);
+            let x = random.values(rows * inputs);
+            let bias = random.values(outputs);
+            let parts = [
+                weights(gpu(), &mut random, format, [128, inputs]),
+                weights(gpu(), &mut random, format, [72, inputs]),
+            ];
+            let plain = [parts[0].values.clone(), parts[1].values.clone()].concat();
+            let want = naive::linear_vec(&x, &plain, &bias, inputs, Activation::Silu, None);
+            let rec = gpu().record("linear_vec");
+            let x = staged(&rec, [rows, inputs], &x);
+            let bias = upload(outputs, &bias);
+            check(rec, &want, 1e-5, 1e-5, |rec| {
+                let y = Tensor::empty(rec, [rows, outputs]);
+                let mut first = 0;
+                for part in &parts {
+                    let panels = part.matrix.panels();
+                    let params = [rows, outputs, inputs / 4, panels, first].map(|n| n as u32);
+                    let variant = LINEAR_VEC
+                        .format(part.matrix.format)
+                        .set("SPLIT", split)
+                        .set("ACTIVATION", Activation::Silu as u32);
+                    let mut bindings: Vec<(&str, &dyn Bind)> = part.matrix.bindings().collect();
+                    bindings.extend([
+                        ("x", &x as &dyn Bind),
+                        ("bias", &bias),
+                        ("residual", &x),
+                        ("y", &y),
+                    ]);
+                    let groups = [panels.div_ceil(64 / split as usize), rows];
+                    rec.dispatch(variant, params, &bindings, groups);
+                    first += panels;
+                }
+                y
+            });
+        }
+    }
+}
+
+#[test]
+fn linear_vec_itself_at_more_rows_than_linear_gives_it() {
+    let mut random = Random::new(8);
+    let w = weights(gpu(), &mut random, "q8_0", [20, 64]);
+    let (x, bias) = (random.values(5 * 64), random.values(20));
+    let want = naive::linear_vec(&x, &w.values, &bias, 64, Activation::None, None);
+    let rec = gpu().record("linear_vec");
+    let x = staged(&rec, [5, 64], &x);
+    let bias = upload(24, &panels(&bias));
+    check(rec, &want, 1e-5, 1e-5, |rec| {
+        linear_vec(rec, &x, &w.matrix, &bias, Activation::None, None)
+    });
+}
+
+#[test]
+fn linear_like_pytorch() {
+    let golden = Golden::open("linear");
+    for (case, scalars) in &golden.cases {
+        let size = |name: &str| scalars[name].as_u64().unwrap() as usize;
+        let (m, k, n) = (size("m"), size("k"), size("n"));
+        let (inputs, width) = (k.next_multiple_of(4), n.next_multiple_of(4));
+        let bias = if golden.has(case, "bias") {
+            golden.values(case, "bias")
+        } else {
+            vec![0.0; n]
+        };
+        // Padded columns have no weights: they hold activate(0) and are left out.
+        let activation = activation(&scalars["activation"]);
+        let want = pad(&golden.values(case, "y"), n, width);
+        let weight = golden.values(case, "weight");
+        let matrix = Matrix::f32(gpu(), case, [n, k], &weight).unwrap();
+        let rec = gpu().record("linear");
+        let x = staged(
+            &rec,
+            [m, inputs],
+            &pad(&golden.values(case, "x"), k, inputs),
+        );
+        let bias = upload(panels(&bias).len(), &panels(&bias));
+        let residual = golden.has(case, "residual").then(|| {
+            staged(
+                &rec,
+                [m, width],
+                &pad(&golden.values(case, "residual"), n, width),
+            )
+        });
+        check(rec, &want, 1e-5, 1e-5, |rec| {
+            linear(rec, &x, &matrix, &bias, activation, residual.as_ref())
+        });
+    }
+}
+
+/// An identity matrix leaves the epilogue alone.
+#[test]
+fn activations_like_pytorch() {
+    let golden = Golden::open("activate");
+    let identity: Vec<f32> = (0..16).map(|i| f32::from(u8::from(i % 5 == 0))).collect();
+    let identity = Matrix::f32(gpu(), "identity", [4, 4], &identity).unwrap();
+    let bias = upload(8, &[0f32; 8]);
+    for (case, scalars) in &golden.cases {
+        let activation = activation(&scalars["activation"]);
+        let padded = |role| {
+            let values = golden.values(case, role);
+            pad(&values, values.len(), values.len().next_multiple_of(4))
+        };
+        let (x, mut want) = (padded("x"), padded("y"));
+        for i in golden.shape(case, "x")[0]..want.len() {
+            want[i] = naive::activate(activation, 0.0) as f32;
+        }
+        let rec = gpu().record("activate");
+        let x = staged(&rec, [x.len() / 4, 4], &x);
+        check(rec, &want, 1.5e-6, 2e-6, |rec| {
+            linear(rec, &x, &identity, &bias, activation, None)
+        });
+    }
+}
+
+#[track_caller]
+fn check_conv(
+    format: &str,
+    size: [usize; 4],
+    outputs: usize,
+    stride: usize,
+    activation: Activation,
+    has_residual: bool,
+) {
+    let [images, height, width, channels] = size;
+    let mut random = Random::new((size.iter().product::<usize>() * outputs + stride) as u64);
+    let w = weights(gpu(), &mut random, format, [outputs, 9 * channels]);
+    let x = random.values(size.iter().product());
+    let bias = random.values(outputs);
+    let out = [
+        images,
+        height.div_ceil(stride),
+        width.div_ceil(stride),
+        outputs,
+    ];
+    let residual = random.values(out.iter().product());
+    let want = naive::conv(
+        &x,
+        &w.values,
+        &bias,
+        size,
+        stride,
+        activation,
+        has_residual.then_some(&residual),
+    );
+    let rec = gpu().record("conv");
+    let x = staged(&rec, size, &x);
+    let bias = upload(panels(&bias).len(), &panels(&bias));
+    let residual = has_residual.then(|| staged(&rec, out, &residual));
+    check(rec, &want, 1e-5, 1e-5, |rec| {
+        conv(
+            rec,
+            &x,
+            &w.matrix,
+            &bias,
+            stride,
+            activation,
+            residual.as_ref(),
+        )
+    });
+}
+
+#[test]
+fn conv_at_every_edge() {
+    for stride in [1, 2] {
+        for height in 1..=4 {
+            for width in [1, 2, 3, 5, 9] {
+                for images in [1, 3] {
+                    check_conv(
+                        "f32",
+                        [images, height, width, 4],
+                        8,
+                        stride,
+                        Activation::None,
+                        false,
+                    );
+                }
+            }
+        }
+        for outputs in [4, 8, 12, 64, 68, 72] {
+            for channels in [4, 8, 20] {
+                check_conv(
+                    "f16",
+                    [2, 5, 7, channels],
+                    outputs,
+                    stride,
+                    Activation::None,
+                    false,
+                );
+            }
+        }
+        for format in FORMATS {
+            for (activation, residual) in ACTIVATIONS
+                .into_iter()
+                .zip([true, false, true, false, true])
+            {
+                check_conv(format, [1, 6, 5, 32], 24, stride, activation, residual);
+            }
+        }
+    }
+}
+
+#[test]
+fn conv_like_pytorch() {
+    let golden = Golden::open("conv2d");
+    for (case, scalars) in &golden.cases {
+        let kernel = scalars["kernel"].as_u64().unwrap() as usize;
+        let stride = scalars["stride"].as_u64().unwrap() as usize;
+        let activation = activation(&scalars["activation"]);
+        let [n, h, w, ci] = golden.shape(case, "x_nhwc").try_into().unwrap();
+        let co = golden.shape(case, "weight")[0];
+        let (inputs, width) = (ci.next_multiple_of(4), co.next_multiple_of(4));
+        // [out, in, row, column] becomes [out, row, column, in], padded on both sides.
+        let torch = golden.values(case, "weight");
+        let mut weight = vec![0f32; width * kernel * kernel * inputs];
+        for (i, value) in torch.iter().enumerate() {
+            let (tap, c, o) = (
+                i % (kernel * kernel),
+                i / (kernel * kernel) % ci,
+                i / (kernel * kernel * ci),
+            );
+            weight[(o * kernel * kernel + tap) * inputs + c] = *value;
+        }
+        let shape = [width, kernel * kernel * inputs];
+        let matrix = Matrix::f32(gpu(), case, shape, &weight).unwrap();
+        let want = golden.values(case, "y_nhwc");
+        let mut want = pad(&want, co, width);
+        for pixel in want.chunks_exact_mut(width) {
+            pixel[co..].fill(naive::activate(activation, 0.0) as f32);
+        }
+        let rec = gpu().record("conv");
+        let x = staged(
+            &rec,
+            [n, h, w, inputs],
+            &pad(&golden.values(case, "x_nhwc"), ci, inputs),
+        );
+        let bias = panels(&pad(&golden.values(case, "bias"), co, width));
+        let bias = upload(bias.len(), &bias);
+        check(rec, &want, 1e-5, 1e-5, |rec| match kernel {
+            1 => linear(rec, &x, &matrix, &bias, activation, None),
+            _ => conv(rec, &x, &matrix, &bias, stride, activation, None),
+        });
+    }
+}
+
+#[track_caller]
+fn check_embed(format: &str, [rows, cols]: [usize; 2], tokens: usize) {
+    let mut random = Random::new((rows * cols + tokens) as u64);
+    let w = weights(gpu(), &mut random, format, [rows, cols]);
+    let ids: Vec<u32> = (0..tokens).map(|_| random.below(rows) as u32).collect();
+    let want = naive::embed(
+        &ids,
+        &pad(&w.values, cols, w.matrix.inputs),
+        w.matrix.inputs,
+    );
+    let ids = upload(tokens, &ids);
+    // Dequantising is exact: one product of short numbers, one rounded sum.
+    check(gpu().record("embed"), &want, 0.0, 0.0, |rec| {
+        embed(rec, &ids, &w.matrix)
+    });
+}
+
+#[test]
+fn embed_in_every_format() {
+    for format in FORMATS {
+        for tokens in [1, 7, 63, 64, 65, 131] {
+            check_embed(format, [133, 64], tokens);
+        }
+        check_embed(format, [9, 32], 40);
+    }
+    check_embed("f16", [5, 3], 11);
+    check_embed("f32", [65, 6], 100);
+}
+
+#[test]
+fn embed_like_pytorch() {
+    let golden = Golden::open("embedding");
+    for case in golden.cases.keys() {
+        let &[rows, cols] = golden.shape(case, "weight") else {
+            panic!("shape of {case}")
+        };
+        let matrix =
+            Matrix::f32(gpu(), case, [rows, cols], &golden.values(case, "weight")).unwrap();
+        let ids = golden.numbers(case, "ids");
+        let want = pad(&golden.values(case, "y"), cols, cols.next_multiple_of(4));
+        let ids = upload(ids.len(), &ids);
+        check(gpu().record("embed"), &want, 0.0, 0.0, |rec| {
+            embed(rec, &ids, &matrix)
+        });
+    }
+}
+
+/// The rows of a packed table are ggml's dequantised values, bit for bit.
+#[test]
+fn dequantize_like_ggml() {
+    let golden = Golden::open("dequantize");
+    for format in ["q8_0", "q4_1"] {
+        let &[rows, cols] = golden.shape(format, "y") else {
+            panic!("shape of {format}")
+        };
+        let blocks = golden.bytes(format, "raw");
+        let matrix = match format {
+            "q8_0" => Matrix::q8_0(gpu(), format, [rows, cols], blocks),
+            _ => Matrix::q4_1(gpu(), format, [rows, cols], blocks),
+        };
+        let ids: Vec<u32> = (0..rows as u32).collect();
+        let ids = upload(rows, &ids);
+        let rec = gpu().record("embed");
+        let y = embed(&rec, &ids, &matrix.unwrap());
+        let got = read::<u32>(rec, &[&y]).swap_remove(0);
+        let want: Vec<u32> = golden
+            .values(format, "y")
+            .iter()
+            .map(|v| v.to_bits())
+            .collect();
+        assert_eq!(got, want, "{format}");
+    }
+}
+
+// ---------------------------------------------------------------- norms
+
+#[track_caller]
+fn check_norms(rows: usize, cols: usize, offset: f32, lanes: Option<u32>) {
+    let mut random = Random::new((rows * 10_007 + cols) as u64);
+    let x: Vec<f32> = random
+        .values(rows * cols)
+        .iter()
+        .map(|v| 3.0 * v + offset)
+        .collect();
+    let (weight, bias) = (random.values(cols), random.values(cols));
+    let rec = gpu().record("norms");
+    let want = naive::layer_norm(&x, &weight, &bias, 1e-6);
+    let wanted = naive::rms_norm(&x, &weight, 1e-5);
+    let x = staged(&rec, [rows, cols], &x);
+    let (weight, bias) = (staged(&rec, cols, &weight), staged(&rec, cols, &bias));
+    let y = check_norms_op(rec, &want, |rec| match lanes {
+        None => layer_norm(rec, &x, &weight, &bias, 1e-6),
+        Some(lanes) => {
+            let y = Tensor::empty(rec, [rows, cols]);
+            let params = [rows as u32, cols as u32 / 4, 1e-6f32.to_bits()];
+            rec.dispatch(
+                LAYER_NORM.set("LANES", lanes),
+                params,
+                &[("x", &x), ("weight", &weight), ("bias", &bias), ("y", &y)],
+                rows.div_ceil(64 / lanes as usize),
+            );
+            y
+        }
+    });
+    drop(y);
+    check_norms_op(gpu().record("norms"), &wanted, |rec| match lanes {
+        None => rms_norm(rec, &x, &weight, 1e-5),
+        Some(lanes) => {
+            let y = Tensor::empty(rec, [rows, cols]);
+            let params = [rows as u32, cols as u32 / 4, 1e-5f32.to_bits()];
+            rec.dispatch(
+                RMS_NORM.set("LANES", lanes),
+                params,
+                &[("x", &x), ("weight", &weight), ("y", &y)],
+                rows.div_ceil(64 / lanes as usize),
+            );
+            y
+        }
+    });
+}
+
+#[track_caller]
+fn check_norms_op(rec: Recorder, want: &[f32], op: impl FnOnce(&Recorder) -> Tensor) -> Vec<f32> {
+    // A row of 4 nearly equal values divides by nearly nothing: its digits are those of x.
+    check(rec, want, 2e-5, 2e-5, op)
+}
+
+#[test]
+fn layer_norm_and_rms_norm_at_every_edge() {
+    for rows in [1, 2, 3, 63, 64, 65, 131] {
+        for cols in [8, 20, 64] {
+            check_norms(rows, cols, 1.0, None);
+        }
+    }
+    for cols in [12, 124, 128, 132, 192, 384, 576, 1000] {
+        check_norms(3, cols, 0.5, None);
+        // As on a GPU: lanes share a row.
+        for lanes in [2, 32, 64] {
+            check_norms(7, cols, 0.5, Some(lanes));
+        }
+    }
+}
+
+#[test]
+fn layer_norm_and_rms_norm_over_more_groups_than_one_dimension_holds() {
+    // Lanes that share a row are what a GPU has; alone, 64 rows make a group.
+    check_norms(2 * 65_535 + 9, 8, 1.0, Some(32));
+    check_norms(64 * 65_535 + 65, 4, 1.0, None);
+}
+
+#[test]
+fn layer_norm_and_rms_norm_like_pytorch() {
+    for stem in ["layer_norm", "rms_norm"] {
+        let golden = Golden::open(stem);
+        for (case, scalars) in &golden.cases {
+            let eps = scalars["eps"].as_f64().unwrap() as f32;
+            let &[rows, cols] = golden.shape(case, "x") else {
+                panic!("shape of {case}")
+            };
+            // A row four times over has the mean and the variance of the row.
+            let fourfold = |role: &str| -> Vec<f32> {
+                let values = golden.values(case, role);
+                values
+                    .chunks_exact(cols)
+                    .flat_map(|row| row.repeat(4))
+                    .collect()
+            };
+            let want = fourfold("y");
+            let rec = gpu().record("norms");
+            let x = staged(&rec, [rows, 4 * cols], &fourfold("x"));
+            let weight = staged(&rec, 4 * cols, &fourfold("weight"));
+            // x near 300 is itself known to 3e-5 only, which the norm of spread 1 shows.
+            let abs = if case == "large_mean" { 1e-4 } else { 1e-5 };
+            check(rec, &want, abs, 1e-5, |rec| {
+                if stem == "rms_norm" {
+                    return rms_norm(rec, &x, &weight, eps);
+                }
+                let bias = upload(4 * cols, &fourfold("bias"));
+                layer_norm(rec, &x, &weight, &bias, eps)
+            });
+        }
+    }
+}
+
+// ---------------------------------------------------------------- attention
+
+/// q, k and v beside each other in one tensor, as a stacked product writes them.
+struct Stacked {
+    values: Vec<f32>,
+    stride: usize,
+}
+
+impl Stacked {
+    fn columns(&self, first: usize) -> naive::Columns<'_> {
+        naive::Columns {
+            values: &self.values,
+            stride: self.stride,
+            first,
+        }
+    }
+}
+
+#[track_caller]
+fn check_attention(batch: usize, queries: usize, keys: usize, heads: Heads, causal: bool) {
+    let mut random = Random::new((queries * 1009 + keys * 31 + heads.width) as u64);
+    let (q_cols, kv_cols) = (heads.q * heads.width, heads.kv * heads.width);
+    // k and v are stacked, k last, with 4 columns of something else before them.
+    let q = Stacked {
+        values: random
+            .values(batch * queries * q_cols)
+            .iter()
+            .map(|v| 3.0 * v)
+            .collect(),
+        stride: q_cols,
+    };
+    let kv = Stacked {
+        values: random.values(batch * keys * (4 + 2 * kv_cols)),
+        stride: 4 + 2 * kv_cols,
+    };
+    let (v_first, k_first) = (4, 4 + kv_cols);
+    let want = naive::attention(
+        q.columns(0),
+        kv.columns(k_first),
+        kv.columns(v_first),
+        heads,
+        batch,
+        causal,
+    );
+    let rec = gpu().record("attention");
+    let q = staged(&rec, [batch * queries, q.stride], &q.values);
+    let kv = staged(&rec, [batch * keys, kv.stride], &kv.values);
+    check(rec, &want, 1e-5, 1e-5, |rec| {
+        let (k, v) = (Columns::from(&kv, k_first), Columns::from(&kv, v_first));
+        attention(rec, Columns::all(&q), k, v, heads, batch, causal)
+    });
+}
+
+fn heads(q: usize, kv: usize, width: usize) -> Heads {
+    Heads { q, kv, width }
+}
+
+#[test]
+fn attention_at_every_edge() {
+    for width in [8, 16, 24, 40, 64, 80, 128] {
+        for (queries, keys) in [(1, 1), (3, 3), (7, 14), (9, 65), (33, 64), (65, 131)] {
+            check_attention(1, queries, keys, heads(2, 2, width), false);
+            check_attention(2, queries, keys, heads(2, 1, width), true);
+        }
+    }
+    for keys in [1, 2, 3, 4, 5, 7, 8, 9, 31, 32, 33, 61, 63, 66, 129, 196] {
+        check_attention(3, 3.min(keys), keys, heads(3, 1, 16), true);
+        check_attention(3, 3, keys, heads(6, 2, 8), false);
+    }
+    for queries in [1, 8, 31, 32, 33, 63, 64, 97] {
+        check_attention(2, queries, queries, heads(4, 2, 16), true);
+        check_attention(2, queries, 11, heads(1, 1, 64), false);
+    }
+}
+
+#[test]
+fn attention_like_pytorch() {
+    let golden = Golden::open("attention");
+    for (case, scalars) in &golden.cases {
+        let number = |name: &str| scalars[name].as_u64().unwrap() as usize;
+        let heads = heads(number("heads"), number("kv_heads"), number("head_dim"));
+        let (batch, rows, keys) = (number("batch"), number("rows"), number("keys"));
+        let causal = scalars["causal"].as_bool().unwrap();
+        assert!(
+            !causal || number("offset") == keys - rows,
+            "{case}: the last row sees all keys"
+        );
+        let rec = gpu().record("attention");
+        let tensor = |role: &str, rows: usize, heads: usize, width: usize| {
+            staged(
+                &rec,
+                [batch * rows, heads * width],
+                &golden.values(case, role),
+            )
+        };
+        let q = tensor("q", rows, heads.q, heads.width);
+        let (k, v) = (
+            tensor("k", keys, heads.kv, heads.width),
+            tensor("v", keys, heads.kv, heads.width),
+        );
+        check(rec, &golden.values(case, "y"), 2e-5, 2e-5, |rec| {
+            attention(
+                rec,
+                Columns::all(&q),
+                Columns::all(&k),
+                Columns::all(&v),
+                heads,
+                batch,
+                causal,
+            )
+        });
+    }
+}
+
+#[track_caller]
+fn check_attention_spans(spans: &[[u32; 2]], prefix: usize, keys: usize, heads: Heads) {
+    let mut random = Random::new((spans.len() * 1009 + prefix + heads.width) as u64);
+    let (q_cols, kv_cols) = (heads.q * heads.width, heads.kv * heads.width);
+    let q = Stacked {
+        values: random
+            .values(spans.len() * (q_cols + 8))
+            .iter()
+            .map(|v| 3.0 * v)
+            .collect(),
+        stride: q_cols + 8,
+    };
+    let (k, v) = (random.values(keys * kv_cols), random.values(keys * kv_cols));
+    let plain = |values| naive::Columns {
+        values,
+        stride: kv_cols,
+        first: 0,
+    };
+    let want = naive::attention_spans(q.columns(8), plain(&k), plain(&v), spans, prefix, heads);
+    let rec = gpu().record("attention_spans");
+    let q = staged(&rec, [spans.len(), q.stride], &q.values);
+    let (k, v) = (
+        staged(&rec, [keys, kv_cols], &k),
+        staged(&rec, [keys, kv_cols], &v),
+    );
+    let span = upload([spans.len(), 2], spans.as_flattened());
+    check(rec, &want, 1e-5, 1e-5, |rec| {
+        attention_spans(
+            rec,
+            Columns::from(&q, 8),
+            Columns::all(&k),
+            Columns::all(&v),
+            &span,
+            prefix,
+            heads,
+        )
+    });
+}
+
+#[test]
+fn attention_spans_at_every_edge() {
+    for width in [4, 8, 12, 16, 48, 64, 80, 128] {
+        for prefix in [0, 1, 5, 64] {
+            let spans = [
+                [64, 1],
+                [65, 2],
+                [70, 3],
+                [64, 4],
+                [64, 67],
+                [100, 31],
+                [130, 1],
+            ];
+            check_attention_spans(&spans, prefix, 131, heads(3, 1, width));
+        }
+    }
+    // Prefill: row i sees itself and all before; a row whose prefix is all it sees.
+    let prefill: Vec<[u32; 2]> = (0..37).map(|i| [11, i + 1]).collect();
+    check_attention_spans(&prefill, 11, 48, heads(9, 3, 16));
+    check_attention_spans(&[[5, 0], [3, 0]], 5, 5, heads(2, 2, 8));
+    // As many keys as a row may see.
+    let most = MOST_KEYS as u32;
+    check_attention_spans(
+        &[[0, most], [2, most - 1]],
+        0,
+        MOST_KEYS + 1,
+        heads(2, 1, 8),
+    );
+    check_attention_spans(&[[1000, most - 900]], 900, 2200, heads(1, 1, 64));
+}
+
+#[test]
+fn attention_spans_over_more_groups_than_one_dimension_holds() {
+    let spans: Vec<[u32; 2]> = (0..32_771).map(|i| [i % 5, 1 + i % 3]).collect();
+    check_attention_spans(&spans, 0, 8, heads(2, 1, 4));
+}
+
+#[test]
+fn attention_spans_like_pytorch() {
+    let golden = Golden::open("attention");
+    for (case, scalars) in &golden.cases {
+        let number = |name: &str| scalars[name].as_u64().unwrap() as usize;
+        let heads = heads(number("heads"), number("kv_heads"), number("head_dim"));
+        let (batch, rows, keys) = (number("batch"), number("rows"), number("keys"));
+        let causal = scalars["causal"].as_bool().unwrap();
+        let span: Vec<u32> = (0..batch * rows)
+            .flat_map(|r| {
+                let count = if causal {
+                    keys - rows + r % rows + 1
+                } else {
+                    keys
+                };
+                [(r / rows * keys) as u32, count as u32]
+            })
+            .collect();
+        let span = upload([batch * rows, 2], &span);
+        let rec = gpu().record("attention_spans");
+        let tensor = |role: &str, rows: usize, heads: usize, width: usize| {
+            staged(
+                &rec,
+                [batch * rows, heads * width],
+                &golden.values(case, role),
+            )
+        };
+        let q = tensor("q", rows, heads.q, heads.width);
+        let (k, v) = (
+            tensor("k", keys, heads.kv, heads.width),
+            tensor("v", keys, heads.kv, heads.width),
+        );
+        check(rec, &golden.values(case, "y"), 2e-5, 2e-5, |rec| {
+            attention_spans(
+                rec,
+                Columns::all(&q),
+                Columns::all(&k),
+                Columns::all(&v),
+                &span,
+                0,
+                heads,
+            )
+        });
+    }
+}
+
+#[track_caller]
+fn check_rope_cache(tokens: usize, heads: Heads, theta: f32, slots: usize, most: usize) {
+    let mut random = Random::new((tokens * 97 + heads.width) as u64);
+    let row = (heads.q + 2 * heads.kv) * heads.width;
+    let kv_cols = heads.kv * heads.width;
+    let qkv = random.values(tokens * row);
+    let position: Vec<u32> = (0..tokens).map(|_| random.below(most + 1) as u32).collect();
+    // Backwards, so that position, slot and row differ.
+    let slot: Vec<u32> = (0..tokens).map(|t| (slots - 1 - t) as u32).collect();
+    let before = random.values(slots * kv_cols);
+    let (mut k_want, mut v_want) = (before.clone(), before.clone());
+    let want = naive::rope_cache(
+        &qkv,
+        &position,
+        &slot,
+        heads,
+        f64::from(theta),
+        (&mut k_want, &mut v_want),
+    );
+    let rec = gpu().record("rope_cache");
+    let qkv = staged(&rec, [tokens, row], &qkv);
+    let (position, slot) = (upload(tokens, &position), upload(tokens, &slot));
+    let k_cache = upload([slots, kv_cols], &before);
+    let v_cache = upload([slots, kv_cols], &before);
+    // An angle up to `most` is held to 2⁻²⁴ of itself.
+    let abs = 1e-5 + 2e-7 * most as f64;
+    check(rec, &want, abs, 1e-5, |rec| {
+        rope_cache(
+            rec,
+            &qkv,
+            &position,
+            &slot,
+            heads,
+            theta,
+            (&k_cache, &v_cache),
+        )
+    });
+    let caches = read::<f32>(gpu().record("rope_cache"), &[&k_cache, &v_cache]);
+    close(&caches[0], &k_want, abs, 1e-5);
+    assert_eq!(caches[1], v_want, "v is copied");
+}
+
+#[test]
+fn rope_cache_at_every_edge() {
+    for (tokens, slots) in [(1, 1), (1, 9), (3, 7), (64, 65), (131, 140)] {
+        check_rope_cache(tokens, heads(3, 1, 64), 1e5, slots, 100);
+        check_rope_cache(tokens, heads(2, 2, 8), 1e4, slots, 2047);
+        check_rope_cache(tokens, heads(9, 3, 4), 1e4, slots, 3);
+    }
+}
+
+#[test]
+fn rope_cache_like_pytorch() {
+    let golden = Golden::open("rope");
+    for (case, scalars) in &golden.cases {
+        // The engine turns neighbours, as GGUF's Llama tensors are laid out.
+        if scalars["style"] != "interleaved" {
+            continue;
+        }
+        let n = scalars["heads"].as_u64().unwrap() as usize;
+        let width = scalars["head_dim"].as_u64().unwrap() as usize;
+        let position = golden.numbers(case, "positions");
+        let (x, want) = (golden.values(case, "x"), golden.values(case, "y"));
+        let cols = n * width;
+        let qkv: Vec<f32> = x
+            .chunks_exact(cols)
+            .flat_map(|row| [row, row, row].concat())
+            .collect();
+        let tokens = position.len();
+        let slot: Vec<u32> = (0..tokens as u32).collect();
+        let rec = gpu().record("rope_cache");
+        let qkv = staged(&rec, [tokens, 3 * cols], &qkv);
+        let (position, slot) = (upload(tokens, &position), upload(tokens, &slot));
+        let k_cache = upload([tokens, cols], &vec![f32::NAN; x.len()]);
+        let v_cache = upload([tokens, cols], &vec![f32::NAN; x.len()]);
+        let theta = scalars["theta"].as_f64().unwrap() as f32;
+        // Positions reach 2047, where an f32 angle is off by 1e-4.
+        let abs = if width == 64 { 3e-4 } else { 1e-5 };
+        check(rec, &want, abs, 1e-5, |rec| {
+            rope_cache(
+                rec,
+                &qkv,
+                &position,
+                &slot,
+                heads(n, n, width),
+                theta,
+                (&k_cache, &v_cache),
+            )
+        });
+        let caches = read::<f32>(gpu().record("rope_cache"), &[&k_cache, &v_cache]);
+        close(&caches[0], &want, abs, 1e-5);
+        assert_eq!(caches[1], x);
+    }
+}
+
+// ---------------------------------------------------------------- rows and elements
+
+#[track_caller]
+fn check_add(len: usize, period: usize, scale: f32) {
+    let mut random = Random::new((len + period) as u64);
+    let (a, b) = (random.values(len), random.values(period));
+    let want = naive::add(&a, &b, scale);
+    let rec = gpu().record("add");
+    let a = staged(&rec, [len / period, period], &a);
+    let b = staged(&rec, period, &b);
+    check(rec, &want, 0.0, 2e-7, |rec| match scale {
+        1.0 => add(rec, &a, &b),
+        _ => add_scaled(rec, &a, &b, scale),
+    });
+}
+
+#[test]
+fn add_at_every_edge() {
+    for quads in [1, 2, 63, 64, 65, 257, 1009] {
+        check_add(4 * quads, 4 * quads, 1.0);
+        check_add(4 * quads * 3, 4 * quads, 0.5);
+    }
+    check_add(4 * 64 * 7, 4, 1.0);
+}
+
+/// A flat op of more than 65,535 workgroups is folded into a second dimension.
+#[test]
+fn add_over_more_groups_than_one_dimension_holds() {
+    check_add((65_535 * 64 + 64 * 3 + 5) * 4, 4, 1.0);
+}
+
+#[test]
+fn add_like_pytorch() {
+    let golden = Golden::open("add");
+    for case in golden.cases.keys() {
+        let cols = *golden.shape(case, "b").last().unwrap();
+        let padded = |role| pad(&golden.values(case, role), cols, cols.next_multiple_of(4));
+        let (a, b) = (padded("a"), padded("b"));
+        let want = padded("y");
+        let rec = gpu().record("add");
+        let a = staged(&rec, a.len(), &a);
+        let b = staged(&rec, b.len(), &b);
+        check(rec, &want, 0.0, 1e-7, |rec| add(rec, &a, &b));
+    }
+}
+
+#[track_caller]
+fn check_argmax(x: &[f32], stride: usize, cols: usize, want: &[u32]) {
+    let rec = gpu().record("argmax");
+    let x = upload([x.len() / stride, stride], x);
+    poison(&rec, want.len());
+    let y = argmax(&rec, &x, cols);
+    let capacity = y.buffer().bytes() as usize / 4;
+    let got = rec.read::<u32>(&[(&y, capacity)]).unwrap().swap_remove(0);
+    assert_eq!(got[..want.len()], *want, "{cols} of {stride} columns");
+    assert!(
+        got[want.len()..].iter().all(|v| *v == f32::NAN.to_bits()),
+        "written behind the rows"
+    );
+}
+
+#[test]
+fn argmax_at_every_edge_and_with_ties() {
+    for cols in [1, 2, 3, 31, 63, 64, 65, 127, 128, 129, 1009, 49_152] {
+        for rows in [1, 3] {
+            for stride in [cols, cols + 5] {
+                let mut random = Random::new((cols + rows) as u64);
+                let mut x = random.values(rows * stride);
+                check_argmax(&x, stride, cols, &naive::argmax(&x, stride, cols));
+                // Few different values: ties within and between lanes.
+                x.iter_mut().for_each(|v| *v = (*v * 2.0).round());
+                check_argmax(&x, stride, cols, &naive::argmax(&x, stride, cols));
+                // What lies behind the columns does not take part.
+                x.chunks_exact_mut(stride)
+                    .for_each(|row| row[cols..].fill(9.0));
+                check_argmax(&x, stride, cols, &naive::argmax(&x, stride, cols));
+                x.fill(f32::NEG_INFINITY);
+                check_argmax(&x, stride, cols, &vec![0; rows]);
+            }
+        }
+    }
+    let x = Random::new(5).values(70_001 * 2);
+    check_argmax(&x, 2, 2, &naive::argmax(&x, 2, 2));
+}
+
+#[test]
+fn argmax_like_pytorch() {
+    let golden = Golden::open("argmax");
+    for case in golden.cases.keys() {
+        let cols = golden.shape(case, "x")[1];
+        check_argmax(
+            &golden.values(case, "x"),
+            cols,
+            cols,
+            &golden.numbers(case, "y"),
+        );
+    }
+}
+
+#[track_caller]
+fn check_mean_pool(x: &[f32], cols: usize, spans: &[[u32; 2]]) {
+    let want = naive::mean_pool(x, spans, cols);
+    let rec = gpu().record("mean_pool");
+    let x = staged(&rec, [x.len() / cols, cols], x);
+    let span = upload([spans.len(), 2], spans.as_flattened());
+    check(rec, &want, 1e-5, 1e-5, |rec| mean_pool(rec, &x, &span));
+}
+
+#[test]
+fn mean_pool_at_every_edge() {
+    for cols in [4, 12, 252, 256, 260, 384, 1028] {
+        let x = Random::new(cols as u64).values(40 * cols);
+        check_mean_pool(&x, cols, &[[0, 1], [39, 1], [1, 2], [3, 17], [0, 40]]);
+        check_mean_pool(&vec![0.0; 2 * cols], cols, &[[0, 2]]);
+    }
+}
+
+/// The workgroups that folding leaves over must not scale the last sentence a second time.
+#[test]
+fn mean_pool_over_more_groups_than_one_dimension_holds() {
+    let x = Random::new(3).values(50 * 4);
+    let spans: Vec<[u32; 2]> = (0..65_537).map(|i| [i % 40, 1 + i % 10]).collect();
+    check_mean_pool(&x, 4, &spans);
+}
+
+#[test]
+fn mean_pool_like_pytorch() {
+    let golden = Golden::open("mean_pool");
+    for case in golden.cases.keys() {
+        let &[batch, tokens, cols] = golden.shape(case, "x") else {
+            panic!("shape of {case}")
+        };
+        let width = cols.next_multiple_of(4);
+        let mask = golden.numbers(case, "mask");
+        let spans: Vec<u32> = (0..batch)
+            .flat_map(|b| {
+                [
+                    (b * tokens) as u32,
+                    mask[b * tokens..][..tokens].iter().sum(),
+                ]
+            })
+            .collect();
+        let want = pad(&golden.values(case, "y"), cols, width);
+        let rec = gpu().record("mean_pool");
+        let x = staged(
+            &rec,
+            [batch * tokens, width],
+            &pad(&golden.values(case, "x"), cols, width),
+        );
+        let span = upload([batch, 2], &spans);
+        check(rec, &want, 1e-6, 1e-5, |rec| mean_pool(rec, &x, &span));
+    }
+}
+
+#[track_caller]
+fn check_matmul(rows: usize, depth: usize, cols: usize, stride: usize, bias: bool) {
+    let mut random = Random::new((rows * 1009 + depth * 31 + cols) as u64);
+    let (a, b) = (random.values(rows * stride), random.values(cols * depth));
+    let want = naive::matmul(&a, stride, &b, depth, bias);
+    let rec = gpu().record("matmul");
+    let a = staged(&rec, [rows, stride], &a);
+    let b = staged(&rec, [cols, depth], &b);
+    check(rec, &want, 2e-5, 2e-5, |rec| matmul(rec, &a, &b, bias));
+}
+
+#[test]
+fn matmul_at_every_edge() {
+    for rows in (1..=9).chain([17, 65]) {
+        for cols in [4, 8, 60, 64, 68, 260] {
+            check_matmul(rows, 4, cols, 4, false);
+            check_matmul(rows, 32, cols, 36, true);
+        }
+    }
+    for depth in [4, 8, 28, 64, 132] {
+        check_matmul(5, depth, 12, depth + 8, false);
+        check_matmul(5, depth, 12, depth + 4, true);
+    }
+}
+
+#[test]
+fn matmul_like_pytorch() {
+    let golden = Golden::open("matmul");
+    for (case, scalars) in &golden.cases {
+        let number = |name: &str| scalars[name].as_u64().unwrap() as usize;
+        let (m, k, n) = (number("m"), number("k"), number("n"));
+        let (depth, cols) = (k.next_multiple_of(4), n.next_multiple_of(4));
+        for batch in 0..number("batch") {
+            let part =
+                |role: &str, len: usize| golden.values(case, role)[batch * len..][..len].to_vec();
+            let a = pad(&part("a", m * k), k, depth);
+            let mut b = part("b", k * n);
+            if scalars["transposed"] == false {
+                b = (0..k * n).map(|i| b[i % k * n + i / k]).collect();
+            }
+            let mut b = pad(&b, k, depth);
+            b.resize(cols * depth, 0.0);
+            let want = pad(&part("y", m * n), n, cols);
+            let rec = gpu().record("matmul");
+            let a = staged(&rec, [m, depth], &a);
+            let b = staged(&rec, [cols, depth], &b);
+            check(rec, &want, 1e-5, 1e-5, |rec| matmul(rec, &a, &b, false));
+        }
+    }
+}
+
+#[test]
+fn pack_half_at_every_edge() {
+    for eighths in [1, 2, 63, 64, 65, 1009] {
+        for first in [0, 4, 12] {
+            let mut x = Random::new(eighths as u64).values(8 * eighths);
+            x[0] = 1e9;
+            x[1] = -1e9;
+            x[2] = 0.0;
+            x[3] = 65504.0;
+            x[5] = 0.099_975_586;
+            let want = naive::pack_half(&x);
+            let rec = gpu().record("pack_half");
+            let x = staged(&rec, x.len(), &x);
+            let before = vec![7u32; first + want.len() + 8];
+            let y = upload(before.len(), &before);
+            pack_half(&rec, &x, &y, first);
+            let got = read::<u32>(rec, &[&y]).swap_remove(0);
+            // A value halfway between two f16 may go to either; all others have one answer.
+            for (got, want) in got[first..].iter().zip(&want) {
+                for shift in [0, 16] {
+                    let (got, want) = ((got >> shift) & 0xffff, (want >> shift) & 0xffff);
+                    assert!(got.abs_diff(want) <= 1, "{got:#x} for {want:#x}");
+                }
+            }
+            let untouched = |range: &[u32]| range.iter().all(|v| *v == 7);
+            assert!(untouched(&got[..first]) && untouched(&got[first + want.len()..]));
+        }
+    }
+}
+
+#[track_caller]
+fn check_pixel_shuffle(size: [usize; 4], activation: Activation) {
+    let [images, height, width, channels] = size;
+    let mut random = Random::new(size.iter().product::<usize>() as u64);
+    let len = 4 * size.iter().product::<usize>();
+    let (x, skip) = (random.values(len), random.values(len));
+    let want = naive::pixel_shuffle(&x, &skip, size, activation);
+    let rec = gpu().record("pixel_shuffle");
+    let x = staged(&rec, [images, height, width, 4 * channels], &x);
+    let skip = staged(&rec, [images, 2 * height, 2 * width, channels], &skip);
+    check(rec, &want, 1e-6, 1e-5, |rec| {
+        pixel_shuffle(rec, &x, &skip, activation)
+    });
+}
+
+#[test]
+fn pixel_shuffle_at_every_edge() {
+    for activation in ACTIVATIONS {
+        for size in [
+            [1, 1, 1, 4],
+            [2, 3, 5, 8],
+            [3, 4, 1, 12],
+            [1, 7, 7, 64],
+            [2, 1, 9, 4],
+        ] {
+            check_pixel_shuffle(size, activation);
+        }
+    }
+}
+
+/// A transposed 2 × 2 convolution is a linear layer of 4 · out outputs and a pixel shuffle.
+#[test]
+fn pixel_shuffle_like_pytorch() {
+    let golden = Golden::open("conv_transpose2d");
+    for (case, scalars) in &golden.cases {
+        let [n, h, w, ci] = golden.shape(case, "x_nhwc").try_into().unwrap();
+        let co = golden.shape(case, "y")[1];
+        let (inputs, width) = (ci.next_multiple_of(4), co.next_multiple_of(4));
+        let torch = golden.values(case, "weight");
+        let mut weight = vec![0f32; 4 * width * inputs];
+        for (i, value) in torch.iter().enumerate() {
+            let (part, o, c) = (i % 4, i / 4 % co, i / (4 * co));
+            weight[(part * width + o) * inputs + c] = *value;
+        }
+        let matrix = Matrix::f32(gpu(), case, [4 * width, inputs], &weight).unwrap();
+        let bias = panels(&pad(&golden.values(case, "bias"), co, width).repeat(4));
+        let bias = upload(bias.len(), &bias);
+        let want = pad(&golden.values(case, "y_nhwc"), co, width);
+        let rec = gpu().record("pixel_shuffle");
+        let x = staged(
+            &rec,
+            [n * h * w, inputs],
+            &pad(&golden.values(case, "x_nhwc"), ci, inputs),
+        );
+        let skip = staged(&rec, [n, 2 * h, 2 * w, width], &vec![0.0; want.len()]);
+        let parts = linear(&rec, &x, &matrix, &bias, Activation::None, None);
+        check(rec, &want, 1e-5, 1e-5, |rec| {
+            let parts = parts.reshape([n, h, w, 4 * width]);
+            pixel_shuffle(rec, &parts, &skip, activation(&scalars["activation"]))
+        });
+    }
+}
+
+#[test]
+fn copy_rows_at_every_edge() {
+    // rows of x, columns, rows copied, first, stride, rows of y
+    let cases = [
+        [1, 4, 1, 0, 1, 1],
+        [1, 4, 5, 2, 1, 9],
+        [3, 12, 7, 1, 3, 20],
+        [7, 64, 7, 0, 2, 14],
+        [5, 256, 5, 5, 1, 10],
+        [2, 260, 130, 3, 1, 140],
+    ];
+    for [period, cols, rows, first, stride, y_rows] in cases {
+        let mut random = Random::new((period * cols) as u64);
+        let x = random.values(period * cols);
+        let mut want = random.values(y_rows * cols);
+        let rec = gpu().record("copy_rows");
+        let y = upload([y_rows, cols], &want);
+        naive::copy_rows(&x, &mut want, cols, rows, first, stride);
+        let x = upload([period, cols], &x);
+        copy_rows(&rec, &x, &y, rows, first, stride);
+        assert_eq!(read::<f32>(rec, &[&y])[0], want);
+    }
+}
+
+#[test]
+fn gather_rows_at_every_edge() {
+    // columns, rows gathered, first, stride
+    for [cols, rows, first, stride] in [
+        [4, 1, 0, 1],
+        [4, 9, 3, 1],
+        [12, 5, 1, 3],
+        [64, 4, 2, 2],
+        [256, 3, 7, 1],
+        [260, 65, 0, 1],
+    ] {
+        let x = Random::new((rows * cols) as u64).values((first + rows * stride) * cols);
+        let want = naive::gather_rows(&x, cols, rows, first, stride);
+        let rec = gpu().record("gather_rows");
+        let x = staged(&rec, [first + rows * stride, cols], &x);
+        check(rec, &want, 0.0, 0.0, |rec| {
+            gather_rows(rec, &x, rows, first, stride)
+        });
+    }
+}
+
+#[test]
+fn resample_at_every_edge() {
+    for size in [
+        [1, 1, 1],
+        [1, 1, 7],
+        [2, 5, 1],
+        [3, 2, 2],
+        [2, 4, 4],
+        [1, 17, 13],
+        [5, 7, 6],
+        [1, 112, 112],
+    ] {
+        let x = Random::new(size.iter().product::<usize>() as u64).values(size.iter().product());
+        let want = naive::resample(&x, size);
+        let rec = gpu().record("resample");
+        let x = staged(&rec, size, &x);
+        check(rec, &want, 1e-6, 1e-6, |rec| resample(rec, &x));
+    }
+}
+
+#[test]
+fn resample_like_pytorch() {
+    let golden = Golden::open("resample");
+    for case in golden.cases.keys() {
+        let &[n, c, h, w] = golden.shape(case, "x") else {
+            panic!("shape of {case}")
+        };
+        let rec = gpu().record("resample");
+        let x = upload([n * c, h, w], &golden.values(case, "x"));
+        check(rec, &golden.values(case, "y"), 1e-6, 1e-6, |rec| {
+            resample(rec, &x)
+        });
+    }
+}
+
+#[test]
+fn silu_mul_at_every_edge() {
+    for (rows, cols) in [
+        (1, 4),
+        (3, 8),
+        (1, 252),
+        (1, 256),
+        (1, 260),
+        (7, 64),
+        (5, 1536),
+    ] {
+        let mut x: Vec<f32> = Random::new((rows * cols) as u64).values(rows * 2 * cols);
+        x.iter_mut().for_each(|v| *v *= 6.0);
+        // Gates so low that e⁻ᵛ overflows close for good.
+        x[0] = -100.0;
+        x[1] = 100.0;
+        let want = naive::silu_mul(&x, cols);
+        let rec = gpu().record("silu_mul");
+        let x = staged(&rec, [rows, 2 * cols], &x);
+        check(rec, &want, 1e-6, 1e-5, |rec| silu_mul(rec, &x));
+    }
+}
+
+// ---------------------------------------------------------------- masks
+
+#[test]
+fn slice_masks_at_every_edge() {
+    // slices, prompts, channels, pixels, first, slices of y
+    for [slices, prompts, channels, count, first, all] in [
+        [1, 1, 8, 4, 0, 1],
+        [2, 3, 8, 12, 1, 4],
+        [3, 2, 32, 252, 0, 3],
+        [1, 5, 32, 260, 2, 3],
+        [2, 1, 24, 1024, 0, 2],
+    ] {
+        let mut random = Random::new((channels * count) as u64);
+        let stride = channels + 4;
+        let hyper = random.values(slices * prompts * stride);
+        let pixels: Vec<f32> = random
+            .values(slices * count * channels)
+            .iter()
+            .map(|v| half::f16::from_f32(*v).to_f32())
+            .collect();
+        let before = random.values(all * count);
+        for prompt in 0..prompts {
+            let mut want = before.clone();
+            let shape = [slices, prompts, stride];
+            naive::slice_masks(&hyper, shape, &pixels, channels, prompt, (&mut want, first));
+            let rec = gpu().record("slice_masks");
+            let hyper = staged(&rec, shape, &hyper);
+            let packed = naive::pack_half(&pixels);
+            let packed = upload(packed.len(), &packed);
+            let y = upload([all, count], &before);
+            slice_masks(&rec, &hyper, &packed, channels, prompt, &y, first);
+            close(&read::<f32>(rec, &[&y])[0], &want, 1e-5, 1e-5);
+        }
+    }
+}
+
+#[test]
+fn fuse_view_from_all_sides() {
+    let [size_z, size_y, size_x] = [5, 7, 6];
+    let size = [size_x, size_y, size_z];
+    let (prompts, prompt, limit) = (2, 1, 1.5);
+    // A window smaller than the slice, one that just holds it, one that it is centred in.
+    for (height, width, row_offset, column_offset) in
+        [(2, 1, -1, -2), (4, 4, 0, 0), (5, 6, 2, 3), (3, 3, 1, -1)]
+    {
+        let mut random = Random::new((height * 10 + width) as u64);
+        let before = random.values(size_x * size_y * size_z);
+        let (mut want_sum, mut want_weight) = (before.clone(), before.clone());
+        let rec = gpu().record("fuse_view");
+        let sum = upload([size_z, size_y, size_x], &before);
+        let weight = upload([size_z, size_y, size_x], &before);
+        // axial, coronal, sagittal; the last speaks for one half only
+        let views = [
+            (2, 0, 0..size_z),
+            (1, 0, 0..size_y),
+            (0, 1, 0..size_x),
+            (0, 1, 2..4),
+        ];
+        for (n, (axis, column_axis, slices)) in views.iter().cloned().enumerate() {
+            let place = Placement {
+                axis,
+                column_axis,
+                row_offset,
+                column_offset,
+                slices,
+            };
+            let x: Vec<f32> = random
+                .values(size[axis] * height * width)
+                .iter()
+                .map(|v| 3.0 * v)
+                .collect();
+            let quality: Vec<f32> = random
+                .values(size[axis] * prompts * 4)
+                .iter()
+                .map(|v| v.abs())
+                .collect();
+            let ends = (n == 0, n + 1 == views.len());
+            naive::fuse_view(
+                &x,
+                [height, width],
+                &quality,
+                (prompts, prompt),
+                &place,
+                f64::from(limit),
+                [size_z, size_y, size_x],
+                (&mut want_sum, &mut want_weight),
+                ends,
+            );
+            let x = upload([size[axis], height, width], &x);
+            let quality = upload([size[axis], prompts, 4], &quality);
+            fuse_view(
+                &rec,
+                &x,
+                &quality,
+                prompt,
+                &place,
+                limit,
+                (&sum, &weight),
+                ends,
+            );
+        }
+        let got = read::<f32>(rec, &[&sum, &weight]);
+        close(&got[0], &want_sum, 1e-5, 1e-5);
+        close(&got[1], &want_weight, 1e-6, 1e-5);
+    }
+}
