@@ -213,9 +213,7 @@ fn activations_like_pytorch() {
             pad(&values, values.len(), values.len().next_multiple_of(4))
         };
         let (x, mut want) = (padded("x"), padded("y"));
-        for i in golden.shape(case, "x")[0]..want.len() {
-            want[i] = naive::activate(activation, 0.0) as f32;
-        }
+        want[golden.shape(case, "x")[0]..].fill(naive::activate(activation, 0.0) as f32);
         let rec = gpu().record("activate");
         let x = staged(&rec, [x.len() / 4, 4], &x);
         check(rec, &want, 1.5e-6, 2e-6, |rec| {

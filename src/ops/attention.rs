@@ -36,7 +36,7 @@ impl<'a> Columns<'a> {
     #[track_caller]
     pub(super) fn quads(&self, cols: usize) -> (u32, u32) {
         let [_, stride] = self.tensor.matrix();
-        assert!(self.first + cols <= stride && stride % 4 == 0 && self.first % 4 == 0, "columns of an attention");
+        assert!(self.first + cols <= stride && stride.is_multiple_of(4) && self.first.is_multiple_of(4), "columns of an attention");
         ((stride / 4) as u32, (self.first / 4) as u32)
     }
 }

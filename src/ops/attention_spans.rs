@@ -22,7 +22,7 @@ pub const MOST_KEYS: usize = 2048;
 pub fn attention_spans(rec: &Recorder, q: Columns, k: Columns, v: Columns, span: &Tensor, prefix: usize, heads: Heads) -> Tensor {
     let [rows, _] = q.tensor.matrix();
     span.expect([rows, 2]);
-    assert!(heads.width % 4 == 0 && heads.width <= 128 && heads.q % heads.kv == 0, "{heads:?}");
+    assert!(heads.width.is_multiple_of(4) && heads.width <= 128 && heads.q.is_multiple_of(heads.kv), "{heads:?}");
     let (q_stride, q_first) = q.quads(heads.q * heads.width);
     let (k_stride, k_first) = k.quads(heads.kv * heads.width);
     let (v_stride, v_first) = v.quads(heads.kv * heads.width);
