@@ -34,7 +34,7 @@ accept: models ## quality on the real volumes of KERAUNOS_SHARED (../shared), as
 recipe-test: ## the training recipe's own tests (Python, installs torch into .venv)
 	python3 -m venv .venv
 	.venv/bin/python -m pip install --quiet --requirement weights/recipe/requirements.txt
-	.venv/bin/python -m pytest weights/recipe
+	cd weights && ../.venv/bin/python -m pytest -q recipe
 
 clean: ## what was built and segmented; models and scans stay
 	cargo clean

@@ -415,7 +415,13 @@ fn attentions(bench: &Bench) {
             flops: 4 * batch * seen * q * width,
             bytes: 4 * batch * width * (2 * queries * q + 2 * keys * kv),
         };
-        bench.row("attention", &case, work, |random| {
+        // `attention` hands narrow heads to their own kernel.
+        let kernel = if width <= NARROW && !causal {
+            "attention_narrow"
+        } else {
+            "attention"
+        };
+        bench.row(kernel, &case, work, |random| {
             let x = random.values(batch * queries * q * width);
             let (k, v) = (
                 random.values(batch * keys * kv * width),

@@ -20,6 +20,13 @@ KERAUNOS="${CARGO_TARGET_DIR:-target}/release/keraunos"
 KERAUNOS_HOME="${KERAUNOS_HOME:-$PWD/models}"
 export KERAUNOS_HOME
 
+# Without a desktop session Mesa's device chooser prints lines that begin with "error:" though nothing
+# is wrong; keraunos chooses by itself.
+if [ -z "${XDG_RUNTIME_DIR:-}" ]; then
+    NODEVICE_SELECT=1
+    export NODEVICE_SELECT
+fi
+
 # Runs a command as root.
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then

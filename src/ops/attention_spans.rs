@@ -19,10 +19,21 @@ pub const MOST_KEYS: usize = 2048;
 /// count). The caller sees to it that no row has more than [`MOST_KEYS`] keys, none or one that does
 /// not exist: the spans live on the adapter.
 #[track_caller]
-pub fn attention_spans(rec: &Recorder, q: Columns, k: Columns, v: Columns, span: &Tensor, prefix: usize, heads: Heads) -> Tensor {
+pub fn attention_spans(
+    rec: &Recorder,
+    q: Columns,
+    k: Columns,
+    v: Columns,
+    span: &Tensor,
+    prefix: usize,
+    heads: Heads,
+) -> Tensor {
     let [rows, _] = q.tensor.matrix();
     span.expect([rows, 2]);
-    assert!(heads.width.is_multiple_of(4) && heads.width <= 128 && heads.q.is_multiple_of(heads.kv), "{heads:?}");
+    assert!(
+        heads.width.is_multiple_of(4) && heads.width <= 128 && heads.q.is_multiple_of(heads.kv),
+        "{heads:?}"
+    );
     let (q_stride, q_first) = q.quads(heads.q * heads.width);
     let (k_stride, k_first) = k.quads(heads.kv * heads.width);
     let (v_stride, v_first) = v.quads(heads.kv * heads.width);
@@ -56,8 +67,14 @@ pub fn attention_spans(rec: &Recorder, q: Columns, k: Columns, v: Columns, span:
         ("y", &y),
     ];
     // Fewer lanes, less waiting at barriers, where lanes are not threads of their own.
-    let lanes = if rec.gpu().is_cpu() { 16.max((heads.width / 4).next_power_of_two()) } else { 32 };
-    let variant = ATTENTION_SPANS.set("PREFIX", u32::from(prefix > 0)).set("WG", lanes as u32);
+    let lanes = if rec.gpu().is_cpu() {
+        16.max((heads.width / 4).next_power_of_two())
+    } else {
+        32
+    };
+    let variant = ATTENTION_SPANS
+        .set("PREFIX", u32::from(prefix > 0))
+        .set("WG", lanes as u32);
     rec.dispatch(variant, params, bindings, rows * heads.q);
     y
 }

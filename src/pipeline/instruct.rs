@@ -195,7 +195,9 @@ impl Writer {
         let view = views[0];
         let fill = |text: &str, request: &Request| {
             let structure = request.target.structure;
-            let place = structure.and_then(|s| s.places.first()).map_or("in the head", String::as_str);
+            let place = structure
+                .and_then(|s| s.places.first())
+                .map_or("in the head", String::as_str);
             let tissue = structure.map_or("", |s| s.tissue.as_str());
             let (modality, kind) = match request.modality {
                 Modality::Ct => ("", "CT"),
@@ -353,8 +355,15 @@ impl Writer {
         if shortest == 0 {
             return Err(Error::Argument("an empty prompt".into()));
         }
-        let common = (0..shortest - 1).take_while(|n| prompts.iter().all(|p| p[*n] == prompts[0][*n])).count();
-        let slots = |batch: &[Vec<u32>]| batch.iter().map(|prompt| prompt.len() - common + max).sum::<usize>();
+        let common = (0..shortest - 1)
+            .take_while(|n| prompts.iter().all(|p| p[*n] == prompts[0][*n]))
+            .count();
+        let slots = |batch: &[Vec<u32>]| {
+            batch
+                .iter()
+                .map(|prompt| prompt.len() - common + max)
+                .sum::<usize>()
+        };
         let most = prompts.chunks(AT_ONCE).map(slots).max().unwrap_or(0);
         let cache = self.llama.cache(gpu, common + most)?;
         if common > 0 {
@@ -363,9 +372,11 @@ impl Writer {
         let mut answers = Vec::new();
         for batch in prompts.chunks(AT_ONCE) {
             let before = answers.len() as f64;
-            answers.extend(self.answer_batch(gpu, batch, common, max, &cache, &mut |share| {
-                progress((before + share * batch.len() as f64) / prompts.len() as f64);
-            })?);
+            answers.extend(
+                self.answer_batch(gpu, batch, common, max, &cache, &mut |share| {
+                    progress((before + share * batch.len() as f64) / prompts.len() as f64);
+                })?,
+            );
         }
         Ok(answers)
     }
@@ -388,7 +399,10 @@ impl Writer {
                 Some(start)
             })
             .collect();
-        let mut own = Batch { prefix: common, ..Batch::default() };
+        let mut own = Batch {
+            prefix: common,
+            ..Batch::default()
+        };
         for (prompt, start) in prompts.iter().zip(&starts) {
             for (n, id) in prompt[common..prompt.len() - 1].iter().enumerate() {
                 own.ids.push(*id);
@@ -407,10 +421,18 @@ impl Writer {
             if active.is_empty() {
                 break;
             }
-            let mut batch = Batch { prefix: common, ..Batch::default() };
+            let mut batch = Batch {
+                prefix: common,
+                ..Batch::default()
+            };
             for n in &active {
                 let (prompt, own) = (&prompts[*n], prompts[*n].len() - 1 - common + round);
-                batch.ids.push(tokens[*n].last().copied().unwrap_or(prompt[prompt.len() - 1]));
+                batch.ids.push(
+                    tokens[*n]
+                        .last()
+                        .copied()
+                        .unwrap_or(prompt[prompt.len() - 1]),
+                );
                 batch.positions.push((prompt.len() - 1 + round) as u32);
                 batch.slots.push((starts[*n] + own) as u32);
                 batch.spans.push([starts[*n] as u32, own as u32 + 1]);
@@ -427,7 +449,14 @@ impl Writer {
             progress(done.max((round as f64 * 3.0 / max as f64).min(0.95)));
         }
         let text = |tokens: &Vec<u32>| self.tokenizer.decode(tokens).trim().to_owned();
-        Ok(tokens.iter().zip(ended).map(|(tokens, ended)| Answer { text: text(tokens), ended }).collect())
+        Ok(tokens
+            .iter()
+            .zip(ended)
+            .map(|(tokens, ended)| Answer {
+                text: text(tokens),
+                ended,
+            })
+            .collect())
     }
 
     /// The model, for tests and benches.
