@@ -27,27 +27,23 @@ if [ -z "${XDG_RUNTIME_DIR:-}" ]; then
     export NODEVICE_SELECT
 fi
 
-# Runs a command as root.
-as_root() {
-    if [ "$(id -u)" -eq 0 ]; then
-        "$@"
-    elif command -v sudo >/dev/null 2>&1; then
-        sudo "$@"
-    else
-        fail "this needs root and there is no sudo; as root run: $*"
-    fi
-}
-
 # Installs Debian packages: install_packages REASON PACKAGE...
 install_packages() {
     reason=$1
     shift
     command -v apt-get >/dev/null 2>&1 ||
         fail "$reason; install what your system calls: $*"
-    say "$reason: installing $* with apt-get"
-    # A fresh image has no package lists; a failed refresh may still find the packages.
-    as_root apt-get update -q >&2 || say "apt-get update failed; trying with the lists there are"
-    as_root env DEBIAN_FRONTEND=noninteractive \
+    if [ "$(id -u)" -eq 0 ]; then
+        root=
+    elif command -v sudo >/dev/null 2>&1; then
+        root=sudo
+    else
+        fail "$reason, and no sudo; as root run: apt-get install $*"
+    fi
+    say "$reason: installing $* with${root:+ $root} apt-get"
+    # A fresh image has no package lists; where refreshing them fails the packages may still be had.
+    $root apt-get update -q >&2 || say "apt-get update failed; trying with the lists there are"
+    $root env DEBIAN_FRONTEND=noninteractive \
         apt-get install -q -y --no-install-recommends "$@" >&2 ||
         fail "$reason, and apt-get could not install $*"
 }
