@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from . import stock
 from .evaluate import evaluate
 from .export import export, load_exported
 from .model import Config
@@ -15,13 +16,13 @@ from .text import Bank, TextEncoder, build_bank
 from .train import Settings, load_averaged, run
 
 STEPS = ('bank', 'train', 'export', 'evaluate')
-NEEDS = {'bank': ('text',), 'train': ('labels',), 'export': (), 'evaluate': ('labels', 'text')}
+NEEDS = {'stock': ('text',), 'bank': ('text',), 'train': ('labels',), 'export': (), 'evaluate': ('labels', 'text')}
 
 
 def arguments() -> argparse.Namespace:
     default = Settings()
     parser = argparse.ArgumentParser(prog='python -m recipe', description=__doc__)
-    parser.add_argument('step', choices=(*STEPS, 'all'))
+    parser.add_argument('step', choices=(*STEPS, 'stock', 'all'))
     parser.add_argument('--out', type=Path, required=True, help='folder of everything written')
     parser.add_argument('--labels', type=Path, help='folder of FreeSurfer label maps')
     parser.add_argument('--text', type=Path, help='folder of all-MiniLM-L6-v2')
@@ -91,12 +92,18 @@ def evaluate_weights(args: argparse.Namespace) -> None:
     print(text)
 
 
+def stock_instructions(args: argparse.Namespace) -> None:
+    """-> stock-instructions.safetensors; no part of `all`, since it depends on no training."""
+    path = args.out / 'stock-instructions.safetensors'
+    print(f'{stock.write(TextEncoder(args.text, args.device), path)} built-in instructions')
+
+
 def main() -> None:
     args = arguments()
     if args.threads:
         torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
-    actions = dict(zip(STEPS, (bank, train, export_weights, evaluate_weights)))
+    actions = dict(zip(STEPS, (bank, train, export_weights, evaluate_weights)), stock=stock_instructions)
     for step in STEPS if args.step == 'all' else (args.step,):
         print(f'{step} ...', flush=True)
         actions[step](args)
