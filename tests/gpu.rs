@@ -1,7 +1,6 @@
 //! The adapter's floor: the same answer every time, from every thread and without bounds checks, and
 //! errors in words instead of panics.
 
-mod naive;
 mod support;
 
 use keraunos::error::Error;

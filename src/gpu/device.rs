@@ -192,6 +192,13 @@ impl Gpu {
                 adapter.get_info().name
             ))
         })?;
+        let summary = summary(&adapter);
+        tracing::info!(
+            "adapter `{}`, {}, {}",
+            summary.name,
+            summary.kind,
+            summary.driver
+        );
         let complaints = Arc::new(Mutex::new(Vec::new()));
         let sink = complaints.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
@@ -206,7 +213,7 @@ impl Gpu {
         Ok(Self {
             device,
             queue,
-            summary: summary(&adapter),
+            summary,
             checked: options.checked,
             timestamps,
             pipelines: Mutex::default(),
@@ -365,7 +372,9 @@ impl Gpu {
         if let Some(pipeline) = lock(&self.pipelines).get(&key) {
             return Ok(pipeline.clone());
         }
+        let start = std::time::Instant::now();
         let pipeline = Arc::new(self.compile(variant)?);
+        tracing::debug!("compiled {} in {:.0?}", variant.label(), start.elapsed());
         lock(&self.pipelines).insert(key, pipeline.clone());
         Ok(pipeline)
     }

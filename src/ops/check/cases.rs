@@ -146,7 +146,9 @@ fn check_add(gpu: &Gpu, _: &'static str) -> Result<Ran> {
 
 fn check_argmax(gpu: &Gpu, _: &'static str) -> Result<Ran> {
     // 1009 columns of few different values: ties, of which the first counts.
-    let x: Vec<f32> = numbers(3, 3 * 1012).map(|bits| (bits % 31) as f32).collect();
+    let x: Vec<f32> = numbers(3, 3 * 1012)
+        .map(|bits| (bits % 31) as f32)
+        .collect();
     let want = naive::argmax(&x, 1012, 1009);
     let x = upload(gpu, [3, 1012], &x)?;
     bits(gpu, &want, |rec| vec![argmax(rec, &x, 1009)])
@@ -301,7 +303,10 @@ fn check_fuse_view(gpu: &Gpu, _: &'static str) -> Result<Ran> {
         slices,
     };
     // Axial, then the upper part of the sagittal slices.
-    let views = [(place(2, 0, 0..size_z), size_z), (place(0, 1, 4..9), size_x)];
+    let views = [
+        (place(2, 0, 0..size_z), size_z),
+        (place(0, 1, 4..9), size_x),
+    ];
     let (mut sum, mut weight) = (vec![0.0; voxels], vec![0.0; voxels]);
     let mut inputs = Vec::new();
     for (n, (place, slices)) in views.into_iter().enumerate() {
@@ -362,14 +367,7 @@ fn check_linear(gpu: &Gpu, format: &'static str) -> Result<Ran> {
     let (matrix, plain) = weights(gpu, format, [outputs, inputs])?;
     let (x, b) = (random(23, rows * inputs), random(24, outputs));
     let residual = random(25, rows * outputs);
-    let want = naive::linear(
-        &x,
-        &plain,
-        &b,
-        inputs,
-        Activation::Gelu,
-        Some(&residual),
-    );
+    let want = naive::linear(&x, &plain, &b, inputs, Activation::Gelu, Some(&residual));
     let (x, b) = (upload(gpu, [rows, inputs], &x)?, bias(gpu, &b)?);
     let residual = upload(gpu, [rows, outputs], &residual)?;
     values(gpu, want, |rec| {
