@@ -14,6 +14,7 @@
 
 override WG: u32 = 32;
 override CAUSAL: u32 = 0;  // row i sees keys up to i + keys - queries
+override STATE: u32 = 0;   // also store each row's maximum and sum, for attention_spans.wgsl to go on from
 
 struct Params {
     queries: u32,
@@ -36,6 +37,7 @@ struct Params {
 @group(0) @binding(2) var<storage, read> k: array<vec4<f32>>;        // (batch, keys, heads / group, width) of 4, strided
 @group(0) @binding(3) var<storage, read> v: array<vec4<f32>>;        // (batch, keys, heads / group, width) of 4, strided
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;  // (batch, queries, heads, width) of 4
+@group(0) @binding(5) var<storage, read_write> state: array<vec2<f32>>;  // (batch, queries, heads) of maximum and sum, any buffer if STATE is 0
 
 // What a lane hands to its team: 8 rows by 8 keys of probabilities, or of a partial sum at the end.
 var<workgroup> shared_tile: array<array<vec4<f32>, 16>, WG>;
@@ -362,6 +364,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         a7 += shared_tile[from_lane][14];
         b7 += shared_tile[from_lane][15];
     }
+    if STATE == 1u && member == 0u && column == 0u {
+        remember(batch, row + 0u, head, high_a.x, sum_a.x);
+        remember(batch, row + 1u, head, high_a.y, sum_a.y);
+        remember(batch, row + 2u, head, high_a.z, sum_a.z);
+        remember(batch, row + 3u, head, high_a.w, sum_a.w);
+        remember(batch, row + 4u, head, high_b.x, sum_b.x);
+        remember(batch, row + 5u, head, high_b.y, sum_b.y);
+        remember(batch, row + 6u, head, high_b.z, sum_b.z);
+        remember(batch, row + 7u, head, high_b.w, sum_b.w);
+    }
     if share == 0u {
         store(batch, row + 0u, head, mine, a0 / sum_a.x, b0 / sum_a.x);
         store(batch, row + 1u, head, mine, a1 / sum_a.y, b1 / sum_a.y);
@@ -379,5 +391,11 @@ fn store(batch: u32, row: u32, head: u32, column: u32, a: vec4<f32>, b: vec4<f32
         let at = ((batch * params.queries + row) * params.heads + head) * params.width + column;
         y[at] = a;
         y[at + 1u] = b;
+    }
+}
+
+fn remember(batch: u32, row: u32, head: u32, high: f32, sum: f32) {
+    if row < params.queries {
+        state[(batch * params.queries + row) * params.heads + head] = vec2<f32>(high, sum);
     }
 }

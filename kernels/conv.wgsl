@@ -27,7 +27,7 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;         // (images, height, width) of 4 channels
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;      // (2 · panels) of 4 columns
-@group(0) @binding(4) var<storage, read> residual: array<vec4<f32>>;  // like y, any buffer if RESIDUAL is 0
+@group(0) @binding(4) var<storage, read> residual: array<vec4<f32>>;  // (images, out_height, out_width, cols / 4), any buffer if RESIDUAL is 0
 @group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>;   // (images, out_height, out_width, cols / 4)
 
 // An output pixel: where it is, and what its taps read.

@@ -6,9 +6,9 @@ mod support;
 
 use std::path::Path;
 
-use keraunos::tensor::checkpoint::{Checkpoint, Container};
-use keraunos::tensor::encoding::Encoding;
-use keraunos::tensor::gguf::{Array, Gguf, Value};
+use keraunos::tensor::Encoding;
+use keraunos::tensor::{Array, Gguf, Value};
+use keraunos::tensor::{Checkpoint, Container};
 use proptest::prelude::*;
 use support::{GgufFile, leak, safetensors, temp_file};
 

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use keraunos::pipeline::chat::{ChatTemplate, Message};
 use keraunos::pipeline::home::{Home, LANGUAGE_MODEL, Manifest, TEXT_ENCODER};
 use keraunos::pipeline::tokenizer::{ChatTokenizer, SentenceTokenizer};
-use keraunos::tensor::checkpoint::Checkpoint;
-use keraunos::tensor::gguf::Gguf;
+use keraunos::tensor::Checkpoint;
+use keraunos::tensor::Gguf;
 use serde_json::Value;
 use support::GgufFile;
 

@@ -5,6 +5,19 @@
 
 use std::collections::BTreeMap;
 
+use wgpu::naga::{
+    self, ArraySize, EntryPoint, Expression, Handle, Literal, Module, Type, TypeInner,
+};
+
+macro_rules! weight_formats {
+    ($($name:literal),+) => {
+        &[$(($name, include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/weight/", $name, ".wgsl")))),+]
+    };
+}
+
+/// The storage formats of packed weights, each a file that kernels are linked with.
+pub const WEIGHT_FORMATS: &[(&str, &str)] = weight_formats!("f32", "f16", "q8_0", "q4_1");
+
 /// A WGSL program as declared by an op.
 #[derive(Debug)]
 pub struct Kernel {
@@ -136,9 +149,15 @@ impl Variant {
 pub struct Reflection {
     /// Binding number by name, `params` included.
     pub bindings: BTreeMap<String, u32>,
+    /// Bindings that no entry point reaches: an automatic layout leaves them out.
+    pub unused: Vec<String>,
     /// The fields of `Params` with byte offsets.
     pub params: Vec<(String, usize)>,
-    /// Bytes of workgroup memory at default overrides, zero where a size depends on one.
+    /// The names of the entry points.
+    pub entry_points: Vec<String>,
+    /// The most threads of a workgroup at default overrides.
+    pub threads: u32,
+    /// Bytes of workgroup memory at default overrides.
     pub workgroup_bytes: u32,
     /// Number of storage bindings.
     pub storage_bindings: usize,
@@ -149,12 +168,11 @@ pub struct Reflection {
 /// # Errors
 /// naga's message, with the line it points at.
 pub fn reflect(name: &str, source: &str) -> Result<Reflection, String> {
-    use wgpu::naga;
     let module = naga::front::wgsl::parse_str(source)
         .map_err(|e| e.emit_to_string_with_path(source, name))?;
     // The one capability that kernels may use: `unpack2x16float` and its inverse, which every backend
     // of ours has.
-    naga::valid::Validator::new(
+    let info = naga::valid::Validator::new(
         naga::valid::ValidationFlags::all(),
         naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32,
     )
@@ -162,23 +180,22 @@ pub fn reflect(name: &str, source: &str) -> Result<Reflection, String> {
     .map_err(|e| e.emit_to_string_with_path(source, name))?;
     let mut reflection = Reflection {
         bindings: BTreeMap::new(),
+        unused: Vec::new(),
         params: Vec::new(),
+        entry_points: module.entry_points.iter().map(|e| e.name.clone()).collect(),
+        threads: 0,
         workgroup_bytes: 0,
         storage_bindings: 0,
     };
-    let context = module.to_ctx();
-    for (_, variable) in module.global_variables.iter() {
+    for entry in &module.entry_points {
+        let [x, y, z] = workgroup_size(&module, entry)?;
+        reflection.threads = reflection.threads.max(x * y * z);
+    }
+    for (handle, variable) in module.global_variables.iter() {
         let named = || variable.name.clone().unwrap_or_default();
         match variable.space {
             naga::AddressSpace::WorkGroup => {
-                if let naga::TypeInner::Array {
-                    size: naga::ArraySize::Pending(_),
-                    ..
-                } = module.types[variable.ty].inner
-                {
-                    continue;
-                }
-                reflection.workgroup_bytes += module.types[variable.ty].inner.size(context);
+                reflection.workgroup_bytes += size(&module, variable.ty)?;
             }
             naga::AddressSpace::Storage { .. } | naga::AddressSpace::Uniform => {
                 let Some(binding) = &variable.binding else {
@@ -186,6 +203,10 @@ pub fn reflect(name: &str, source: &str) -> Result<Reflection, String> {
                 };
                 if binding.group != 0 {
                     return Err(format!("`{}` is not in group 0", named()));
+                }
+                let unused = |n| info.get_entry_point(n)[handle].is_empty();
+                if (0..module.entry_points.len()).all(unused) {
+                    reflection.unused.push(named());
                 }
                 reflection.bindings.insert(named(), binding.binding);
                 reflection.storage_bindings +=
@@ -205,13 +226,56 @@ pub fn reflect(name: &str, source: &str) -> Result<Reflection, String> {
     Ok(reflection)
 }
 
+/// The threads of a workgroup along each axis at default overrides.
+fn workgroup_size(module: &Module, entry: &EntryPoint) -> Result<[u32; 3], String> {
+    let mut size = entry.workgroup_size;
+    for (size, given) in size
+        .iter_mut()
+        .zip(entry.workgroup_size_overrides.iter().flatten())
+    {
+        if let Some(expression) = given {
+            *size = default_value(module, *expression)?;
+        }
+    }
+    Ok(size)
+}
+
+/// The bytes of a type at default overrides.
+fn size(module: &Module, ty: Handle<Type>) -> Result<u32, String> {
+    match module.types[ty].inner {
+        TypeInner::Array {
+            size: ArraySize::Pending(length),
+            stride,
+            ..
+        } => match module.overrides[length].init {
+            Some(length) => Ok(stride * default_value(module, length)?),
+            None => Err("an array's length has no default".into()),
+        },
+        ref inner => Ok(inner.size(module.to_ctx())),
+    }
+}
+
+/// The value of a constant expression of u32 at default overrides.
+fn default_value(module: &Module, expression: Handle<Expression>) -> Result<u32, String> {
+    match module.global_expressions[expression] {
+        Expression::Literal(Literal::U32(value)) => Ok(value),
+        Expression::Literal(Literal::I32(value)) => Ok(value.unsigned_abs()),
+        Expression::Constant(constant) => default_value(module, module.constants[constant].init),
+        Expression::Override(constant) => match module.overrides[constant].init {
+            Some(init) => default_value(module, init),
+            None => Err("an override has no default".into()),
+        },
+        _ => Err("a size is computed; give it an override of its own".into()),
+    }
+}
+
 /// Declares a kernel of the engine: `kernel! { /// doc  NAME = "stem" + "shared/file" …; { field: u32, … } }`.
 ///
 /// Makes the `static` [`Kernel`] and the `#[repr(C)]` struct `Params`. Write `, weight` after the
 /// files for a kernel that a storage format is linked to.
 macro_rules! own_kernel {
     (@source $($file:literal),+) => { concat!($(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/", $file, ".wgsl")), "\n"),+) };
-    (@formats weight) => { crate::ops::WEIGHT_FORMATS };
+    (@formats weight) => { crate::gpu::WEIGHT_FORMATS };
     (@formats) => { &[] };
     (
         $(#[$doc:meta])* $name:ident = $file:literal $(+ $shared:literal)* $(, $weight:ident)?;

@@ -182,7 +182,10 @@ mod tests {
     fn size_classes_hold_what_was_asked_and_waste_an_eighth_at_most() {
         for bytes in (1..5000).chain([65_537, 1 << 20, (1 << 20) + 1, 999_999_937]) {
             let class = size_class(bytes);
-            assert!(class >= bytes && class % 4 == 0, "{bytes} -> {class}");
+            assert!(
+                class >= bytes && class.is_multiple_of(4),
+                "{bytes} -> {class}"
+            );
             assert!(
                 class <= 256.max(bytes + bytes / 8 + 64),
                 "{bytes} -> {class}"

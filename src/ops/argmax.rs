@@ -12,9 +12,16 @@ kernel! {
 #[track_caller]
 pub fn argmax(rec: &Recorder, x: &Tensor, cols: usize) -> Tensor {
     let [rows, stride] = x.matrix();
-    assert!(cols <= stride && cols > 0, "argmax over {cols} of {stride} columns");
+    assert!(
+        cols <= stride && cols > 0,
+        "argmax over {cols} of {stride} columns"
+    );
     let y = Tensor::empty(rec, rows);
-    let params = Params { rows: rows as u32, cols: cols as u32, stride: stride as u32 };
+    let params = Params {
+        rows: rows as u32,
+        cols: cols as u32,
+        stride: stride as u32,
+    };
     rec.dispatch(&ARGMAX, params, &[("x", x), ("y", &y)], rows);
     y
 }

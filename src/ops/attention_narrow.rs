@@ -17,9 +17,19 @@ pub const NARROW: usize = 16;
 
 /// As [`crate::ops::attention`], which calls it for narrow heads without a mask.
 #[track_caller]
-pub fn attention_narrow(rec: &Recorder, q: Columns, k: Columns, v: Columns, heads: Heads, batch: usize) -> Tensor {
+pub fn attention_narrow(
+    rec: &Recorder,
+    q: Columns,
+    k: Columns,
+    v: Columns,
+    heads: Heads,
+    batch: usize,
+) -> Tensor {
     let ([q_rows, _], [k_rows, _]) = (q.tensor.matrix(), k.tensor.matrix());
-    assert!(heads.width <= NARROW && heads.width.is_multiple_of(4), "{heads:?}");
+    assert!(
+        heads.width <= NARROW && heads.width.is_multiple_of(4),
+        "{heads:?}"
+    );
     let (queries, width) = (q_rows / batch, heads.width / 4);
     let (q_stride, q_first) = q.quads(heads.q * heads.width);
     let (k_stride, k_first) = k.quads(heads.kv * heads.width);
@@ -40,7 +50,9 @@ pub fn attention_narrow(rec: &Recorder, q: Columns, k: Columns, v: Columns, head
         scale: 1.0 / (heads.width as f32).sqrt(),
     };
     rec.dispatch(
-        ATTENTION_NARROW.set("WIDTH", width as u32).set("WG", light_threads(rec)),
+        ATTENTION_NARROW
+            .set("WIDTH", width as u32)
+            .set("WG", light_threads(rec)),
         params,
         &[("q", q.tensor), ("k", k.tensor), ("v", v.tensor), ("y", &y)],
         [light_groups(rec, queries.div_ceil(2) * heads.q), batch],

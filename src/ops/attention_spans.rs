@@ -1,13 +1,13 @@
 //! Attention in which every row names the keys it sees: decoding, prefill, sentences side by side.
 
-use crate::gpu::{Recorder, kernel};
-use crate::ops::{Columns, Heads};
+use crate::gpu::{Bind, Recorder, kernel};
+use crate::ops::{Columns, Heads, attention::attention_on_prefix};
 use crate::tensor::Tensor;
 
 kernel! {
     /// Ragged attention: row r sees a common prefix and its own span of keys.
     ATTENTION_SPANS = "attention_spans" + "shared/flat" + "shared/reduce"; {
-        rows: u32, heads: u32, share: u32, width: u32, prefix: u32,
+        rows: u32, heads: u32, share: u32, width: u32,
         q_stride: u32, q_first: u32, k_stride: u32, k_first: u32, v_stride: u32, v_first: u32, scale: f32,
     }
 }
@@ -19,10 +19,21 @@ pub const MOST_KEYS: usize = 2048;
 /// count). The caller sees to it that no row has more than [`MOST_KEYS`] keys, none or one that does
 /// not exist: the spans live on the adapter.
 #[track_caller]
-pub fn attention_spans(rec: &Recorder, q: Columns, k: Columns, v: Columns, span: &Tensor, prefix: usize, heads: Heads) -> Tensor {
+pub fn attention_spans(
+    rec: &Recorder,
+    q: Columns,
+    k: Columns,
+    v: Columns,
+    span: &Tensor,
+    prefix: usize,
+    heads: Heads,
+) -> Tensor {
     let [rows, _] = q.tensor.matrix();
     span.expect([rows, 2]);
-    assert!(heads.width % 4 == 0 && heads.width <= 128 && heads.q % heads.kv == 0, "{heads:?}");
+    assert!(
+        heads.width.is_multiple_of(4) && heads.width <= 128 && heads.q.is_multiple_of(heads.kv),
+        "{heads:?}"
+    );
     let (q_stride, q_first) = q.quads(heads.q * heads.width);
     let (k_stride, k_first) = k.quads(heads.kv * heads.width);
     let (v_stride, v_first) = v.quads(heads.kv * heads.width);
@@ -32,7 +43,6 @@ pub fn attention_spans(rec: &Recorder, q: Columns, k: Columns, v: Columns, span:
         heads: heads.q as u32,
         share: (heads.q / heads.kv) as u32,
         width: (heads.width / 4) as u32,
-        prefix: prefix as u32,
         q_stride,
         q_first,
         k_stride,
@@ -41,10 +51,30 @@ pub fn attention_spans(rec: &Recorder, q: Columns, k: Columns, v: Columns, span:
         v_first,
         scale: 1.0 / (heads.width as f32).sqrt(),
     };
-    let bindings: &[(&str, &dyn crate::gpu::Bind)] =
-        &[("q", q.tensor), ("k", k.tensor), ("v", v.tensor), ("span", span), ("y", &y)];
+    // The prefix is the same for all rows, so its keys are read by many rows at once.
+    let before = (prefix > 0).then(|| attention_on_prefix(rec, q, k, v, heads, prefix));
+    let (seen, state) = match &before {
+        Some((seen, state)) => (seen, state),
+        None => (q.tensor, q.tensor),
+    };
+    let bindings: &[(&str, &dyn Bind)] = &[
+        ("q", q.tensor),
+        ("k", k.tensor),
+        ("v", v.tensor),
+        ("span", span),
+        ("seen", seen),
+        ("state", state),
+        ("y", &y),
+    ];
     // Fewer lanes, less waiting at barriers, where lanes are not threads of their own.
-    let lanes = if rec.gpu().is_cpu() { 16.max((heads.width / 4).next_power_of_two()) } else { 32 };
-    rec.dispatch(ATTENTION_SPANS.set("WG", lanes as u32), params, bindings, rows * heads.q);
+    let lanes = if rec.gpu().is_cpu() {
+        16.max((heads.width / 4).next_power_of_two())
+    } else {
+        32
+    };
+    let variant = ATTENTION_SPANS
+        .set("PREFIX", u32::from(prefix > 0))
+        .set("WG", lanes as u32);
+    rec.dispatch(variant, params, bindings, rows * heads.q);
     y
 }

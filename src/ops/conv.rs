@@ -25,10 +25,26 @@ pub fn conv(
     residual: Option<&Tensor>,
 ) -> Tensor {
     let [images, height, width, channels] = x.dims();
-    assert_eq!(weight.inputs, 9 * channels, "inputs of a 3 × 3 convolution of {channels} channels");
-    assert_eq!(weight.outputs, weight.width(), "output channels are a multiple of 4");
-    assert_eq!(bias.len(), weight.panels() * 8, "bias of a convolution with {} outputs", weight.outputs);
-    assert!(stride == 1 || stride == 2, "a convolution of stride {stride}");
+    assert_eq!(
+        weight.inputs,
+        9 * channels,
+        "inputs of a 3 × 3 convolution of {channels} channels"
+    );
+    assert_eq!(
+        weight.outputs,
+        weight.width(),
+        "output channels are a multiple of 4"
+    );
+    assert_eq!(
+        bias.len(),
+        weight.panels() * 8,
+        "bias of a convolution with {} outputs",
+        weight.outputs
+    );
+    assert!(
+        stride == 1 || stride == 2,
+        "a convolution of stride {stride}"
+    );
     let (out_height, out_width) = ((height - 1) / stride + 1, (width - 1) / stride + 1);
     let y = Tensor::empty(rec, [images, out_height, out_width, weight.outputs]);
     if let Some(residual) = residual {
@@ -51,7 +67,12 @@ pub fn conv(
         .set("RESIDUAL", u32::from(residual.is_some()));
     let mut bindings: Vec<(&str, &dyn Bind)> = weight.bindings().collect();
     // Without a residual any readable buffer fills its place.
-    bindings.extend([("x", x as &dyn Bind), ("bias", bias), ("residual", residual.unwrap_or(x)), ("y", &y)]);
+    bindings.extend([
+        ("x", x as &dyn Bind),
+        ("bias", bias),
+        ("residual", residual.unwrap_or(x)),
+        ("y", &y),
+    ]);
     let threads = (images * out_height * out_width).div_ceil(8) * weight.panels();
     rec.dispatch(variant, params, &bindings, [groups(threads), 1]);
     y

@@ -13,8 +13,14 @@ kernel! {
 #[track_caller]
 pub fn copy_rows(rec: &Recorder, x: &Tensor, y: &Tensor, rows: usize, first: usize, stride: usize) {
     let ([period, cols], [y_rows, y_cols]) = (x.matrix(), y.matrix());
-    assert!(cols == y_cols && cols % 4 == 0, "rows of {cols} into rows of {y_cols}");
-    assert!(rows > 0 && first + (rows - 1) * stride < y_rows, "row {first} + {rows} · {stride} of {y_rows}");
+    assert!(
+        cols == y_cols && cols % 4 == 0,
+        "rows of {cols} into rows of {y_cols}"
+    );
+    assert!(
+        rows > 0 && first + (rows - 1) * stride < y_rows,
+        "row {first} + {rows} · {stride} of {y_rows}"
+    );
     let cols = cols / 4;
     let params = Params {
         rows: rows as u32,
@@ -23,5 +29,10 @@ pub fn copy_rows(rec: &Recorder, x: &Tensor, y: &Tensor, rows: usize, first: usi
         first: first as u32,
         stride: stride as u32,
     };
-    rec.dispatch(&COPY_ROWS, params, &[("x", x), ("y", y)], groups(rows * cols));
+    rec.dispatch(
+        &COPY_ROWS,
+        params,
+        &[("x", x), ("y", y)],
+        groups(rows * cols),
+    );
 }

@@ -14,9 +14,17 @@ kernel! {
 pub fn embed(rec: &Recorder, ids: &Tensor, weight: &Matrix) -> Tensor {
     let tokens = ids.len();
     let y = Tensor::empty(rec, [tokens, weight.inputs]);
-    let params = Params { tokens: tokens as u32, steps: weight.steps() as u32 };
+    let params = Params {
+        tokens: tokens as u32,
+        steps: weight.steps() as u32,
+    };
     let mut bindings: Vec<(&str, &dyn Bind)> = weight.bindings().collect();
     bindings.extend([("ids", ids as &dyn Bind), ("y", &y)]);
-    rec.dispatch(EMBED.format(weight.format), params, &bindings, groups(tokens * weight.steps()));
+    rec.dispatch(
+        EMBED.format(weight.format),
+        params,
+        &bindings,
+        groups(tokens * weight.steps()),
+    );
     y
 }

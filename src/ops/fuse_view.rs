@@ -30,7 +30,10 @@ pub struct Placement {
 /// Adds the logits of `prompt` in one view to `sum` and `weight` (both `[z, y, x]`): `x` is
 /// `[slices, height, width]`, shown at twice its size; `quality` is `[slices, prompts, 4]` with the
 /// predicted Dice first. `first` starts the sums, `last` divides them into mean logits.
-#[expect(clippy::too_many_arguments, reason = "one dispatch with two tensors in, two out and a place")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one dispatch with two tensors in, two out and a place"
+)]
 #[track_caller]
 pub fn fuse_view(
     rec: &Recorder,
@@ -45,8 +48,17 @@ pub fn fuse_view(
     let [slices, height, width] = x.dims();
     let [size_z, size_y, size_x] = sum.dims();
     let [quality_slices, prompts, four] = quality.dims();
-    assert!(quality_slices == slices && four == 4 && prompt < prompts, "quality {}", quality.shape());
-    assert_eq!(slices, [size_x, size_y, size_z][place.axis], "slices along axis {}", place.axis);
+    assert!(
+        quality_slices == slices && four == 4 && prompt < prompts,
+        "quality {}",
+        quality.shape()
+    );
+    assert_eq!(
+        slices,
+        [size_x, size_y, size_z][place.axis],
+        "slices along axis {}",
+        place.axis
+    );
     weight.expect(sum.shape());
     let params = Params {
         size_x: size_x as u32,
@@ -64,6 +76,18 @@ pub fn fuse_view(
         prompt: prompt as u32,
         limit,
     };
-    let variant = FUSE_VIEW.set("FIRST", u32::from(first)).set("LAST", u32::from(last));
-    rec.dispatch(variant, params, &[("x", x), ("quality", quality), ("sum", sum), ("weight", weight)], groups(sum.len()));
+    let variant = FUSE_VIEW
+        .set("FIRST", u32::from(first))
+        .set("LAST", u32::from(last));
+    rec.dispatch(
+        variant,
+        params,
+        &[
+            ("x", x),
+            ("quality", quality),
+            ("sum", sum),
+            ("weight", weight),
+        ],
+        groups(sum.len()),
+    );
 }

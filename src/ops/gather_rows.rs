@@ -13,9 +13,22 @@ kernel! {
 #[track_caller]
 pub fn gather_rows(rec: &Recorder, x: &Tensor, rows: usize, first: usize, stride: usize) -> Tensor {
     let [x_rows, cols] = x.matrix();
-    assert!(rows > 0 && first + (rows - 1) * stride < x_rows && cols % 4 == 0, "row {first} + {rows} · {stride} of {x_rows}");
+    assert!(
+        rows > 0 && first + (rows - 1) * stride < x_rows && cols % 4 == 0,
+        "row {first} + {rows} · {stride} of {x_rows}"
+    );
     let y = Tensor::empty(rec, [rows, cols]);
-    let params = Params { rows: rows as u32, cols: (cols / 4) as u32, first: first as u32, stride: stride as u32 };
-    rec.dispatch(&GATHER_ROWS, params, &[("x", x), ("y", &y)], groups(rows * cols / 4));
+    let params = Params {
+        rows: rows as u32,
+        cols: (cols / 4) as u32,
+        first: first as u32,
+        stride: stride as u32,
+    };
+    rec.dispatch(
+        &GATHER_ROWS,
+        params,
+        &[("x", x), ("y", &y)],
+        groups(rows * cols / 4),
+    );
     y
 }

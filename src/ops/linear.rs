@@ -29,10 +29,23 @@ pub fn linear(
     if rows <= FEW_ROWS {
         return linear_vec(rec, x, weight, bias, activation, residual);
     }
-    assert_eq!(inputs, weight.inputs, "inputs of a linear layer with {} outputs", weight.outputs);
-    assert_eq!(bias.len(), weight.panels() * 8, "bias of a linear layer with {} outputs", weight.outputs);
+    assert_eq!(
+        inputs, weight.inputs,
+        "inputs of a linear layer with {} outputs",
+        weight.outputs
+    );
+    assert_eq!(
+        bias.len(),
+        weight.panels() * 8,
+        "bias of a linear layer with {} outputs",
+        weight.outputs
+    );
     if let Some(residual) = residual {
-        assert_eq!(residual.matrix(), [rows, weight.width()], "residual of a linear layer");
+        assert_eq!(
+            residual.matrix(),
+            [rows, weight.width()],
+            "residual of a linear layer"
+        );
     }
     let y = Tensor::empty(rec, [rows, weight.width()]);
     let params = Params {
@@ -47,7 +60,17 @@ pub fn linear(
         .set("RESIDUAL", u32::from(residual.is_some()));
     let mut bindings: Vec<(&str, &dyn Bind)> = weight.bindings().collect();
     // Without a residual any readable buffer fills its place.
-    bindings.extend([("x", x as &dyn Bind), ("bias", bias), ("residual", residual.unwrap_or(x)), ("y", &y)]);
-    rec.dispatch(variant, params, &bindings, [groups(rows.div_ceil(8) * weight.panels()), 1]);
+    bindings.extend([
+        ("x", x as &dyn Bind),
+        ("bias", bias),
+        ("residual", residual.unwrap_or(x)),
+        ("y", &y),
+    ]);
+    rec.dispatch(
+        variant,
+        params,
+        &bindings,
+        [groups(rows.div_ceil(8) * weight.panels()), 1],
+    );
     y
 }

@@ -22,10 +22,23 @@ pub fn linear_vec(
     residual: Option<&Tensor>,
 ) -> Tensor {
     let [rows, inputs] = x.matrix();
-    assert_eq!(inputs, weight.inputs, "inputs of a linear layer with {} outputs", weight.outputs);
-    assert_eq!(bias.len(), weight.panels() * 8, "bias of a linear layer with {} outputs", weight.outputs);
+    assert_eq!(
+        inputs, weight.inputs,
+        "inputs of a linear layer with {} outputs",
+        weight.outputs
+    );
+    assert_eq!(
+        bias.len(),
+        weight.panels() * 8,
+        "bias of a linear layer with {} outputs",
+        weight.outputs
+    );
     if let Some(residual) = residual {
-        assert_eq!(residual.matrix(), [rows, weight.width()], "residual of a linear layer");
+        assert_eq!(
+            residual.matrix(),
+            [rows, weight.width()],
+            "residual of a linear layer"
+        );
     }
     let y = Tensor::empty(rec, [rows, weight.width()]);
     // A CPU adapter needs no more threads than panels; a GPU splits the inputs to get them.
@@ -44,7 +57,17 @@ pub fn linear_vec(
         .set("ACTIVATION", activation as u32)
         .set("RESIDUAL", u32::from(residual.is_some()));
     let mut bindings: Vec<(&str, &dyn Bind)> = weight.bindings().collect();
-    bindings.extend([("x", x as &dyn Bind), ("bias", bias), ("residual", residual.unwrap_or(x)), ("y", &y)]);
-    rec.dispatch(variant, params, &bindings, [light_groups(rec, weight.panels() * split as usize), rows]);
+    bindings.extend([
+        ("x", x as &dyn Bind),
+        ("bias", bias),
+        ("residual", residual.unwrap_or(x)),
+        ("y", &y),
+    ]);
+    rec.dispatch(
+        variant,
+        params,
+        &bindings,
+        [light_groups(rec, weight.panels() * split as usize), rows],
+    );
     y
 }

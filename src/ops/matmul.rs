@@ -14,8 +14,14 @@ kernel! {
 #[track_caller]
 pub fn matmul(rec: &Recorder, a: &Tensor, b: &Tensor, bias: bool) -> Tensor {
     let ([rows, stride], [cols, depth]) = (a.matrix(), b.matrix());
-    assert!(stride >= depth + usize::from(bias) && stride % 4 == 0, "rows of {stride} for a depth of {depth}");
-    assert!(depth % 4 == 0 && cols % 4 == 0, "a product of {depth} by {cols}");
+    assert!(
+        stride >= depth + usize::from(bias) && stride % 4 == 0,
+        "rows of {stride} for a depth of {depth}"
+    );
+    assert!(
+        depth % 4 == 0 && cols % 4 == 0,
+        "a product of {depth} by {cols}"
+    );
     let y = Tensor::empty(rec, [rows, cols]);
     let params = Params {
         rows: rows as u32,
@@ -24,6 +30,11 @@ pub fn matmul(rec: &Recorder, a: &Tensor, b: &Tensor, bias: bool) -> Tensor {
         a_stride: (stride / 4) as u32,
     };
     let variant = MATMUL.set("BIAS", u32::from(bias));
-    rec.dispatch(variant, params, &[("a", a), ("b", b), ("y", &y)], [groups(rows.div_ceil(8) * cols / 4), 1]);
+    rec.dispatch(
+        variant,
+        params,
+        &[("a", a), ("b", b), ("y", &y)],
+        [groups(rows.div_ceil(8) * cols / 4), 1],
+    );
     y
 }

@@ -14,9 +14,21 @@ kernel! {
 pub fn mean_pool(rec: &Recorder, x: &Tensor, span: &Tensor) -> Tensor {
     let [_, cols] = x.matrix();
     let [sentences, two] = span.dims();
-    assert!(two == 2 && cols.is_multiple_of(4), "spans {} over rows of {cols}", span.shape());
+    assert!(
+        two == 2 && cols.is_multiple_of(4),
+        "spans {} over rows of {cols}",
+        span.shape()
+    );
     let y = Tensor::empty(rec, [sentences, cols]);
-    let params = Params { sentences: sentences as u32, cols: (cols / 4) as u32 };
-    rec.dispatch(&MEAN_POOL, params, &[("x", x), ("span", span), ("y", &y)], sentences);
+    let params = Params {
+        sentences: sentences as u32,
+        cols: (cols / 4) as u32,
+    };
+    rec.dispatch(
+        &MEAN_POOL,
+        params,
+        &[("x", x), ("span", span), ("y", &y)],
+        sentences,
+    );
     y
 }

@@ -6,15 +6,6 @@
 
 use crate::gpu::{Kernel, Recorder};
 
-macro_rules! weight_formats {
-    ($($name:literal),+) => {
-        &[$(($name, include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/weight/", $name, ".wgsl")))),+]
-    };
-}
-
-/// The storage formats of packed weights, each a file that kernels are linked with.
-pub const WEIGHT_FORMATS: &[(&str, &str)] = weight_formats!("f32", "f16", "q8_0", "q4_1");
-
 macro_rules! ops {
     ($($module:ident: $kernel:ident),+ $(,)?) => {
         $(mod $module; pub use $module::*;)+

@@ -182,6 +182,17 @@ pub fn attention(
     y
 }
 
+/// As [`attention`] without a mask: the kernel for narrow heads computes the same.
+pub fn attention_narrow(
+    q: Columns,
+    k: Columns,
+    v: Columns,
+    heads: Heads,
+    batch: usize,
+) -> Vec<f32> {
+    attention(q, k, v, heads, batch, false)
+}
+
 /// Attention of each row on keys `0 .. prefix` and its own span of start and count.
 pub fn attention_spans(
     q: Columns,

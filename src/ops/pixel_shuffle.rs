@@ -19,8 +19,18 @@ pub fn pixel_shuffle(rec: &Recorder, x: &Tensor, skip: &Tensor, activation: Acti
     assert!(four.is_multiple_of(16), "{four} values a pixel");
     skip.expect([images, 2 * height, 2 * width, four / 4]);
     let y = Tensor::empty(rec, skip.shape());
-    let params = Params { images: images as u32, height: height as u32, width: width as u32, quads: (four / 16) as u32 };
+    let params = Params {
+        images: images as u32,
+        height: height as u32,
+        width: width as u32,
+        quads: (four / 16) as u32,
+    };
     let variant = PIXEL_SHUFFLE.set("ACTIVATION", activation as u32);
-    rec.dispatch(variant, params, &[("x", x), ("skip", skip), ("y", &y)], groups(y.len() / 4));
+    rec.dispatch(
+        variant,
+        params,
+        &[("x", x), ("skip", skip), ("y", &y)],
+        groups(y.len() / 4),
+    );
     y
 }

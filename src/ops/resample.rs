@@ -14,7 +14,11 @@ kernel! {
 pub fn resample(rec: &Recorder, x: &Tensor) -> Tensor {
     let [images, height, width] = x.dims();
     let y = Tensor::empty(rec, [images, 2 * height, 2 * width]);
-    let params = Params { images: images as u32, height: height as u32, width: width as u32 };
+    let params = Params {
+        images: images as u32,
+        height: height as u32,
+        width: width as u32,
+    };
     rec.dispatch(&RESAMPLE, params, &[("x", x), ("y", &y)], groups(y.len()));
     y
 }

@@ -17,7 +17,11 @@ pub fn rms_norm(rec: &Recorder, x: &Tensor, weight: &Tensor, eps: f32) -> Tensor
     assert!(cols.is_multiple_of(4), "norm of {cols} columns");
     let y = Tensor::empty(rec, x.shape());
     let lanes = row_lanes(rec);
-    let params = Params { rows: rows as u32, quads: (cols / 4) as u32, eps };
+    let params = Params {
+        rows: rows as u32,
+        quads: (cols / 4) as u32,
+        eps,
+    };
     rec.dispatch(
         RMS_NORM.set("LANES", lanes).set("WG", light_threads(rec)),
         params,

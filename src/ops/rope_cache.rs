@@ -23,11 +23,19 @@ pub fn rope_cache(
     (k_cache, v_cache): (&Tensor, &Tensor),
 ) -> Tensor {
     let [tokens, row] = qkv.matrix();
-    assert_eq!(row, (heads.q + 2 * heads.kv) * heads.width, "columns of q, k and v");
+    assert_eq!(
+        row,
+        (heads.q + 2 * heads.kv) * heads.width,
+        "columns of q, k and v"
+    );
     assert!(heads.width.is_multiple_of(4), "heads of {}", heads.width);
     position.expect(tokens);
     slot.expect(tokens);
-    assert_eq!(k_cache.matrix()[1], heads.kv * heads.width, "columns of the key cache");
+    assert_eq!(
+        k_cache.matrix()[1],
+        heads.kv * heads.width,
+        "columns of the key cache"
+    );
     v_cache.expect(k_cache.shape());
     let q = Tensor::empty(rec, [tokens, heads.q * heads.width]);
     let params = Params {

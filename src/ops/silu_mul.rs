@@ -15,7 +15,15 @@ pub fn silu_mul(rec: &Recorder, x: &Tensor) -> Tensor {
     let [rows, two] = x.matrix();
     assert!(two.is_multiple_of(8), "gate and up of {two} columns");
     let y = Tensor::empty(rec, [rows, two / 2]);
-    let params = Params { rows: rows as u32, cols: (two / 8) as u32 };
-    rec.dispatch(&SILU_MUL, params, &[("x", x), ("y", &y)], groups(rows * two / 8));
+    let params = Params {
+        rows: rows as u32,
+        cols: (two / 8) as u32,
+    };
+    rec.dispatch(
+        &SILU_MUL,
+        params,
+        &[("x", x), ("y", &y)],
+        groups(rows * two / 8),
+    );
     y
 }

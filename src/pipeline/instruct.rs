@@ -194,10 +194,24 @@ impl Writer {
         // Several views share one text: the model writes for the first, the word is then replaced.
         let view = views[0];
         let fill = |text: &str, request: &Request| {
-            text.replace("<instance>", &request.target.name)
-                .replace("<modality>", request.modality.phrase())
+            let structure = request.target.structure;
+            let place = structure
+                .and_then(|s| s.places.first())
+                .map_or("in the head", String::as_str);
+            let tissue = structure.map_or("", |s| s.tissue.as_str());
+            let (modality, kind) = match request.modality {
+                Modality::Ct => ("", "CT"),
+                modality => (modality.phrase(), "MRI"),
+            };
+            let text = text
+                .replace("<instance>", &request.target.name)
+                .replace("<look>", look(request.modality, tissue))
+                .replace("<place>", place)
+                .replace("<modality>", modality)
                 .replace("<view>", view.name())
-                .replace("<facts>", facts)
+                .replace("<kind>", kind)
+                .replace("<facts>", facts);
+            text.split_whitespace().collect::<Vec<_>>().join(" ")
         };
         let mut prompts = Vec::new();
         for request in requests {
@@ -218,13 +232,7 @@ impl Writer {
                     .encode(&self.template.render(&messages, true)?)?,
             );
         }
-        let mut answers = Vec::new();
-        for (n, batch) in prompts.chunks(AT_ONCE).enumerate() {
-            let before = n * AT_ONCE;
-            answers.extend(self.answer(gpu, batch, MAX_TOKENS, &mut |share| {
-                progress((before as f64 + share * batch.len() as f64) / prompts.len() as f64);
-            })?);
-        }
+        let answers = self.answer(gpu, &prompts, MAX_TOKENS, progress)?;
         let judged = requests.iter().zip(answers).map(|(request, answer)| {
             tracing::debug!("{}: {:?}", request.target.name, answer.text);
             let stock = Instruction::stock(request.target, request.modality);
@@ -334,7 +342,8 @@ impl Writer {
         Ok(rec.read::<u32>(&[(&best, batch.len())])?.swap_remove(0))
     }
 
-    /// Greedy answers to several prompts at once. What they have in common at the start is computed once.
+    /// Greedy answers to several prompts, many at once. What all have in common at the start is
+    /// computed once. `progress` is called with the share done.
     fn answer(
         &self,
         gpu: &Gpu,
@@ -345,17 +354,44 @@ impl Writer {
         // The last token of each prompt begins its decoding, so the common part ends before it.
         let shortest = prompts.iter().map(Vec::len).min().unwrap_or(0);
         if shortest == 0 {
-            return Ok(prompts
-                .iter()
-                .map(|_| Answer {
-                    text: String::new(),
-                    ended: false,
-                })
-                .collect());
+            return Err(Error::Argument("an empty prompt".into()));
         }
         let common = (0..shortest - 1)
             .take_while(|n| prompts.iter().all(|p| p[*n] == prompts[0][*n]))
             .count();
+        let slots = |batch: &[Vec<u32>]| {
+            batch
+                .iter()
+                .map(|prompt| prompt.len() - common + max)
+                .sum::<usize>()
+        };
+        let most = prompts.chunks(AT_ONCE).map(slots).max().unwrap_or(0);
+        let cache = self.llama.cache(gpu, common + most)?;
+        if common > 0 {
+            self.prefill(gpu, &Batch::sequence(&prompts[0][..common], 0), &cache)?;
+        }
+        let mut answers = Vec::new();
+        for batch in prompts.chunks(AT_ONCE) {
+            let before = answers.len() as f64;
+            answers.extend(
+                self.answer_batch(gpu, batch, common, max, &cache, &mut |share| {
+                    progress((before + share * batch.len() as f64) / prompts.len() as f64);
+                })?,
+            );
+        }
+        Ok(answers)
+    }
+
+    /// Answers side by side, after the `common` tokens that the cache holds already.
+    fn answer_batch(
+        &self,
+        gpu: &Gpu,
+        prompts: &[Vec<u32>],
+        common: usize,
+        max: usize,
+        cache: &KvCache,
+        progress: &mut dyn FnMut(f64),
+    ) -> Result<Vec<Answer>> {
         let starts: Vec<usize> = prompts
             .iter()
             .scan(common, |next, prompt| {
@@ -364,11 +400,6 @@ impl Writer {
                 Some(start)
             })
             .collect();
-        let slots = starts[starts.len() - 1] + prompts[prompts.len() - 1].len() - common + max;
-        let cache = self.llama.cache(gpu, slots)?;
-        if common > 0 {
-            self.prefill(gpu, &Batch::sequence(&prompts[0][..common], 0), &cache)?;
-        }
         let mut own = Batch {
             prefix: common,
             ..Batch::default()
@@ -382,7 +413,7 @@ impl Writer {
             }
         }
         if !own.is_empty() {
-            self.prefill(gpu, &own, &cache)?;
+            self.prefill(gpu, &own, cache)?;
         }
         let mut tokens: Vec<Vec<u32>> = vec![Vec::new(); prompts.len()];
         let mut ended = vec![false; prompts.len()];
@@ -407,7 +438,7 @@ impl Writer {
                 batch.slots.push((starts[*n] + own) as u32);
                 batch.spans.push([starts[*n] as u32, own as u32 + 1]);
             }
-            for (n, id) in active.iter().zip(self.step(gpu, &batch, &cache)?) {
+            for (n, id) in active.iter().zip(self.step(gpu, &batch, cache)?) {
                 if self.tokenizer.is_stop(id) {
                     ended[*n] = true;
                 } else {
@@ -455,6 +486,18 @@ pub struct Generation {
     pub prefill: std::time::Duration,
     /// Time to write the text.
     pub decode: std::time::Duration,
+}
+
+/// How a tissue looks in a modality.
+fn look(modality: Modality, tissue: &str) -> &'static str {
+    match (modality, tissue) {
+        (Modality::T1, "csf") | (Modality::Flair, "csf") | (Modality::Ct, "csf") => "dark",
+        (Modality::T2, "csf") | (Modality::Pd, "csf") | (Modality::T1, "wm") => "bright",
+        (Modality::T1, "gm") => "gray",
+        (Modality::T2 | Modality::Flair | Modality::Pd, "wm") => "dark gray",
+        (Modality::T2 | Modality::Flair | Modality::Pd, "gm") => "light gray",
+        _ => "well visible",
+    }
 }
 
 /// Why an answer cannot serve as an instruction.

@@ -1,0 +1,41 @@
+# Every target is a script or one cargo command; models, scans and results stay in git-ignored folders.
+
+# Where models and scans are kept; `make demo KERAUNOS_HOME=$HOME/models` for another place.
+export KERAUNOS_HOME ?= $(CURDIR)/models
+
+.PHONY: help build demo test models scan bench accept recipe-test clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## the program, target/release/keraunos
+	cargo build --release --locked
+
+demo: ## from a fresh Debian or Ubuntu to a segmented brain in out/demo
+	@scripts/demo
+
+test: ## format, lints, documentation and all tests; what CI runs
+	@scripts/test
+
+models: build ## the two language models, which write and read instructions
+	@scripts/models
+
+scan: ## the scan of the demo; prints its path
+	@scripts/scan
+
+bench: models ## speed of every kernel and model beside its ceiling
+	@scripts/adapter
+	cargo bench --locked
+
+accept: models ## quality on the real volumes of KERAUNOS_SHARED (../shared), as Markdown
+	@scripts/adapter
+	@scripts/accept
+
+recipe-test: ## the training recipe's own tests (Python, installs torch into .venv)
+	python3 -m venv .venv
+	.venv/bin/python -m pip install --quiet --requirement weights/recipe/requirements.txt
+	cd weights && ../.venv/bin/python -m pytest -q recipe
+
+clean: ## what was built and segmented; models and scans stay
+	cargo clean
+	rm -rf out
