@@ -88,6 +88,8 @@ fn segment(
 
 /// The table of structures, the timings, the places of the files, and what else must be said.
 fn summary(result: &Segmentation, paths: &[PathBuf]) -> String {
+    let [x, y, z] = result.reference.grid().voxel_sizes();
+    let millilitres = |voxels: u64| voxels as f64 * x * y * z / 1000.0;
     let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".into());
     let rows: Vec<Vec<String>> = result
         .structures
@@ -102,12 +104,21 @@ fn summary(result: &Segmentation, paths: &[PathBuf]) -> String {
                 structure.name.clone(),
                 structure.label.to_string(),
                 or_dash(structure.volume_ml.map(|ml| format!("{ml:.2}"))),
+                format!("{:.2}", millilitres(structure.labelled_voxels)),
                 or_dash(structure.predicted_dice.map(|dice| format!("{dice:.2}"))),
                 note.into(),
             ]
         })
         .collect();
-    let heads = ["structure", ">label", ">volume ml", ">predicted Dice", ""];
+    // A structure's own mask, and what is left of it in the map after the parts that lie in it.
+    let heads = [
+        "structure",
+        ">label",
+        ">volume ml",
+        ">in map ml",
+        ">predicted Dice",
+        "",
+    ];
     let mut text = table(&heads, &rows);
     let report = &result.report;
     let total: f64 = report.seconds.iter().map(|(_, seconds)| seconds).sum();
