@@ -142,7 +142,12 @@ impl Request {
     /// Adds something that only an instruction describes.
     #[must_use]
     pub fn instruction(mut self, text: &str) -> Self {
-        self.targets.push(Target::free(text));
+        let free = self
+            .targets
+            .iter()
+            .filter(|target| target.structure.is_none())
+            .count();
+        self.targets.push(Target::free(text, free as u16));
         self.instructions.push(Some(text.to_owned()));
         self
     }

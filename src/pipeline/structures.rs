@@ -15,8 +15,11 @@ static CATALOGUE: LazyLock<Vec<Structure>> = LazyLock::new(|| {
         .expect("the embedded catalogue is well-formed; a test parses it")
 });
 
-/// Label of a target that was described by a free instruction only.
+/// First label of targets that only an instruction describes; further ones count on from
+/// [`MORE_FREE_LABELS`], above every label of the catalogue.
 pub const FREE_LABEL: u16 = 1;
+/// Label of the second such target.
+pub const MORE_FREE_LABELS: u16 = 1001;
 
 /// One anatomical structure and how it is spoken of.
 #[derive(Clone, Debug, Deserialize)]
@@ -109,13 +112,18 @@ impl Target {
         }
     }
 
-    /// A target that only its instruction describes.
-    pub fn free(instruction: &str) -> Self {
+    /// The `n`-th target that only its instruction describes, from 0 on.
+    pub fn free(instruction: &str, n: u16) -> Self {
+        let label = if n == 0 {
+            FREE_LABEL
+        } else {
+            MORE_FREE_LABELS + n - 1
+        };
         Self {
             structure: None,
             side: None,
             name: instruction.to_owned(),
-            label: FREE_LABEL,
+            label,
             parts: 0,
         }
     }

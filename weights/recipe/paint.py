@@ -1,0 +1,171 @@
+"""Label slices -> images: random tissue contrast, then what a scanner and its software do to it.
+
+Everything is drawn for the whole batch at once and runs on the device of the labels.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .anatomy import BRAIN, CLASS_OF, GROUP_OF_CLASS, OUTSIDE_IDS
+from .prompts import CONTRASTS
+from .rng import Rng
+
+T1, T2, FLAIR_PD, ANY = range(len(CONTRASTS))
+SHARES = (0.45, 0.20, 0.15, 0.20)
+
+# mean intensity of each paint group in a T1-, T2- and FLAIR-like image
+INTENSITIES = {
+    'background': (0.02, 0.02, 0.02), 'white': (0.85, 0.38, 0.50), 'lesion': (0.76, 0.50, 0.72),
+    'gray': (0.58, 0.56, 0.64), 'fluid': (0.16, 0.95, 0.16), 'choroid': (0.40, 0.75, 0.45),
+    'cerebellar white': (0.82, 0.40, 0.52), 'cerebellar gray': (0.56, 0.58, 0.62),
+    'thalamus': (0.68, 0.48, 0.58), 'caudate': (0.58, 0.52, 0.62), 'putamen': (0.62, 0.46, 0.58),
+    'pallidum': (0.75, 0.32, 0.50), 'hippocampus': (0.56, 0.58, 0.66),
+    'amygdala': (0.56, 0.58, 0.66), 'accumbens': (0.58, 0.54, 0.62),
+    'diencephalon': (0.74, 0.44, 0.56), 'stem': (0.78, 0.44, 0.55),
+    **{f'outside {i}': value for i, value in zip(OUTSIDE_IDS, (
+        (0.45, 0.40, 0.35), (0.20, 0.90, 0.20), (0.50, 0.35, 0.40), (0.45, 0.60, 0.45),
+        (0.15, 0.15, 0.15), (0.75, 0.60, 0.55), (0.50, 0.50, 0.50), (0.35, 0.50, 0.30),
+        (0.25, 0.20, 0.20), (0.60, 0.50, 0.45), (0.55, 0.50, 0.50)))},
+}
+# in an arbitrary contrast some tissues still resemble another: group, the other, spread
+ALIKE = (
+    ('cerebellar white', 'white', 0.06), ('cerebellar gray', 'gray', 0.06),
+    ('lesion', 'white', 0.12), ('hippocampus', 'gray', 0.05), ('amygdala', 'gray', 0.05),
+    ('accumbens', 'caudate', 0.05), ('putamen', 'caudate', 0.10), ('stem', 'white', 0.10),
+    ('diencephalon', 'thalamus', 0.08),
+)
+GROUPS = tuple(INTENSITIES)
+PRIOR = torch.tensor(list(INTENSITIES.values())).T                       # [3, groups]
+OUTSIDE_GROUP = torch.tensor([name.startswith('outside') for name in GROUPS])
+GROUP_INDEX = torch.tensor([GROUPS.index(name) for name in GROUP_OF_CLASS])
+BACKGROUND, WHITE, FLUID = (GROUPS.index(name) for name in ('background', 'white', 'fluid'))
+OUTER_FLUID = CLASS_OF['outer fluid', '']
+THICKENING = (0, 0, 1, 2, 3, 5)     # pixels left around the brain by skull stripping
+
+
+def paint(labels: Tensor, rng: Rng) -> tuple[Tensor, Tensor]:
+    """Classes [B, H, W] -> images [B, 1, H, W] in 0..1, contrasts [B]."""
+    count, height, width = labels.shape
+    label = labels.long()
+    mean, spread, contrast = tissue(count, rng)
+    flat = label.flatten(1)
+    image = (mean.gather(1, flat).view_as(label)
+             + spread.gather(1, flat).view_as(label) * texture(count, height, width, rng))
+    image = strip_skull(image, label, rng)
+    rows, columns = acquisition(count, height, width, rng)
+    image = rows @ image @ columns.transpose(1, 2)
+    image = image[:, None] * bias_field(count, height, width, rng)
+    image = image + rng.normal(*image.shape) * rng.uniform(0, 1, count, 1, 1, 1) ** 2 * 0.07
+    gamma = (0.22 * rng.normal(count, 1, 1, 1)).exp()
+    return normalise(image.abs(), thin=5) ** gamma, contrast
+
+
+def tissue(count: int, rng: Rng) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and spread of every class [B, CLASSES], and the contrast [B]."""
+    device, groups = rng.device, len(GROUPS)
+    outside = OUTSIDE_GROUP.to(device)
+    contrast = rng.weighted(torch.tensor(SHARES, device=device).expand(count, 4), 1)[:, 0]
+    is_t1, is_flair = (contrast == T1)[:, None], (contrast == FLAIR_PD)[:, None]
+
+    named = PRIOR.to(device)[contrast.clamp_max(FLAIR_PD)]
+    gain = rng.uniform(0.6, 1.25, count, 1)                  # T1 contrast varies by scanner
+    white = named[:, WHITE, None]
+    stretched = (named > 0.45) & ~outside & is_t1
+    named = torch.where(stretched, white + (named - white) * gain, named)
+    proton = is_flair & rng.chance(0.45, count, 1)           # proton density: bright fluid
+    named[:, FLUID] = torch.where(proton[:, 0], 0.8, named[:, FLUID])
+    named = named + rng.normal(count, groups) * torch.where(outside, 0.15, 0.025)
+    named[:, FLUID] += 0.05 * rng.normal(count)
+    named[:, BACKGROUND] = torch.where(rng.chance(0.1, count), (0.08 * rng.normal(count)).abs(),
+                                       named[:, BACKGROUND])
+
+    free = rng.uniform(0, 1, count, groups)
+    for name, other, distance in ALIKE:
+        alike = free[:, GROUPS.index(other)] + distance * rng.normal(count)
+        column = GROUPS.index(name)
+        free[:, column] = torch.where(rng.chance(0.75, count), alike, free[:, column])
+    free[:, BACKGROUND] *= torch.where(rng.chance(0.8, count), 0.1, 1.0)
+
+    mean = torch.where((contrast == ANY)[:, None], free, named).clamp(0, 1.2)
+    spread = rng.uniform(0.008, 0.053, count, groups) * torch.where(outside, 2.5, 1.0)
+    of_class = GROUP_INDEX.to(device)
+    mean = mean[:, of_class]                                 # the two sides differ a little
+    return mean + 0.008 * rng.normal(*mean.shape), spread[:, of_class], contrast
+
+
+def texture(count: int, height: int, width: int, rng: Rng) -> Tensor:
+    """Unit noise [B, H, W], in half of the slices with a coarse part."""
+    fine = rng.normal(count, height, width)
+    grain = rng.pick((2, 3, 4))
+    coarse = F.interpolate(rng.normal(count, 1, height // grain, width // grain),
+                           (height, width), mode='bilinear')[:, 0]
+    return torch.where(rng.chance(0.5, count, 1, 1), 0.6 * fine + 0.9 * coarse, fine)
+
+
+def strip_skull(image: Tensor, label: Tensor, rng: Rng) -> Tensor:
+    """In half of the slices nothing is left but the brain, with a margin or without."""
+    count = len(image)
+    brain = torch.from_numpy(BRAIN).to(label.device)[label].to(image.dtype)[:, None]
+    layers = brain.clone()              # how many of the grown masks hold a pixel: 6 = the brain
+    for _ in range(max(THICKENING)):
+        brain = F.max_pool2d(brain, 3, 1, 1)
+        layers += brain
+    margin = torch.tensor(THICKENING, device=label.device)[rng.integer(len(THICKENING), count)]
+    keep = layers[:, 0] > max(THICKENING) - margin[:, None, None]
+    dry = rng.chance(0.35, count, 1, 1) & (label == OUTER_FLUID)
+    stripped = rng.chance(0.5, count, 1, 1)
+    return torch.where(stripped & (dry | ~keep), 0.0, image)
+
+
+def acquisition(count: int, height: int, width: int, rng: Rng) -> tuple[Tensor, Tensor]:
+    """What limits resolution: matrices for rows [B, H, H] and columns [B, W, W].
+
+    A third of the slices has pixels 1.2 to 3 mm thick along one or both axes; all have a Gaussian
+    point spread.
+    """
+    thick = torch.where(rng.chance(0.35, count), rng.uniform(1.2, 3.0, count), 1.0)
+    which = rng.uniform(0, 1, count)
+    sigma = rng.uniform(0.25, 1.1, count)
+    one = torch.ones_like(thick)
+    return (blur_matrix(height, torch.where(which < 0.7, thick, one), sigma),
+            blur_matrix(width, torch.where(which > 0.3, thick, one), sigma))
+
+
+def blur_matrix(size: int, thick: Tensor, sigma: Tensor) -> Tensor:
+    """Averages over thick pixels, interpolates back, then blurs: [B, size, size], rows sum to 1.
+
+    thick [B] in pixels, sigma [B] of the point spread; at the border the rows are renormalised.
+    """
+    index = torch.arange(size, device=thick.device, dtype=torch.float32)
+    f = thick[:, None, None]
+    start = index[:, None] * f                                # coarse pixel j covers j f .. (j+1) f
+    overlap = (index + 1).minimum(start + f) - index.maximum(start)
+    average = overlap.clamp_min(0) / f                        # [B, coarse, fine]
+    last = (size / f).ceil() - 1                              # beyond it there are no coarse pixels
+    place = ((index[:, None] + 0.5) / f - 0.5).clamp_min(0).minimum(last)
+    interpolate = (1 - (place - index).abs()).clamp_min(0)    # [B, fine, coarse]
+    distance = index[:, None] - index
+    spread = (-distance ** 2 / (2 * sigma[:, None, None] ** 2)).exp()
+    spread = torch.where(distance.abs() <= 3, spread, 0.0)
+    matrix = (spread @ interpolate) @ average
+    return matrix / matrix.sum(2, keepdim=True)
+
+
+def bias_field(count: int, height: int, width: int, rng: Rng) -> Tensor:
+    """Smooth gain of the receive coil, [B, 1, H, W]."""
+    nodes = rng.pick((3, 4, 5))
+    reach = rng.uniform(0, 0.28, count, 1, 1, 1) * rng.chance(0.85, count, 1, 1, 1)
+    return F.interpolate(reach * rng.normal(count, 1, nodes, nodes), (height, width),
+                         mode='bicubic', align_corners=True).exp()
+
+
+def normalise(image: Tensor, thin: int = 1) -> Tensor:
+    """Each slice's 0.5 and 99.5 percentiles become 0 and 1.  image [B, 1, H, W].
+
+    The rule of the engine; `thin` looks at every n-th pixel only, to save time in training.
+    """
+    ordered = image.flatten(1)[:, ::thin].sort(1).values
+    last = ordered.shape[1] - 1
+    low, high = (ordered[:, int(share * last), None, None, None] for share in (0.005, 0.995))
+    return ((image - low) / (high - low).clamp_min(1e-6)).clamp(0, 1)

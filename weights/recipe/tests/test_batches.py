@@ -1,0 +1,72 @@
+"""Batches depend on seed and index alone."""
+
+import torch
+
+from recipe.batches import Stream, batches
+from recipe.paint import blur_matrix, normalise, paint
+from recipe.rng import Rng
+from recipe.slices import Slicer
+
+
+def equal(a, b) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_reproducible_whatever_came_before_and_however_many_workers(phantom, bank):
+    def stream(seed: int) -> Stream:
+        return Stream(phantom, bank, 64, 3, 6, seed)
+
+    want = [stream(1)[index] for index in range(4)]
+    torch.rand(7)                                       # the global generator has no say
+    for workers in (0, 1, 2):
+        got = list(batches(stream(1), range(4), workers))
+        assert all(equal(a, b) for a, b in zip(want, got, strict=True))
+    assert equal(next(iter(batches(stream(1), range(2, 4), 1))), want[2])
+    assert not equal(stream(2)[0], want[0])
+    assert not equal(want[0], want[1])
+
+
+def test_shapes_and_ranges(phantom, bank):
+    batch = Stream(phantom, bank, 64, 3, 6, 0)[0]
+    assert batch.image.shape == (3, 1, 64, 64) and batch.text.shape == (3, 6, 384)
+    assert batch.mask.shape == (3, 6, 32, 32) and batch.dense.shape == (3, 32, 32)
+    assert 0 <= batch.image.min() and batch.image.max() <= 1
+    assert batch.image.isfinite().all() and 0 <= batch.mask.min() and batch.mask.max() <= 1
+
+
+def test_an_unbent_slice_is_the_plane_of_the_volume(phantom):
+    """Without its random parts the slicer reads the middle plane in the radiological view."""
+
+    class Still(Rng):
+        def uniform(self, low, high, *shape):
+            return torch.full(shape, 1.0 if low > 0 else 0.9 if high == 1 else 0.0)
+
+        def normal(self, *shape):
+            return torch.zeros(shape)
+
+    slicer = Slicer(phantom, 47)
+    slicer.centres[:] = ((slicer.low + slicer.high) / 2)[:, None]
+    assert slicer.low[0].tolist() == [6, 6, 6] and slicer.high[0].tolist() == [40, 40, 40]
+    labels, views = slicer.cut(24, Still('cpu', 0, 0))
+    volume = phantom[0, :47, :47, :47]                  # 23 voxels each way of the centre, 23
+    planes = (volume.flip(0, 1)[:, :, 23].T, volume.flip(0, 2)[:, 23].T, volume.flip(1, 2)[23].T)
+    assert set(views.tolist()) == {0, 1, 2}
+    for label, view in zip(labels, views.tolist(), strict=True):
+        assert torch.equal(label, planes[view])
+
+
+def test_resolution_matrices_keep_means_and_do_nothing_when_sharp():
+    thick, sigma = torch.tensor([1.0, 1.7, 3.0]), torch.tensor([0.05, 0.5, 1.0])
+    matrix = blur_matrix(40, thick, sigma)
+    assert torch.allclose(matrix.sum(2), torch.ones(3, 40), atol=1e-5)
+    assert torch.allclose(matrix[0], torch.eye(40), atol=1e-5)
+
+
+def test_images_are_normalised_like_the_engine(phantom):
+    image = torch.rand(2, 1, 20, 20)
+    ordered = image[0].flatten().sort().values
+    low, high = ordered[int(0.005 * 399)], ordered[int(0.995 * 399)]
+    want = ((image[0] - low) / (high - low)).clamp(0, 1)
+    assert torch.equal(normalise(image)[0], want)
+    image, contrast = paint(phantom[:, 24], Rng('cpu', 0, 0))
+    assert image.shape == (2, 1, 48, 48) and contrast.shape == (2,)
