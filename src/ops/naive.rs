@@ -346,7 +346,7 @@ fn half(v: f32) -> u32 {
     let steps = (magnitude / 2f64.powi(exponent - 10)).round_ties_even() as u32;
     // The leading bit of a normal number adds to the exponent's field: a carry does the same.
     let exponent_field = ((exponent + 14) as u32) << 10;
-    u32::from(v.is_sign_negative()) << 15 | exponent_field + steps
+    (u32::from(v.is_sign_negative()) << 15) | (exponent_field + steps)
 }
 
 /// Pairs of values as f16 in one word, the first in the low half.
