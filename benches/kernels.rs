@@ -9,17 +9,15 @@
 //! divided by their number; before it is taken, a sample of the outputs is compared with the twin.
 //! Small cases live in the caches and may beat a ceiling that was measured in memory.
 
-#[path = "../tests/naive/mod.rs"]
-mod naive;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
 use std::time::Instant;
 
 use keraunos::gpu::{Gpu, Kernel, Recorder};
+use keraunos::ops::naive::Columns as Plain;
 use keraunos::ops::*;
 use keraunos::tensor::{Shape, Tensor};
-use naive::Columns as Plain;
 use support::{Random, Weights, close, open, weights};
 
 /// The least time that one measured submit should take.
@@ -82,12 +80,11 @@ fn main() {
     masks(&bench);
 }
 
-static MULTIPLY_ADD: Kernel = Kernel {
-    name: "multiply_add",
-    source: include_str!("multiply_add.wgsl"),
-    params: &[("turns", 0), ("factor", 4)],
-    formats: &[],
-};
+static MULTIPLY_ADD: Kernel = Kernel::new(
+    "multiply_add",
+    include_str!("multiply_add.wgsl"),
+    &[("turns", 0), ("factor", 4)],
+);
 
 impl Bench {
     fn measure_ceilings(&mut self) {

@@ -1,7 +1,6 @@
 //! The adapter's floor: the same answer every time, from every thread and without bounds checks, and
 //! errors in words instead of panics.
 
-mod naive;
 mod support;
 
 use keraunos::error::Error;
@@ -201,19 +200,17 @@ fn gather_from_one_row(rec: &Recorder, x: &Tensor, rows: usize) -> Tensor {
     y
 }
 
-static BROKEN: Kernel = Kernel {
-    name: "broken",
-    source: "// y = x\n\n@compute @workgroup_size(64)\nfn main() {\n    let x = 1u + 1.0;\n}\n",
-    params: &[],
-    formats: &[],
-};
+static BROKEN: Kernel = Kernel::new(
+    "broken",
+    "// y = x\n\n@compute @workgroup_size(64)\nfn main() {\n    let x = 1u + 1.0;\n}\n",
+    &[],
+);
 
-static TOO_WIDE: Kernel = Kernel {
-    name: "too_wide",
-    source: "override WG: u32 = 64;\n@compute @workgroup_size(WG)\nfn main() {\n}\n",
-    params: &[],
-    formats: &[],
-};
+static TOO_WIDE: Kernel = Kernel::new(
+    "too_wide",
+    "override WG: u32 = 64;\n@compute @workgroup_size(WG)\nfn main() {\n}\n",
+    &[],
+);
 
 /// Refused by naga before the driver sees it, with the line; or by the device, with its reason.
 #[test]

@@ -2,7 +2,6 @@
 //! every edge of its kernel, and against PyTorch's goldens where there is one. Results are written
 //! into memory full of NaN, inputs end in it.
 
-mod naive;
 mod support;
 
 use keraunos::gpu::{Bind, Recorder};

@@ -46,7 +46,8 @@ pub(super) struct Pipeline {
     pub(super) bindings: BTreeMap<String, u32>,
 }
 
-type PipelineKey = (&'static str, Option<&'static str>, Vec<(&'static str, u32)>);
+/// A kernel by its address, since two may have one name; its format; its overrides.
+type PipelineKey = (usize, Option<&'static str>, Vec<(&'static str, u32)>);
 
 /// One open adapter with its pipelines and memory. Shared between threads by reference.
 pub struct Gpu {
@@ -191,6 +192,13 @@ impl Gpu {
                 adapter.get_info().name
             ))
         })?;
+        let summary = summary(&adapter);
+        tracing::info!(
+            "adapter `{}`, {}, {}",
+            summary.name,
+            summary.kind,
+            summary.driver
+        );
         let complaints = Arc::new(Mutex::new(Vec::new()));
         let sink = complaints.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
@@ -205,7 +213,7 @@ impl Gpu {
         Ok(Self {
             device,
             queue,
-            summary: summary(&adapter),
+            summary,
             checked: options.checked,
             timestamps,
             pipelines: Mutex::default(),
@@ -357,14 +365,16 @@ impl Gpu {
     /// The pipeline of `variant`, compiled once.
     pub(super) fn pipeline(&self, variant: &Variant) -> Result<Arc<Pipeline>> {
         let key = (
-            variant.kernel.name,
+            std::ptr::from_ref(variant.kernel).addr(),
             variant.format,
             variant.overrides.clone(),
         );
         if let Some(pipeline) = lock(&self.pipelines).get(&key) {
             return Ok(pipeline.clone());
         }
+        let start = std::time::Instant::now();
         let pipeline = Arc::new(self.compile(variant)?);
+        tracing::debug!("compiled {} in {:.0?}", variant.label(), start.elapsed());
         lock(&self.pipelines).insert(key, pipeline.clone());
         Ok(pipeline)
     }
@@ -384,10 +394,11 @@ impl Gpu {
             label: Some(&label),
             source: wgpu::ShaderSource::Wgsl(source.into()),
         };
-        let module = if self.checked {
+        let checked = self.checked || !variant.kernel.proven;
+        let module = if checked {
             self.device.create_shader_module(descriptor)
         } else {
-            // Safety: the kernels are our own and complete at compile time; `tests/ops.rs` runs each
+            // Safety: proven kernels are our own and complete at compile time; `tests/ops.rs` runs each
             // of them with all checks on, at sizes that reach every edge, so no index leaves its
             // buffer and every loop ends.
             #[expect(unsafe_code, reason = "shader checks cost up to a third of the speed")]
@@ -412,7 +423,7 @@ impl Gpu {
                 entry_point: Some("main"),
                 compilation_options: wgpu::PipelineCompilationOptions {
                     constants: &constants,
-                    zero_initialize_workgroup_memory: self.checked,
+                    zero_initialize_workgroup_memory: checked,
                 },
                 cache: None,
             });

@@ -29,9 +29,43 @@ pub struct Kernel {
     pub params: &'static [(&'static str, usize)],
     /// The storage formats that can be linked to it: name and source of `kernels/weight/<name>.wgsl`.
     pub formats: &'static [(&'static str, &'static str)],
+    /// Whether it may run without bounds checks: `tests/ops.rs` proved that it needs none.
+    pub(super) proven: bool,
 }
 
 impl Kernel {
+    /// A kernel from outside the engine, always compiled with bounds checks; `keraunos::kernel!`
+    /// writes this.
+    pub const fn new(
+        name: &'static str,
+        source: &'static str,
+        params: &'static [(&'static str, usize)],
+    ) -> Self {
+        Self {
+            name,
+            source,
+            params,
+            formats: &[],
+            proven: false,
+        }
+    }
+
+    /// One of the engine's own; the tests reach every edge of it with checks on.
+    pub(crate) const fn proven(
+        name: &'static str,
+        source: &'static str,
+        params: &'static [(&'static str, usize)],
+        formats: &'static [(&'static str, &'static str)],
+    ) -> Self {
+        Self {
+            name,
+            source,
+            params,
+            formats,
+            proven: true,
+        }
+    }
+
     /// The kernel with `format`'s dequantising functions linked in.
     ///
     /// # Panics
@@ -235,11 +269,11 @@ fn default_value(module: &Module, expression: Handle<Expression>) -> Result<u32,
     }
 }
 
-/// Declares a kernel: `kernel! { /// doc  NAME = "stem" + "shared/file" …; { field: u32, … } }`.
+/// Declares a kernel of the engine: `kernel! { /// doc  NAME = "stem" + "shared/file" …; { field: u32, … } }`.
 ///
-/// Makes the `static` [`Kernel`] and the `#[repr(C)]` struct `Params`. Write `+ weight` after the
+/// Makes the `static` [`Kernel`] and the `#[repr(C)]` struct `Params`. Write `, weight` after the
 /// files for a kernel that a storage format is linked to.
-macro_rules! kernel {
+macro_rules! own_kernel {
     (@source $($file:literal),+) => { concat!($(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/", $file, ".wgsl")), "\n"),+) };
     (@formats weight) => { crate::gpu::WEIGHT_FORMATS };
     (@formats) => { &[] };
@@ -248,12 +282,12 @@ macro_rules! kernel {
         { $($field:ident : $type:ty),+ $(,)? }
     ) => {
         $(#[$doc])*
-        pub static $name: crate::gpu::Kernel = crate::gpu::Kernel {
-            name: $file,
-            source: crate::gpu::kernel!(@source $file $(, $shared)*),
-            params: &[$((stringify!($field), std::mem::offset_of!(Params, $field))),+],
-            formats: crate::gpu::kernel!(@formats $($weight)?),
-        };
+        pub static $name: crate::gpu::Kernel = crate::gpu::Kernel::proven(
+            $file,
+            crate::gpu::kernel!(@source $file $(, $shared)*),
+            &[$((stringify!($field), std::mem::offset_of!(Params, $field))),+],
+            crate::gpu::kernel!(@formats $($weight)?),
+        );
 
         #[repr(C)]
         #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
@@ -262,4 +296,31 @@ macro_rules! kernel {
         }
     };
 }
-pub(crate) use kernel;
+pub(crate) use own_kernel;
+
+/// Declares a kernel of your own: `kernel! { /// doc  NAME = "file.wgsl" + "more.wgsl" …; { field: u32, … } }`.
+///
+/// Files are found as [`include_str!`] finds them, beside the Rust file. Makes the `static`
+/// [`Kernel`](crate::gpu::Kernel) and the `#[repr(C)]` struct `Params`, whose fields are those of the
+/// WGSL struct `Params` at binding 0: u32, i32 and f32 only. Needs the crate `bytemuck` with its feature
+/// `derive`. `examples/add_a_kernel.rs` is a whole one.
+#[macro_export]
+macro_rules! kernel {
+    (
+        $(#[$doc:meta])* $vis:vis $name:ident = $file:literal $(+ $more:literal)*;
+        { $($field:ident : $type:ty),+ $(,)? }
+    ) => {
+        $(#[$doc])*
+        $vis static $name: $crate::gpu::Kernel = $crate::gpu::Kernel::new(
+            $file,
+            concat!(include_str!($file) $(, "\n", include_str!($more))*),
+            &[$((stringify!($field), ::core::mem::offset_of!(Params, $field))),+],
+        );
+
+        #[repr(C)]
+        #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+        struct Params {
+            $($field: $type),+
+        }
+    };
+}

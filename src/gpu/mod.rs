@@ -12,7 +12,7 @@ mod recorder;
 mod timer;
 
 pub use device::{AdapterSummary, Gpu, GpuOptions};
-pub(crate) use kernel::kernel;
+pub(crate) use kernel::own_kernel as kernel;
 pub use kernel::{Kernel, Reflection, Variant, WEIGHT_FORMATS, reflect};
 pub use pool::{Bind, Buffer};
 pub use recorder::{Groups, Recorder};

@@ -92,14 +92,16 @@ impl ZeusConfig {
                 .iter()
                 .chain(&config.up_dims)
                 .all(|n| (4..=1 << 12).contains(n) && n % 4 == 0)
-            && config.up_dims[2] % 8 == 0;
+            && config.up_dims[2].is_multiple_of(8);
         let fits = sensible
             && config.stem[3] == config.dim
             && config.image_size == 16 * config.grid
             && config.low_res == 8 * config.grid
-            && (config.dim / config.heads) % 8 == 0
-            && config.dim % config.heads == 0
-            && config.prompt_dim % (config.decoder_heads * config.attention_downsample * 8) == 0;
+            && (config.dim / config.heads).is_multiple_of(8)
+            && config.dim.is_multiple_of(config.heads)
+            && config
+                .prompt_dim
+                .is_multiple_of(config.decoder_heads * config.attention_downsample * 8);
         if fits {
             Ok(config)
         } else {

@@ -40,6 +40,12 @@ ops! {
     slice_masks: SLICE_MASKS,
 }
 
+mod check;
+#[doc(hidden)]
+pub mod naive;
+
+pub use check::{KernelCheck, self_check};
+
 /// What follows a product, in its kernel's epilogue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Activation {

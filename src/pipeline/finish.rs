@@ -61,22 +61,40 @@ pub fn prepare_folder(folder: &Path) -> Result<()> {
         .map_err(Error::write(folder))
 }
 
-/// Writes all files of a result; returns their paths, the map first.
+/// Where the results of `inputs` go in `folder`: the map, its table, the statistics, the preview and the
+/// report.
+///
+/// # Errors
+/// A result that would overwrite an input, or a folder that is one.
+pub fn places(folder: &Path, inputs: &[PathBuf]) -> Result<[PathBuf; 5]> {
+    if let Some(input) = inputs.iter().find(|input| files::same_file(input, folder)) {
+        let problem = format!("the output folder is the input `{}`", input.display());
+        return Err(Error::Argument(problem));
+    }
+    let stem = inputs.first().map_or_else(String::new, |input| stem(input));
+    let at = |suffix: &str| place(folder, &format!("{stem}_{suffix}"), inputs);
+    Ok([
+        at("seg-keraunos_dseg.nii.gz")?,
+        at("seg-keraunos_dseg.tsv")?,
+        at("stats.json")?,
+        at("preview.png")?,
+        at("report.json")?,
+    ])
+}
+
+/// Writes all files of a result; returns their paths in the order of [`places`].
 ///
 /// # Errors
 /// A folder that cannot be written, or a result that would overwrite an input.
 pub fn write(result: &Segmentation, folder: &Path) -> Result<Vec<PathBuf>> {
-    prepare_folder(folder)?;
-    let stem = stem(&result.reference.path);
     let inputs: Vec<PathBuf> = result
         .report
         .inputs
         .iter()
         .map(|input| input.path.clone())
         .collect();
-    let at = |suffix: &str| place(folder, &format!("{stem}_{suffix}"), &inputs);
-    let labels = at("seg-keraunos_dseg.nii.gz")?;
-    let (stats, picture, report) = (at("stats.json")?, at("preview.png")?, at("report.json")?);
+    let [labels, _, stats, picture, report] = places(folder, &inputs)?;
+    prepare_folder(folder)?;
     write_labels(&labels, &result.reference, &result.labels, &result.names)?;
     let table = write_names(&labels, &result.names)?;
     write_json(&stats, &result.structures)?;

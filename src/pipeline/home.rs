@@ -12,6 +12,7 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
+use crate::pipeline::files;
 
 /// The sentence encoder that reads the instruction; found as a folder.
 pub const TEXT_ENCODER: &str = "all-MiniLM-L6-v2";
@@ -214,6 +215,27 @@ impl Home {
                 looked: looked.join(", "),
             }
         })
+    }
+
+    /// The files of a model on this machine whose content is not the manifest's; reads all of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`locate`](Self::locate), and [`Error::Read`].
+    pub fn altered(&self, name: &str) -> Result<Vec<PathBuf>> {
+        let found = self.locate(name)?;
+        let mut altered = Vec::new();
+        for file in &Manifest::embedded().model(name)?.files {
+            let path = if found.is_dir() {
+                found.join(&file.name)
+            } else {
+                found.clone()
+            };
+            if files::sha256(&path)? != file.sha256 {
+                altered.push(path);
+            }
+        }
+        Ok(altered)
     }
 
     /// The folders that may hold the model, best first.

@@ -234,6 +234,7 @@ impl Writer {
         }
         let answers = self.answer(gpu, &prompts, MAX_TOKENS, progress)?;
         let judged = requests.iter().zip(answers).map(|(request, answer)| {
+            tracing::debug!("{}: {:?}", request.target.name, answer.text);
             let stock = Instruction::stock(request.target, request.modality);
             match fault(&answer, request.target) {
                 Some(why) => Instruction {

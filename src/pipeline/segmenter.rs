@@ -278,7 +278,9 @@ struct Clock {
 impl Clock {
     fn lap(&mut self, stage: &'static str) {
         let now = Instant::now();
-        self.seconds.push((stage, (now - self.last).as_secs_f64()));
+        let seconds = (now - self.last).as_secs_f64();
+        tracing::info!("{stage}: {seconds:.3} s");
+        self.seconds.push((stage, seconds));
         self.last = now;
     }
 }
@@ -353,7 +355,7 @@ impl Segmenter {
             seconds: Vec::new(),
         };
         let slicing = slicing(request)?;
-        let targets = targets(request);
+        let targets = targets(request)?;
         let Loaded {
             reference,
             images,
@@ -475,7 +477,7 @@ impl Segmenter {
             ..
         } = load(&request.inputs)?;
         let spoken: Vec<Modality> = inputs.iter().map(|input| input.modality).collect();
-        let (targets, facts) = (targets(request), facts(&inputs[0], &reference));
+        let (targets, facts) = (targets(request)?, facts(&inputs[0], &reference));
         let mut weights = BTreeMap::new();
         let views = &slicing.views;
         let instructions = self.instructions(
@@ -635,12 +637,21 @@ fn slicing(request: &Request) -> Result<Slicing> {
     }
 }
 
-fn targets(request: &Request) -> Vec<Target> {
+/// The targets of a request, each with a label of its own.
+fn targets(request: &Request) -> Result<Vec<Target>> {
     if request.targets.is_empty() {
-        Target::all()
-    } else {
-        request.targets.clone()
+        return Ok(Target::all());
     }
+    for (n, target) in request.targets.iter().enumerate() {
+        let before = &request.targets[..n];
+        if let Some(twin) = before.iter().find(|twin| twin.label == target.label) {
+            return Err(Error::Argument(format!(
+                "`{}` and `{}` would have one label, {}; ask for them one after the other",
+                twin.name, target.name, target.label
+            )));
+        }
+    }
+    Ok(request.targets.clone())
 }
 
 /// Reads the volumes and brings them to the first one's prepared grid.

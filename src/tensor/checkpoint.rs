@@ -170,6 +170,7 @@ impl Checkpoint {
             read_safetensors(path, bytes.as_slice())?
         };
         tensors.sort_by(|a, b| a.name.cmp(&b.name));
+        tracing::info!("weights `{}`: {} tensors", path.display(), tensors.len());
         Ok(Self {
             path: path.into(),
             bytes,

@@ -2,14 +2,10 @@
 //!
 //! A twin says what its op means, not how the kernel goes about it: sums are f64 in the order of the
 //! formula, nothing is blocked, and indices are spelled out. Weights are given as plain values;
-//! what a storage format makes of them is the caller's business.
+//! what a storage format makes of them is the caller's business. The self-check, the tests and the
+//! benches all compare with these.
 
-#![allow(
-    dead_code,
-    reason = "each test program and the benches use a part of it"
-)]
-
-use keraunos::ops::{Activation, Heads, Placement};
+use crate::ops::{Activation, Heads, Placement};
 
 /// Columns of a matrix that may hold more: row r begins at `r · stride + first`.
 #[derive(Clone, Copy)]
@@ -342,11 +338,21 @@ pub fn matmul(a: &[f32], stride: usize, b: &[f32], depth: usize, bias: bool) -> 
     y
 }
 
+/// The f16 nearest to `v`, of two equally near the even one; beyond the largest, the largest.
+fn half(v: f32) -> u32 {
+    let magnitude = f64::from(v.abs()).min(65504.0);
+    // Below 2⁻¹⁴ the spacing no longer shrinks.
+    let exponent = (magnitude.log2().floor() as i32).max(-14);
+    let steps = (magnitude / 2f64.powi(exponent - 10)).round_ties_even() as u32;
+    // The leading bit of a normal number adds to the exponent's field: a carry does the same.
+    let exponent_field = ((exponent + 14) as u32) << 10;
+    (u32::from(v.is_sign_negative()) << 15) | (exponent_field + steps)
+}
+
 /// Pairs of values as f16 in one word, the first in the low half.
 pub fn pack_half(x: &[f32]) -> Vec<u32> {
-    let bits = |v: f32| u32::from(half::f16::from_f32(v.clamp(-65504.0, 65504.0)).to_bits());
     x.chunks_exact(2)
-        .map(|pair| bits(pair[0]) | bits(pair[1]) << 16)
+        .map(|pair| half(pair[0]) | half(pair[1]) << 16)
         .collect()
 }
 
@@ -454,7 +460,7 @@ pub fn slice_masks(
 }
 
 /// x `[slices, height, width]`, quality `[slices, prompts, 4]`; sum and weight are `[z, y, x]`.
-#[allow(clippy::too_many_arguments, reason = "the op's own arguments")]
+#[expect(clippy::too_many_arguments, reason = "the op's own arguments")]
 pub fn fuse_view(
     x: &[f32],
     [height, width]: [usize; 2],

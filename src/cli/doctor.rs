@@ -1,0 +1,179 @@
+//! `keraunos doctor`: what this machine has, what will be used and why, and whether it computes right.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::args::DoctorArgs;
+use super::console::{Console, size, table};
+use crate::error::{Error, Result};
+use crate::gpu::{AdapterSummary, Gpu};
+use crate::ops::{KernelCheck, self_check};
+use crate::pipeline::home::{Home, Manifest};
+
+/// A model on this machine, or not.
+#[derive(serde::Serialize)]
+struct Found {
+    name: &'static str,
+    role: &'static str,
+    /// Where it is, if it is.
+    path: Option<PathBuf>,
+    /// Where it was looked for, or which files are not what they should be.
+    problem: Option<String>,
+}
+
+pub(super) fn run(args: &DoctorArgs, console: &Console) -> Result<ExitCode> {
+    let adapters = Gpu::adapters();
+    let home = Home::new(args.model_dir.as_deref())?;
+    let models = models(&home)?;
+    if !args.json {
+        console.print(&adapters_text(&adapters))?;
+        console.print(&models_text(&home, &models))?;
+    }
+    // Without an adapter the rest has still been said.
+    let gpu = Gpu::open(&args.gpu.options())?;
+    let why = why(&adapters, gpu.summary(), args.gpu.device());
+    let checks = self_check(&gpu);
+    let faults = checks.iter().filter(|check| check.fault.is_some()).count();
+    if args.json {
+        console.json(&json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "adapters": adapters,
+            "used": gpu.summary(),
+            "why": why,
+            "model_folder": home.root(),
+            "models": models,
+            "kernels": checks,
+        }))?;
+    } else {
+        console.print(&format!("Used: {}, {why}\n\n", gpu.summary().name))?;
+        console.print(&checks_text(&checks))?;
+    }
+    if faults > 0 {
+        let problem = format!(
+            "{faults} of {} kernel checks failed on this adapter",
+            checks.len()
+        );
+        console.error(&Error::Gpu(problem));
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `--device list`.
+pub(super) fn list(console: &Console) -> Result<()> {
+    console.print(&adapters_text(&Gpu::adapters()))
+}
+
+fn adapters_text(adapters: &[AdapterSummary]) -> String {
+    if adapters.is_empty() {
+        return "No adapter.\n\n".into();
+    }
+    let rows: Vec<Vec<String>> = adapters
+        .iter()
+        .enumerate()
+        .map(|(n, adapter)| {
+            let [least, most] = adapter.subgroup_lanes;
+            let lanes = match (least, most) {
+                (0, 0) => "-".into(),
+                (least, most) if least == most => most.to_string(),
+                (least, most) => format!("{least}-{most}"),
+            };
+            vec![
+                n.to_string(),
+                adapter.name.clone(),
+                adapter.kind.into(),
+                adapter.backend.into(),
+                adapter.driver.clone(),
+                size(adapter.max_binding_bytes),
+                size(adapter.max_buffer_bytes),
+                lanes,
+                adapter.features.join(", "),
+            ]
+        })
+        .collect();
+    let heads = [
+        ">", "adapter", "kind", "backend", "driver", ">binding", ">buffer", ">lanes", "features",
+    ];
+    table(&heads, &rows) + "\n"
+}
+
+/// Why this adapter and no other.
+fn why(adapters: &[AdapterSummary], used: &AdapterSummary, asked: Option<&str>) -> String {
+    let reason = match asked {
+        Some(name) => format!("because --device asks for `{name}`"),
+        None if adapters.len() == 1 => "the only adapter".into(),
+        None => "the first of the fastest kind: discrete, integrated, virtual, other, cpu".into(),
+    };
+    let speed = match used.kind {
+        "cpu" => "; it computes on the processor, a graphics card would be many times faster",
+        _ => "",
+    };
+    reason + speed + "; weights stored as f16, sums in f32"
+}
+
+fn models(home: &Home) -> Result<Vec<Found>> {
+    let mut found = Vec::new();
+    for model in &Manifest::embedded().models {
+        let (path, problem) = match home.locate(&model.name) {
+            Err(missing) => (None, Some(missing.to_string())),
+            Ok(path) => {
+                let altered = home.altered(&model.name)?;
+                let names: Vec<String> = altered
+                    .iter()
+                    .map(|path| format!("`{}`", path.display()))
+                    .collect();
+                let problem = format!("other content than published: {}", names.join(", "));
+                (Some(path), (!names.is_empty()).then_some(problem))
+            }
+        };
+        found.push(Found {
+            name: &model.name,
+            role: &model.role,
+            path,
+            problem,
+        });
+    }
+    Ok(found)
+}
+
+fn models_text(home: &Home, models: &[Found]) -> String {
+    let mut text = format!("Models are kept in {}", home.root().display());
+    if let Some(cache) = home.hub_cache() {
+        let _ = write!(text, ", and looked for in {} too", cache.display());
+    }
+    text += ".\n  zeus-mini (segmentation): part of this program\n";
+    for model in models {
+        let state = match (&model.path, &model.problem) {
+            (Some(path), None) => format!("{}, content verified", path.display()),
+            (_, Some(problem)) => problem.clone(),
+            (None, None) => "not here".into(),
+        };
+        let _ = writeln!(text, "  {} ({}): {state}", model.name, model.role);
+    }
+    text + "\n"
+}
+
+fn checks_text(checks: &[KernelCheck]) -> String {
+    let rows: Vec<Vec<String>> = checks
+        .iter()
+        .map(|check| {
+            vec![
+                check.name.clone(),
+                check
+                    .error
+                    .map_or("-".into(), |error| format!("{error:.1e}")),
+                format!("{:.0e}", check.tolerance),
+                format!("{:.2}", check.seconds * 1e3),
+                check
+                    .fault
+                    .as_ref()
+                    .map_or("right".into(), |fault| format!("WRONG: {fault}")),
+            ]
+        })
+        .collect();
+    let heads = ["kernel", ">largest error", ">allowed", ">ms", ""];
+    table(&heads, &rows)
+}

@@ -1,0 +1,31 @@
+//! `keraunos embed`: sentence embeddings, one line a text.
+
+use serde_json::json;
+
+use super::args::EmbedArgs;
+use super::console::Console;
+use crate::error::Result;
+use crate::gpu::Gpu;
+use crate::pipeline::home::Home;
+use crate::pipeline::text_encoder::TextEncoder;
+
+pub(super) fn run(args: &EmbedArgs, console: &Console) -> Result<()> {
+    let texts = args.texts()?;
+    let gpu = Gpu::open(&args.gpu.options())?;
+    let encoder = TextEncoder::open(&gpu, &Home::new(args.model_dir.as_deref())?)?;
+    let (values, cut) = encoder.embed(&gpu, &texts)?;
+    if cut {
+        console.warn("a text was longer than the encoder takes; its end was left out");
+    }
+    let mut lines = String::new();
+    for (text, embedding) in texts.iter().zip(values.chunks_exact(encoder.dim())) {
+        if args.json {
+            lines += &json!({ "text": text, "embedding": embedding }).to_string();
+        } else {
+            let values: Vec<String> = embedding.iter().map(f32::to_string).collect();
+            lines += &values.join(" ");
+        }
+        lines.push('\n');
+    }
+    console.print(&lines)
+}

@@ -1,0 +1,61 @@
+//! `keraunos pull`: fetches the language models.
+
+use indicatif::ProgressBar;
+
+use super::args::PullArgs;
+use super::console::Console;
+use crate::error::Result;
+use crate::pipeline::home::{Home, Manifest, Model};
+use crate::pipeline::pull::{Event, Pull};
+
+pub(super) fn run(args: PullArgs, console: &Console) -> Result<()> {
+    let manifest = Manifest::embedded();
+    let models: Vec<&Model> = if args.models.is_empty() {
+        manifest.models.iter().collect()
+    } else {
+        args.models
+            .iter()
+            .map(|name| manifest.model(name))
+            .collect::<Result<_>>()?
+    };
+    let from_env = Pull::from_env();
+    let pull = Pull {
+        source: args.from.into(),
+        offline: args.offline || from_env.offline,
+        hub_cache: args.hf_cache,
+        ..from_env
+    };
+    let home = Home::new(args.model_dir.as_deref())?;
+    for model in models {
+        let mut bar: Option<(String, ProgressBar)> = None;
+        let mut fetched = false;
+        let folder = pull.fetch(&home, model, &mut |event| match event {
+            Event::Progress { file, done, total } => {
+                if bar.as_ref().is_none_or(|(name, _)| name != file) {
+                    let new = console.bytes(total).with_prefix(file.to_owned());
+                    bar = Some((file.to_owned(), new));
+                }
+                if let Some((_, bar)) = &bar {
+                    bar.set_position(done);
+                }
+            }
+            Event::Fetched { .. } => {
+                fetched = true;
+                if let Some((_, bar)) = bar.take() {
+                    bar.finish_and_clear();
+                }
+            }
+            Event::Note { text } => console.note(text),
+            Event::Present { .. } => {}
+        })?;
+        let what = if fetched { "fetched" } else { "already there" };
+        console.tell(&format!(
+            "{} ({}, {}): {what}, {}\n",
+            model.name,
+            model.role,
+            model.licence,
+            folder.display()
+        ))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,141 @@
+//! `keraunos segment`: volumes and words in, a labelled map out.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::args::SegmentArgs;
+use super::console::{Console, Progress, table};
+use crate::error::Result;
+use crate::pipeline::structures::Target;
+use crate::pipeline::volume::Volume;
+use crate::pipeline::{Observer, Segmentation, Segmenter, finish};
+
+/// Whose work a user of the results should name.
+const CITATION: &str = "Zeus, arXiv:2504.07336, whose topology this is; FreeSurfer for the labels";
+
+/// Draws bars, and writes probabilities as they come.
+struct Watch<'a> {
+    progress: Progress,
+    probabilities: Option<&'a Path>,
+    written: Vec<PathBuf>,
+}
+
+impl Observer for Watch<'_> {
+    fn progress(&mut self, stage: &'static str, done: f64) {
+        self.progress.progress(stage, done);
+    }
+
+    fn logits(&mut self, target: &Target, logits: &[f32], reference: &Volume) -> Result<()> {
+        if let Some(folder) = self.probabilities {
+            let path = finish::write_probabilities(folder, target, logits, reference)?;
+            self.written.push(path);
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn run(args: SegmentArgs, console: &Console) -> Result<()> {
+    let request = args.request()?;
+    let folder = args.output()?;
+    let inputs: Vec<PathBuf> = request.inputs.iter().map(|i| i.path.clone()).collect();
+    // What cannot work is found out before the long run.
+    finish::places(folder, &inputs)?;
+    let is_new = !folder.exists();
+    finish::prepare_folder(folder)?;
+    let result = segment(&args, &request, folder, console);
+    if result.is_err() && is_new {
+        // Only an empty folder is removed.
+        let _ = std::fs::remove_dir(folder);
+    }
+    result
+}
+
+fn segment(
+    args: &SegmentArgs,
+    request: &crate::pipeline::Request,
+    folder: &Path,
+    console: &Console,
+) -> Result<()> {
+    let mut watch = Watch {
+        progress: console.progress(),
+        probabilities: args.save_probabilities.then_some(folder),
+        written: Vec::new(),
+    };
+    let result = Segmenter::open(&args.models.options())?.segment(request, &mut watch)?;
+    watch.progress.finish();
+    let paths = result.write(folder)?;
+    for warning in &result.report.warnings {
+        console.warn(warning);
+    }
+    if args.json {
+        return console.json(&json!({
+            "paths": {
+                "labels": paths[0],
+                "names": paths[1],
+                "statistics": paths[2],
+                "preview": paths[3],
+                "report": paths[4],
+                "probabilities": watch.written,
+            },
+            "structures": result.structures,
+            "report": result.report,
+        }));
+    }
+    console.tell(&summary(&result, &paths))
+}
+
+/// The table of structures, the timings, the places of the files, and what else must be said.
+fn summary(result: &Segmentation, paths: &[PathBuf]) -> String {
+    let [x, y, z] = result.reference.grid().voxel_sizes();
+    let millilitres = |voxels: u64| voxels as f64 * x * y * z / 1000.0;
+    let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".into());
+    let rows: Vec<Vec<String>> = result
+        .structures
+        .iter()
+        .map(|structure| {
+            let note = match (structure.present, structure.touches_border) {
+                (false, _) => "not found",
+                (true, Some(true)) => "touches the border of the field of view",
+                (true, _) => "",
+            };
+            vec![
+                structure.name.clone(),
+                structure.label.to_string(),
+                or_dash(structure.volume_ml.map(|ml| format!("{ml:.2}"))),
+                format!("{:.2}", millilitres(structure.labelled_voxels)),
+                or_dash(structure.predicted_dice.map(|dice| format!("{dice:.2}"))),
+                note.into(),
+            ]
+        })
+        .collect();
+    // A structure's own mask, and what is left of it in the map after the parts that lie in it.
+    let heads = [
+        "structure",
+        ">label",
+        ">volume ml",
+        ">in map ml",
+        ">predicted Dice",
+        "",
+    ];
+    let mut text = table(&heads, &rows);
+    let report = &result.report;
+    let total: f64 = report.seconds.iter().map(|(_, seconds)| seconds).sum();
+    let stages: Vec<String> = report
+        .seconds
+        .iter()
+        .map(|(stage, seconds)| format!("{stage} {seconds:.1}"))
+        .collect();
+    let _ = writeln!(
+        text,
+        "\n{total:.1} s on {} ({})\n\nmap      {}\npreview  {}\nreport   {}\n\n{}\nCite {CITATION}.",
+        report.adapter.name,
+        stages.join(", "),
+        paths[0].display(),
+        paths[3].display(),
+        paths[4].display(),
+        report.disclaimer,
+    );
+    text
+}

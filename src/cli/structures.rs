@@ -1,0 +1,42 @@
+//! `keraunos structures`: what can be asked for by name.
+
+use serde_json::json;
+
+use super::args::StructuresArgs;
+use super::console::{Console, table};
+use crate::error::Result;
+use crate::pipeline::structures::Target;
+
+pub(super) fn run(args: &StructuresArgs, console: &Console) -> Result<()> {
+    let mut targets = Target::all();
+    targets.sort_by_key(|target| target.label);
+    let synonyms = |target: &Target| {
+        let structure = target.structure.filter(|_| target.side.is_none());
+        structure.map_or(Vec::new(), |structure| structure.synonyms.clone())
+    };
+    if args.json {
+        let all: Vec<_> = targets
+            .iter()
+            .map(|target| {
+                json!({
+                    "label": target.label,
+                    "name": target.name,
+                    "side": target.side,
+                    "synonyms": synonyms(target),
+                })
+            })
+            .collect();
+        return console.json(&all);
+    }
+    let rows: Vec<Vec<String>> = targets
+        .iter()
+        .map(|target| {
+            vec![
+                target.label.to_string(),
+                target.name.clone(),
+                synonyms(target).join(", "),
+            ]
+        })
+        .collect();
+    console.print(&table(&[">label", "structure", "also called"], &rows))
+}

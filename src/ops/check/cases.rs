@@ -1,0 +1,497 @@
+//! A small case for each kernel: sizes that are no multiple of a tile, a workgroup or each other.
+
+use super::{Case, Ran, bits, values};
+use crate::error::Result;
+use crate::gpu::{Gpu, Recorder};
+use crate::ops::naive;
+use crate::ops::{
+    Activation, Columns, Heads, Placement, add_scaled, argmax, attention, attention_narrow,
+    attention_spans, conv, copy_rows, embed, fuse_view, gather_rows, layer_norm, linear,
+    linear_vec, matmul, mean_pool, pack_half, pixel_shuffle, resample, rms_norm, rope_cache,
+    silu_mul, slice_masks,
+};
+use crate::tensor::{Matrix, Shape, Tensor};
+
+/// All cases, in the order of `KERNELS`.
+pub(super) const ALL: &[Case] = &[
+    case("add", "", 1e-6, check_add),
+    case("argmax", "", 0.0, check_argmax),
+    case("attention", "", 2e-5, check_attention),
+    case("attention_narrow", "", 2e-5, check_attention_narrow),
+    case("attention_spans", "", 2e-5, check_attention_spans),
+    case("conv", "f32", 2e-5, check_conv),
+    case("conv", "f16", 2e-5, check_conv),
+    case("conv", "q8_0", 2e-5, check_conv),
+    case("conv", "q4_1", 2e-5, check_conv),
+    case("copy_rows", "", 0.0, check_copy_rows),
+    case("embed", "f32", 0.0, check_embed),
+    case("embed", "f16", 0.0, check_embed),
+    case("embed", "q8_0", 0.0, check_embed),
+    case("embed", "q4_1", 0.0, check_embed),
+    case("fuse_view", "", 2e-5, check_fuse_view),
+    case("gather_rows", "", 0.0, check_gather_rows),
+    case("layer_norm", "", 2e-5, check_layer_norm),
+    case("linear", "f32", 2e-5, check_linear),
+    case("linear", "f16", 2e-5, check_linear),
+    case("linear", "q8_0", 2e-5, check_linear),
+    case("linear", "q4_1", 2e-5, check_linear),
+    case("linear_vec", "f32", 2e-5, check_linear_vec),
+    case("linear_vec", "f16", 2e-5, check_linear_vec),
+    case("linear_vec", "q8_0", 2e-5, check_linear_vec),
+    case("linear_vec", "q4_1", 2e-5, check_linear_vec),
+    case("matmul", "", 2e-5, check_matmul),
+    case("mean_pool", "", 2e-5, check_mean_pool),
+    case("pack_half", "", 0.0, check_pack_half),
+    case("pixel_shuffle", "", 2e-5, check_pixel_shuffle),
+    case("resample", "", 1e-6, check_resample),
+    case("rms_norm", "", 2e-5, check_rms_norm),
+    case("rope_cache", "", 1e-4, check_rope_cache),
+    case("silu_mul", "", 2e-5, check_silu_mul),
+    case("slice_masks", "", 2e-5, check_slice_masks),
+];
+
+const fn case(
+    name: &'static str,
+    format: &'static str,
+    tolerance: f64,
+    run: fn(&Gpu, &'static str) -> Result<Ran>,
+) -> Case {
+    Case {
+        name,
+        format,
+        tolerance,
+        run,
+    }
+}
+
+/// Whole numbers without a pattern, the same ones on every run (splitmix64).
+fn numbers(seed: u64, count: usize) -> impl Iterator<Item = u64> {
+    (1..=count as u64).map(move |n| {
+        let z = (seed << 32).wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    })
+}
+
+/// Values between -1 and 1 that f16 holds exactly: multiples of 1/1024.
+fn random(seed: u64, count: usize) -> Vec<f32> {
+    numbers(seed, count)
+        .map(|bits| (bits % 2047) as f32 / 1024.0 - 1.0)
+        .collect()
+}
+
+fn upload<T: bytemuck::Pod>(gpu: &Gpu, shape: impl Into<Shape>, values: &[T]) -> Result<Tensor> {
+    Tensor::upload(gpu, "self-check", shape, values)
+}
+
+/// A bias padded to whole panels of 8.
+fn bias(gpu: &Gpu, values: &[f32]) -> Result<Tensor> {
+    let mut padded = values.to_vec();
+    padded.resize(values.len().next_multiple_of(8), 0.0);
+    upload(gpu, padded.len(), &padded)
+}
+
+/// A packed matrix, and the values that it stands for.
+fn weights(gpu: &Gpu, format: &str, shape: [usize; 2]) -> Result<(Matrix, Vec<f32>)> {
+    let [outputs, inputs] = shape;
+    let label = "self-check";
+    match format {
+        "f32" | "f16" => {
+            let values: Vec<f32> = random(91, outputs * inputs)
+                .iter()
+                .map(|v| v * 0.25)
+                .collect();
+            let matrix = match format {
+                "f32" => Matrix::f32(gpu, label, shape, &values)?,
+                _ => Matrix::f16(gpu, label, shape, &values)?,
+            };
+            Ok((matrix, values))
+        }
+        _ => {
+            let four_bits = format == "q4_1";
+            let (mut blocks, mut values) = (Vec::new(), Vec::new());
+            for block in 0..(outputs * inputs / 32) as u64 {
+                // Powers of two are f16s whose bits need no conversion.
+                let exponent = (if four_bits { 6 } else { 10 }) + block as u16 % 3;
+                let (scale, field) = (2f32.powi(-i32::from(exponent)), (15 - exponent) << 10);
+                blocks.extend(field.to_le_bytes());
+                let quants: Vec<u64> = numbers(block + 1, 32).collect();
+                if four_bits {
+                    let offset = -8.0 * scale;
+                    blocks.extend((((15 - exponent + 3) << 10) | 0x8000).to_le_bytes());
+                    let nibble = |j: usize| (quants[j] & 15) as u8;
+                    blocks.extend((0..16).map(|j| nibble(j) | nibble(j + 16) << 4));
+                    values.extend((0..32).map(|j| scale * f32::from(nibble(j)) + offset));
+                } else {
+                    blocks.extend(quants.iter().map(|q| *q as u8));
+                    values.extend(quants.iter().map(|q| scale * f32::from(*q as u8 as i8)));
+                }
+            }
+            let matrix = match four_bits {
+                true => Matrix::q4_1(gpu, label, shape, &blocks)?,
+                false => Matrix::q8_0(gpu, label, shape, &blocks)?,
+            };
+            Ok((matrix, values))
+        }
+    }
+}
+
+fn check_add(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    let (a, b) = (random(1, 7 * 36), random(2, 36));
+    let want = naive::add(&a, &b, 0.5);
+    let (a, b) = (upload(gpu, [7, 36], &a)?, upload(gpu, 36, &b)?);
+    values(gpu, want, |rec| vec![add_scaled(rec, &a, &b, 0.5)])
+}
+
+fn check_argmax(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    // 1009 columns of few different values: ties, of which the first counts.
+    let x: Vec<f32> = numbers(3, 3 * 1012)
+        .map(|bits| (bits % 31) as f32)
+        .collect();
+    let want = naive::argmax(&x, 1012, 1009);
+    let x = upload(gpu, [3, 1012], &x)?;
+    bits(gpu, &want, |rec| vec![argmax(rec, &x, 1009)])
+}
+
+type Attention = fn(&Recorder, Columns, Columns, Columns, Heads, usize, bool) -> Tensor;
+
+fn attend(gpu: &Gpu, op: Attention, heads: Heads, causal: bool) -> Result<Ran> {
+    let (batch, queries, keys) = (2, 33, 65);
+    let (q_cols, kv_cols) = (heads.q * heads.width, heads.kv * heads.width);
+    let q: Vec<f32> = random(4, batch * queries * q_cols)
+        .iter()
+        .map(|v| 3.0 * v)
+        .collect();
+    let kv = random(5, batch * keys * 2 * kv_cols);
+    let columns = |values, stride, first| naive::Columns {
+        values,
+        stride,
+        first,
+    };
+    let want = naive::attention(
+        columns(&q, q_cols, 0),
+        columns(&kv, 2 * kv_cols, 0),
+        columns(&kv, 2 * kv_cols, kv_cols),
+        heads,
+        batch,
+        causal,
+    );
+    let q = upload(gpu, [batch * queries, q_cols], &q)?;
+    let kv = upload(gpu, [batch * keys, 2 * kv_cols], &kv)?;
+    values(gpu, want, |rec| {
+        let (k, v) = (Columns::all(&kv), Columns::from(&kv, kv_cols));
+        vec![op(rec, Columns::all(&q), k, v, heads, batch, causal)]
+    })
+}
+
+fn check_attention(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    let heads = Heads {
+        q: 4,
+        kv: 2,
+        width: 40,
+    };
+    attend(gpu, attention, heads, true)
+}
+
+fn check_attention_narrow(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    let heads = Heads {
+        q: 3,
+        kv: 3,
+        width: 16,
+    };
+    let op: Attention =
+        |rec, q, k, v, heads, batch, _| attention_narrow(rec, q, k, v, heads, batch);
+    attend(gpu, op, heads, false)
+}
+
+fn check_attention_spans(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    let heads = Heads {
+        q: 9,
+        kv: 3,
+        width: 64,
+    };
+    let (q_cols, kv_cols, keys, prefix) = (9 * 64, 3 * 64, 131, 37);
+    let spans: [[u32; 2]; 5] = [[37, 1], [38, 2], [64, 67], [100, 31], [130, 1]];
+    let q: Vec<f32> = random(6, spans.len() * q_cols)
+        .iter()
+        .map(|v| 3.0 * v)
+        .collect();
+    let (k, v) = (random(7, keys * kv_cols), random(8, keys * kv_cols));
+    let columns = |values, stride| naive::Columns {
+        values,
+        stride,
+        first: 0,
+    };
+    let want = naive::attention_spans(
+        columns(&q, q_cols),
+        columns(&k, kv_cols),
+        columns(&v, kv_cols),
+        &spans,
+        prefix,
+        heads,
+    );
+    let q = upload(gpu, [spans.len(), q_cols], &q)?;
+    let (k, v) = (
+        upload(gpu, [keys, kv_cols], &k)?,
+        upload(gpu, [keys, kv_cols], &v)?,
+    );
+    let span = upload(gpu, [spans.len(), 2], spans.as_flattened())?;
+    values(gpu, want, |rec| {
+        let all = Columns::all;
+        vec![attention_spans(
+            rec,
+            all(&q),
+            all(&k),
+            all(&v),
+            &span,
+            prefix,
+            heads,
+        )]
+    })
+}
+
+fn check_conv(gpu: &Gpu, format: &'static str) -> Result<Ran> {
+    let (size, outputs) = ([2, 5, 7, 32], 68);
+    let (matrix, plain) = weights(gpu, format, [outputs, 9 * 32])?;
+    let x = random(9, size.iter().product());
+    let b = random(10, outputs);
+    let residual = random(11, 2 * 3 * 4 * outputs);
+    let want = naive::conv(&x, &plain, &b, size, 2, Activation::Relu, Some(&residual));
+    let (x, b) = (upload(gpu, size, &x)?, bias(gpu, &b)?);
+    let residual = upload(gpu, [2, 3, 4, outputs], &residual)?;
+    values(gpu, want, |rec| {
+        vec![conv(
+            rec,
+            &x,
+            &matrix,
+            &b,
+            2,
+            Activation::Relu,
+            Some(&residual),
+        )]
+    })
+}
+
+fn check_copy_rows(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    let (x, mut want) = (random(12, 3 * 12), random(13, 20 * 12));
+    let y = upload(gpu, [20, 12], &want)?;
+    naive::copy_rows(&x, &mut want, 12, 6, 2, 3);
+    let x = upload(gpu, [3, 12], &x)?;
+    values(gpu, want, |rec| {
+        copy_rows(rec, &x, &y, 6, 2, 3);
+        vec![y.clone()]
+    })
+}
+
+fn check_embed(gpu: &Gpu, format: &'static str) -> Result<Ran> {
+    let (matrix, plain) = weights(gpu, format, [133, 64])?;
+    let ids: Vec<u32> = numbers(14, 67).map(|bits| (bits % 133) as u32).collect();
+    let want = naive::embed(&ids, &plain, 64);
+    let ids = upload(gpu, ids.len(), &ids)?;
+    values(gpu, want, |rec| vec![embed(rec, &ids, &matrix)])
+}
+
+fn check_fuse_view(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    let ([size_z, size_y, size_x], height, width) = ([5, 11, 9], 8, 8);
+    let voxels = size_z * size_y * size_x;
+    let place = |axis: usize, column_axis: usize, slices| Placement {
+        axis,
+        column_axis,
+        row_offset: 3,
+        column_offset: 4,
+        slices,
+    };
+    // Axial, then the upper part of the sagittal slices.
+    let views = [
+        (place(2, 0, 0..size_z), size_z),
+        (place(0, 1, 4..9), size_x),
+    ];
+    let (mut sum, mut weight) = (vec![0.0; voxels], vec![0.0; voxels]);
+    let mut inputs = Vec::new();
+    for (n, (place, slices)) in views.into_iter().enumerate() {
+        let seed = 15 + 2 * n as u64;
+        let x: Vec<f32> = random(seed, slices * height * width)
+            .iter()
+            .map(|v| 40.0 * v)
+            .collect();
+        let quality: Vec<f32> = random(seed + 1, slices * 3 * 4)
+            .iter()
+            .map(|v| v.abs())
+            .collect();
+        naive::fuse_view(
+            &x,
+            [height, width],
+            &quality,
+            (3, 1),
+            &place,
+            20.0,
+            [size_z, size_y, size_x],
+            (&mut sum, &mut weight),
+            (n == 0, n == 1),
+        );
+        inputs.push((
+            upload(gpu, [slices, height, width], &x)?,
+            upload(gpu, [slices, 3, 4], &quality)?,
+            place,
+        ));
+    }
+    values(gpu, sum, |rec| {
+        let sum = Tensor::empty(rec, [size_z, size_y, size_x]);
+        let weight = Tensor::empty(rec, [size_z, size_y, size_x]);
+        for (n, (x, quality, place)) in inputs.iter().enumerate() {
+            let ends = (n == 0, n == 1);
+            fuse_view(rec, x, quality, 1, place, 20.0, (&sum, &weight), ends);
+        }
+        vec![sum]
+    })
+}
+
+fn check_gather_rows(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    let x = random(19, 20 * 12);
+    let want = naive::gather_rows(&x, 12, 6, 2, 3);
+    let x = upload(gpu, [20, 12], &x)?;
+    values(gpu, want, |rec| vec![gather_rows(rec, &x, 6, 2, 3)])
+}
+
+fn check_layer_norm(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    let (x, w, b) = (random(20, 67 * 132), random(21, 132), random(22, 132));
+    let want = naive::layer_norm(&x, &w, &b, 1e-6);
+    let x = upload(gpu, [67, 132], &x)?;
+    let (w, b) = (upload(gpu, 132, &w)?, upload(gpu, 132, &b)?);
+    values(gpu, want, |rec| vec![layer_norm(rec, &x, &w, &b, 1e-6)])
+}
+
+fn check_linear(gpu: &Gpu, format: &'static str) -> Result<Ran> {
+    let (rows, inputs, outputs) = (13, 96, 68);
+    let (matrix, plain) = weights(gpu, format, [outputs, inputs])?;
+    let (x, b) = (random(23, rows * inputs), random(24, outputs));
+    let residual = random(25, rows * outputs);
+    let want = naive::linear(&x, &plain, &b, inputs, Activation::Gelu, Some(&residual));
+    let (x, b) = (upload(gpu, [rows, inputs], &x)?, bias(gpu, &b)?);
+    let residual = upload(gpu, [rows, outputs], &residual)?;
+    values(gpu, want, |rec| {
+        vec![linear(
+            rec,
+            &x,
+            &matrix,
+            &b,
+            Activation::Gelu,
+            Some(&residual),
+        )]
+    })
+}
+
+fn check_linear_vec(gpu: &Gpu, format: &'static str) -> Result<Ran> {
+    let (rows, inputs, outputs) = (2, 288, 196);
+    let (matrix, plain) = weights(gpu, format, [outputs, inputs])?;
+    let (x, b) = (random(26, rows * inputs), random(27, outputs));
+    let want = naive::linear_vec(&x, &plain, &b, inputs, Activation::Silu, None);
+    let (x, b) = (upload(gpu, [rows, inputs], &x)?, bias(gpu, &b)?);
+    values(gpu, want, |rec| {
+        vec![linear_vec(rec, &x, &matrix, &b, Activation::Silu, None)]
+    })
+}
+
+fn check_matmul(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    let (a, b) = (random(28, 17 * 36), random(29, 68 * 32));
+    let want = naive::matmul(&a, 36, &b, 32, true);
+    let (a, b) = (upload(gpu, [17, 36], &a)?, upload(gpu, [68, 32], &b)?);
+    values(gpu, want, |rec| vec![matmul(rec, &a, &b, true)])
+}
+
+fn check_mean_pool(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    let spans: [[u32; 2]; 4] = [[0, 1], [39, 1], [3, 17], [0, 40]];
+    let x = random(30, 40 * 260);
+    let want = naive::mean_pool(&x, &spans, 260);
+    let x = upload(gpu, [40, 260], &x)?;
+    let span = upload(gpu, [spans.len(), 2], spans.as_flattened())?;
+    values(gpu, want, |rec| vec![mean_pool(rec, &x, &span)])
+}
+
+fn check_pack_half(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    // Exact values, one too large, one below the normal range.
+    let mut x = random(31, 65 * 8);
+    (x[0], x[9]) = (1e9, 3.0 * 2f32.powi(-24));
+    let want = naive::pack_half(&x);
+    let x = upload(gpu, x.len(), &x)?;
+    bits(gpu, &want, |rec| {
+        let y = Tensor::empty(rec, want.len());
+        pack_half(rec, &x, &y, 0);
+        vec![y]
+    })
+}
+
+fn check_pixel_shuffle(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    let size = [2, 3, 5, 12];
+    let x = random(32, 2 * 3 * 5 * 48);
+    let skip = random(33, 2 * 6 * 10 * 12);
+    let want = naive::pixel_shuffle(&x, &skip, size, Activation::Gelu);
+    let x = upload(gpu, [2, 3, 5, 48], &x)?;
+    let skip = upload(gpu, [2, 6, 10, 12], &skip)?;
+    values(gpu, want, |rec| {
+        vec![pixel_shuffle(rec, &x, &skip, Activation::Gelu)]
+    })
+}
+
+fn check_resample(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    let x = random(34, 3 * 7 * 5);
+    let want = naive::resample(&x, [3, 7, 5]);
+    let x = upload(gpu, [3, 7, 5], &x)?;
+    values(gpu, want, |rec| vec![resample(rec, &x)])
+}
+
+fn check_rms_norm(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    let (x, w) = (random(35, 67 * 132), random(36, 132));
+    let want = naive::rms_norm(&x, &w, 1e-5);
+    let (x, w) = (upload(gpu, [67, 132], &x)?, upload(gpu, 132, &w)?);
+    values(gpu, want, |rec| vec![rms_norm(rec, &x, &w, 1e-5)])
+}
+
+fn check_rope_cache(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    let heads = Heads {
+        q: 9,
+        kv: 3,
+        width: 64,
+    };
+    let (tokens, slots, kv_cols) = (7, 11, 3 * 64);
+    let row = 15 * 64;
+    let qkv = random(37, tokens * row);
+    let position: Vec<u32> = (0..tokens as u32).map(|t| 29 * t).collect();
+    let slot: Vec<u32> = (0..tokens as u32).map(|t| 10 - t).collect();
+    let (mut k, mut v) = (random(38, slots * kv_cols), random(39, slots * kv_cols));
+    let k_cache = upload(gpu, [slots, kv_cols], &k)?;
+    let v_cache = upload(gpu, [slots, kv_cols], &v)?;
+    let mut want = naive::rope_cache(&qkv, &position, &slot, heads, 1e5, (&mut k, &mut v));
+    want.extend(k);
+    want.extend(v);
+    let qkv = upload(gpu, [tokens, row], &qkv)?;
+    let (position, slot) = (upload(gpu, tokens, &position)?, upload(gpu, tokens, &slot)?);
+    values(gpu, want, |rec| {
+        let caches = (&k_cache, &v_cache);
+        let q = rope_cache(rec, &qkv, &position, &slot, heads, 1e5, caches);
+        vec![q, k_cache.clone(), v_cache.clone()]
+    })
+}
+
+fn check_silu_mul(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    let x: Vec<f32> = random(40, 7 * 2 * 76).iter().map(|v| 8.0 * v).collect();
+    let want = naive::silu_mul(&x, 76);
+    let x = upload(gpu, [7, 2 * 76], &x)?;
+    values(gpu, want, |rec| vec![silu_mul(rec, &x)])
+}
+
+fn check_slice_masks(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    let (size, count, channels) = ([3, 5, 20], 36, 16);
+    let (hyper, pixels) = (random(41, 3 * 5 * 20), random(42, 3 * count * channels));
+    let mut want = random(43, 7 * count);
+    let y = upload(gpu, [7, count], &want)?;
+    naive::slice_masks(&hyper, size, &pixels, channels, 2, (&mut want, 1));
+    let hyper = upload(gpu, size, &hyper)?;
+    let packed = naive::pack_half(&pixels);
+    let pixels = upload(gpu, packed.len(), &packed)?;
+    values(gpu, want, |rec| {
+        slice_masks(rec, &hyper, &pixels, channels, 2, &y, 1);
+        vec![y.clone()]
+    })
+}

@@ -1,0 +1,183 @@
+//! Every kernel once on the adapter at hand, beside its plain-loop twin: what `doctor` prints.
+//!
+//! `tests/ops.rs` proves the kernels; this finds the adapter or the driver that gets one wrong.
+
+mod cases;
+
+use std::time::Instant;
+
+use crate::error::Result;
+use crate::gpu::{Bind, Gpu, Recorder};
+use crate::tensor::Tensor;
+
+/// How one kernel did.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct KernelCheck {
+    /// The kernel, with the storage format of its weights where it reads any.
+    pub name: String,
+    /// The largest `|got − want| / (1 + |want|)`; none if the kernel did not run.
+    pub error: Option<f64>,
+    /// The largest error that passes.
+    pub tolerance: f64,
+    /// Seconds of one small run, submission and reading included.
+    pub seconds: f64,
+    /// Why the kernel must not be trusted on this adapter.
+    pub fault: Option<String>,
+}
+
+/// A kernel on a small case.
+struct Case {
+    name: &'static str,
+    /// The storage format, empty for kernels that read no weights.
+    format: &'static str,
+    tolerance: f64,
+    run: fn(&Gpu, &'static str) -> Result<Ran>,
+}
+
+/// What a kernel should have written, and did.
+struct Ran {
+    want: Vec<f32>,
+    got: Vec<f32>,
+    seconds: f64,
+}
+
+/// Runs every kernel in every storage format on a small case of awkward sizes.
+pub fn self_check(gpu: &Gpu) -> Vec<KernelCheck> {
+    cases::ALL
+        .iter()
+        .map(|case| {
+            let name = match case.format {
+                "" => case.name.to_owned(),
+                format => format!("{} {format}", case.name),
+            };
+            let (error, seconds, fault) = match (case.run)(gpu, case.format) {
+                Err(refused) => (None, 0.0, Some(refused.to_string())),
+                Ok(ran) => {
+                    let (error, fault) = judge(&ran, case.tolerance);
+                    (Some(error), ran.seconds, fault)
+                }
+            };
+            KernelCheck {
+                name,
+                error,
+                tolerance: case.tolerance,
+                seconds,
+                fault,
+            }
+        })
+        .collect()
+}
+
+/// The largest error, and what is wrong with it.
+fn judge(ran: &Ran, tolerance: f64) -> (f64, Option<String>) {
+    if ran.got.len() != ran.want.len() {
+        let fault = format!("wrote {} values of {}", ran.got.len(), ran.want.len());
+        return (f64::INFINITY, Some(fault));
+    }
+    let error = |(got, want): (&f32, &f32)| {
+        let (got, want) = (f64::from(*got), f64::from(*want));
+        let error = (got - want).abs() / (1.0 + want.abs());
+        // A value that is none is as wrong as can be.
+        if error.is_nan() { f64::INFINITY } else { error }
+    };
+    let errors: Vec<f64> = ran.got.iter().zip(&ran.want).map(error).collect();
+    let worst = (0..errors.len())
+        .max_by(|a, b| errors[*a].total_cmp(&errors[*b]))
+        .unwrap_or(0);
+    let fault = (errors[worst] > tolerance).then(|| {
+        let wrong = errors.iter().filter(|error| **error > tolerance).count();
+        format!(
+            "{wrong} of {} values are wrong; value {worst} is {}, expected {}",
+            errors.len(),
+            ran.got[worst],
+            ran.want[worst]
+        )
+    });
+    (errors[worst], fault)
+}
+
+/// Runs an op twice, first to compile its kernel, and reads the 32-bit words of its results.
+fn words(gpu: &Gpu, op: impl Fn(&Recorder) -> Vec<Tensor>) -> Result<(Vec<u32>, f64)> {
+    let rec = gpu.record("self-check");
+    drop(op(&rec));
+    rec.submit()?;
+    gpu.wait()?;
+    let start = Instant::now();
+    let rec = gpu.record("self-check");
+    let results = op(&rec);
+    let wanted: Vec<(&dyn Bind, usize)> = results
+        .iter()
+        .map(|tensor| (tensor as &dyn Bind, tensor.len()))
+        .collect();
+    let words = rec.read::<u32>(&wanted)?.concat();
+    Ok((words, start.elapsed().as_secs_f64()))
+}
+
+/// An op whose results are numbers.
+fn values(gpu: &Gpu, want: Vec<f32>, op: impl Fn(&Recorder) -> Vec<Tensor>) -> Result<Ran> {
+    let (words, seconds) = words(gpu, op)?;
+    let got = words.into_iter().map(f32::from_bits).collect();
+    Ok(Ran { want, got, seconds })
+}
+
+/// An op whose results are words, compared as two numbers each so that every bit counts.
+fn bits(gpu: &Gpu, want: &[u32], op: impl Fn(&Recorder) -> Vec<Tensor>) -> Result<Ran> {
+    let (words, seconds) = words(gpu, op)?;
+    let halves = |words: &[u32]| -> Vec<f32> {
+        words
+            .iter()
+            .flat_map(|word| [(word & 0xffff) as f32, (word >> 16) as f32])
+            .collect()
+    };
+    let (want, got) = (halves(want), halves(&words));
+    Ok(Ran { want, got, seconds })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::KERNELS;
+
+    #[test]
+    fn every_kernel_has_a_case_in_every_format() {
+        let cases: Vec<(&str, &str)> = cases::ALL.iter().map(|c| (c.name, c.format)).collect();
+        for kernel in KERNELS {
+            let plain = [("", "")];
+            let formats = if kernel.formats.is_empty() {
+                &plain[..]
+            } else {
+                kernel.formats
+            };
+            for (format, _) in formats {
+                assert!(
+                    cases.contains(&(kernel.name, format)),
+                    "{} {format}",
+                    kernel.name
+                );
+            }
+        }
+        assert!(
+            cases
+                .iter()
+                .all(|(name, _)| KERNELS.iter().any(|k| k.name == *name))
+        );
+    }
+
+    #[test]
+    fn a_wrong_value_is_named() {
+        let ran = |got: &[f32]| Ran {
+            want: vec![1.0, 3.0],
+            got: got.to_vec(),
+            seconds: 0.0,
+        };
+        assert_eq!(judge(&ran(&[1.0, 3.0]), 0.0), (0.0, None));
+        let (error, fault) = judge(&ran(&[1.0, 3.4]), 1e-3);
+        assert!((error - 0.1).abs() < 1e-6);
+        assert_eq!(
+            fault.as_deref(),
+            Some("1 of 2 values are wrong; value 1 is 3.4, expected 3")
+        );
+        assert!(judge(&ran(&[f32::NAN, 3.0]), 1e-3).1.is_some());
+        assert!(judge(&ran(&[1.0]), 1e-3).1.is_some());
+    }
+}
