@@ -1,0 +1,409 @@
+//! Quality on real volumes, as Markdown for `weights/README.md`: `make accept`.
+//!
+//! Colin27 with and without its skull is compared with the AAL atlas, the MNI152 average with its
+//! tissue maps. Each structure is asked for with a generated instruction, with the built-in one, with
+//! words alone (the pipeline is not told the side) and with the wrong side in the words; then come
+//! structures that no head has, and nonsense. A volume is encoded once and all are prompts to it.
+//!
+//! The scores are those of `keraunos evaluate`. Beside them stands what PyTorch makes of the same
+//! weights (`tests/goldens/volumes.json`); where the two differ by more than 0.002 the run fails.
+//!
+//! ```text
+//! KERAUNOS_SHARED=../shared cargo run --release --example accept > table.md
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use keraunos::pipeline::evaluate::evaluate;
+use keraunos::pipeline::instruct::Author;
+use keraunos::pipeline::instruct::Instruction;
+use keraunos::pipeline::modality::Modality;
+use keraunos::pipeline::prepare::View;
+use keraunos::pipeline::structures::Target;
+use keraunos::pipeline::volume::{Labels, Names, Volume};
+use keraunos::pipeline::{Input, Instruct, Observer, Options, Request, Segmenter};
+use keraunos::{Error, Result};
+use serde_json::Value;
+
+/// How far a Dice may be from PyTorch's.
+const TOLERANCE: f64 = 0.002;
+/// AAL's labels, left and right, of the structures that zeus-mini knows by the same outline.
+const AAL: [(&str, u32, u32); 6] = [
+    ("hippocampus", 37, 38),
+    ("amygdala", 41, 42),
+    ("caudate nucleus", 71, 72),
+    ("putamen", 73, 74),
+    ("pallidum", 75, 76),
+    ("thalamus", 77, 78),
+];
+/// What must come out empty: organs of elsewhere, and words that name nothing.
+const NOTHING: [(&str, &str); 6] = [
+    (
+        "absent",
+        "Segment the liver in this T1-weighted <view> MRI.",
+    ),
+    (
+        "absent",
+        "Segment the left kidney in this T1-weighted <view> MRI.",
+    ),
+    (
+        "absent",
+        "Segment the prostate in this T1-weighted <view> MRI.",
+    ),
+    ("nonsense", "Hello World"),
+    (
+        "nonsense",
+        "purple umbrellas negotiate quietly with seven Tuesdays",
+    ),
+    ("nonsense", "qwx zzkr plomf vint"),
+];
+
+/// One volume with what is true of it.
+struct Case {
+    name: &'static str,
+    scan: PathBuf,
+    truths: Vec<(Target, Vec<u8>)>,
+}
+
+/// The ways in which a structure is asked for.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    Llm,
+    Stock,
+    WordsOnly,
+    WrongSide,
+    Fast,
+}
+
+/// The Dice of each prompt, as its mask comes.
+struct Scores<'a> {
+    truths: Vec<Option<&'a [u8]>>,
+    dice: Vec<Option<f64>>,
+}
+
+impl Observer for Scores<'_> {
+    fn logits(&mut self, _: &Target, logits: &[f32], _: &Volume) -> Result<()> {
+        let truth = self.truths[self.dice.len()];
+        let mask: Vec<u8> = logits.iter().map(|logit| u8::from(*logit > 0.0)).collect();
+        self.dice.push(truth.and_then(|truth| {
+            evaluate(&mask, truth, &Names::from([(1, String::new())])).labels[0].dice
+        }));
+        Ok(())
+    }
+}
+
+/// The truths on Colin27: AAL's structures by side, and its cerebellum.
+fn atlas(path: &Path) -> Result<Vec<(Target, Vec<u8>)>> {
+    let labels = Labels::read(path)?;
+    let mask =
+        |wanted: &dyn Fn(u32) -> bool| labels.data.iter().map(|l| u8::from(wanted(*l))).collect();
+    let mut truths = Vec::new();
+    for (name, left, right) in AAL {
+        for (side, label) in [("left", left), ("right", right)] {
+            truths.push((
+                Target::find(&format!("{side} {name}"))?,
+                mask(&|l| l == label),
+            ));
+        }
+    }
+    truths.push((
+        Target::find("cerebellum")?,
+        mask(&|l| (91..=116).contains(&l)),
+    ));
+    Ok(truths)
+}
+
+/// The truths on MNI152: its tissue maps, 0 to 255, at one half.
+fn tissues(folder: &Path) -> Result<Vec<(Target, Vec<u8>)>> {
+    let map = |name: &str| {
+        Volume::read(&folder.join(format!(
+            "mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz"
+        )))
+    };
+    let (gray, white) = (map("gm")?.data, map("wm")?.data);
+    let half = |values: &[f32]| values.iter().map(|v| u8::from(*v > 128.0)).collect();
+    let both: Vec<f32> = gray.iter().zip(&white).map(|(g, w)| g + w).collect();
+    Ok(vec![
+        (Target::find("gray matter")?, half(&gray)),
+        (Target::find("white matter")?, half(&white)),
+        (Target::find("whole brain")?, half(&both)),
+    ])
+}
+
+fn cases(shared: &Path) -> Result<Vec<Case>> {
+    let (colin, mni) = (shared.join("data/colin27"), shared.join("data/mni152"));
+    let aal = colin.join("aal.nii.gz");
+    Ok(vec![
+        Case {
+            name: "ch2",
+            scan: colin.join("ch2.nii.gz"),
+            truths: atlas(&aal)?,
+        },
+        Case {
+            name: "ch2bet",
+            scan: colin.join("ch2bet.nii.gz"),
+            truths: atlas(&aal)?,
+        },
+        Case {
+            name: "mni152",
+            scan: mni.join("mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"),
+            truths: tissues(&mni)?,
+        },
+    ])
+}
+
+/// The built-in sentence.
+fn stock(target: &Target) -> String {
+    Instruction::stock(target, Modality::T1).text
+}
+
+/// The sentence with left and right exchanged; none for a target without a side.
+fn wrong_side(target: &Target) -> Option<String> {
+    let text = stock(target);
+    target.side.map(|side| match side.name() {
+        "left" => text.replace("left", "right"),
+        _ => text.replace("right", "left"),
+    })
+}
+
+/// A request for `scan` as a T1.
+fn request(scan: &Path) -> Request {
+    let mut input = Input::new(scan);
+    input.modality = Some(Modality::T1);
+    Request::new(vec![input])
+}
+
+fn show(value: Option<f64>) -> String {
+    value.map_or("–".into(), |value| format!("{value:.3}"))
+}
+
+fn mean(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
+    let values: Vec<f64> = values.flatten().collect();
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+/// What the run learned of one volume.
+struct Outcome {
+    name: &'static str,
+    /// Per structure its name, and the Dice of each way.
+    rows: Vec<(String, Vec<(Way, Option<f64>)>)>,
+    /// Of [`NOTHING`]: millilitres drawn and predicted Dice.
+    nothing: Vec<(f64, Option<f32>)>,
+    written: Vec<Instruction>,
+    seconds: f64,
+}
+
+fn run(segmenter: &Segmenter, case: &Case) -> Result<Outcome> {
+    let start = Instant::now();
+    let targets: Vec<Target> = case
+        .truths
+        .iter()
+        .map(|(target, _)| target.clone())
+        .collect();
+    let mut asking = request(&case.scan);
+    asking.targets = targets.clone();
+    asking.instruct = Instruct::Llm;
+    let (written, _) = segmenter.instruct(&asking, &mut ())?;
+
+    let mut prompts: Vec<(Target, String, Option<(usize, Way)>)> = Vec::new();
+    for (n, (target, written)) in targets.iter().zip(&written).enumerate() {
+        let untold = Target {
+            side: None,
+            ..target.clone()
+        };
+        prompts.push((target.clone(), written.text.clone(), Some((n, Way::Llm))));
+        prompts.push((target.clone(), stock(target), Some((n, Way::Stock))));
+        prompts.push((untold.clone(), stock(target), Some((n, Way::WordsOnly))));
+        prompts.extend(wrong_side(target).map(|text| (untold, text, Some((n, Way::WrongSide)))));
+    }
+    prompts.extend(NOTHING.map(|(_, text)| (Target::free(text), text.to_owned(), None)));
+
+    let mut full = request(&case.scan);
+    full.targets = prompts.iter().map(|(target, ..)| target.clone()).collect();
+    full.instructions = prompts
+        .iter()
+        .map(|(_, text, _)| Some(text.clone()))
+        .collect();
+    let truth = |at: &Option<(usize, Way)>| at.map(|(n, _)| case.truths[n].1.as_slice());
+    let mut scores = Scores {
+        truths: prompts.iter().map(|(.., at)| truth(at)).collect(),
+        dice: Vec::new(),
+    };
+    let result = segmenter.segment(&full, &mut scores)?;
+    let mut rows: Vec<_> = targets
+        .iter()
+        .map(|target| (target.name.clone(), Vec::new()))
+        .collect();
+    for ((.., at), dice) in prompts.iter().zip(&scores.dice) {
+        if let Some((n, way)) = at {
+            rows[*n].1.push((*way, *dice));
+        }
+    }
+
+    let mut fast = request(&case.scan);
+    fast.targets = targets;
+    fast.instruct = Instruct::Stock;
+    (fast.fast, fast.views) = (true, vec![View::Axial]);
+    let mut scores = Scores {
+        truths: case
+            .truths
+            .iter()
+            .map(|(_, truth)| Some(truth.as_slice()))
+            .collect(),
+        dice: Vec::new(),
+    };
+    segmenter.segment(&fast, &mut scores)?;
+    for (row, dice) in rows.iter_mut().zip(scores.dice) {
+        row.1.push((Way::Fast, dice));
+    }
+
+    let nothing = &result.structures[result.structures.len() - NOTHING.len()..];
+    Ok(Outcome {
+        name: case.name,
+        rows,
+        nothing: nothing
+            .iter()
+            .map(|s| (s.volume_ml.unwrap_or(0.0), s.predicted_dice))
+            .collect(),
+        written,
+        seconds: start.elapsed().as_secs_f64(),
+    })
+}
+
+/// Prints the tables; returns how often a Dice is not PyTorch's.
+fn print(outcomes: &[Outcome], golden: &Value) -> usize {
+    // What is printed, and which of PyTorch's ways it must equal.
+    let columns = [
+        (Way::Llm, "llm", None),
+        (Way::Stock, "stock", Some("fused")),
+        (Way::Fast, "stock, `--fast`", Some("axial2")),
+        (Way::WordsOnly, "words only", Some("unsided")),
+        (Way::WrongSide, "wrong side", None),
+    ];
+    let mut off = 0;
+    for outcome in outcomes {
+        let mut head = vec![outcome.name];
+        for (_, name, reference) in columns {
+            head.push(name);
+            head.extend(reference.map(|_| "PyTorch"));
+        }
+        println!(
+            "| {} |\n|---|{}",
+            head.join(" | "),
+            "---|".repeat(head.len() - 1)
+        );
+        let cells = |row: &(String, Vec<(Way, Option<f64>)>), off: &mut usize| {
+            let mut cells = Vec::new();
+            for (way, _, reference) in columns {
+                let got = row
+                    .1
+                    .iter()
+                    .find(|(w, _)| *w == way)
+                    .and_then(|(_, dice)| *dice);
+                cells.push(got);
+                if let Some(reference) = reference {
+                    let want = golden[outcome.name]["targets"][&row.0][reference]["dice"].as_f64();
+                    *off += usize::from(
+                        got.zip(want)
+                            .is_none_or(|(got, want)| (got - want).abs() > TOLERANCE),
+                    );
+                    cells.push(want);
+                }
+            }
+            cells
+        };
+        let table: Vec<_> = outcome
+            .rows
+            .iter()
+            .map(|row| (row.0.clone(), cells(row, &mut off)))
+            .collect();
+        let count = head.len() - 1;
+        let mean_of = |name: &str, rows: &[&(String, Vec<Option<f64>>)]| {
+            let means: Vec<_> = (0..count)
+                .map(|n| mean(rows.iter().map(|(_, row)| row[n])))
+                .collect();
+            (format!("**{name}**"), means)
+        };
+        let all: Vec<_> = table.iter().collect();
+        let sided: Vec<_> = table
+            .iter()
+            .filter(|(_, row)| row[count - 1].is_some())
+            .collect();
+        let mut means = vec![mean_of("mean", &all)];
+        if !sided.is_empty() {
+            // Where the wrong side has no meaning, its column has no number to compare.
+            means[0].1[count - 1] = None;
+            means.push(mean_of("mean of the sided", &sided));
+        }
+        for (name, row) in table.iter().chain(&means) {
+            println!(
+                "| {name} | {} |",
+                row.iter().map(|v| show(*v)).collect::<Vec<_>>().join(" | ")
+            );
+        }
+        println!(
+            "\nWhat the language model wrote ({:.0} s for the whole volume, all columns):\n",
+            outcome.seconds
+        );
+        for instruction in &outcome.written {
+            let replaced = if instruction.author == Author::Llm {
+                ""
+            } else {
+                " (the built-in one instead)"
+            };
+            println!(
+                "* {}: `{}`{replaced}",
+                instruction.structure, instruction.text
+            );
+        }
+        println!();
+    }
+    let names: Vec<&str> = outcomes.iter().map(|outcome| outcome.name).collect();
+    println!(
+        "| | instruction | {} |\n|---|---|{}",
+        names.join(" | "),
+        "---|".repeat(names.len())
+    );
+    for (n, (kind, text)) in NOTHING.iter().enumerate() {
+        let drawn: Vec<String> = outcomes
+            .iter()
+            .map(|outcome| {
+                let (ml, quality) = outcome.nothing[n];
+                match quality {
+                    Some(quality) if ml > 0.0 => format!("{ml:.1} ml ({quality:.2})"),
+                    _ => "nothing".into(),
+                }
+            })
+            .collect();
+        println!(
+            "| {kind} | {} | {} |",
+            text.replace("<view> ", ""),
+            drawn.join(" | ")
+        );
+    }
+    off
+}
+
+fn main() -> Result<()> {
+    let shared =
+        std::env::var_os("KERAUNOS_SHARED").map_or_else(|| "../shared".into(), PathBuf::from);
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/volumes.json");
+    let golden = std::fs::read_to_string(&golden).map_err(Error::read(&golden))?;
+    let golden: Value =
+        serde_json::from_str(&golden).map_err(|e| Error::Argument(e.to_string()))?;
+    let segmenter = Segmenter::open(&Options::default())?;
+    let adapter = segmenter.gpu().summary();
+    println!("On {} ({}).\n", adapter.name, adapter.driver);
+    let mut outcomes = Vec::new();
+    for case in cases(&shared)? {
+        eprintln!("== {}", case.name);
+        outcomes.push(run(&segmenter, &case)?);
+    }
+    match print(&outcomes, &golden) {
+        0 => Ok(()),
+        off => Err(Error::Argument(format!(
+            "{off} of the scores are not PyTorch's to {TOLERANCE}"
+        ))),
+    }
+}
