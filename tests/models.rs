@@ -190,21 +190,30 @@ fn one_forward_pass_is_one_submission_of_few_dispatches() {
     masks.low_res.read(rec).expect("a forward pass");
 }
 
-/// The names a model asks for are those of `weights/*.names`, and those of the checkpoint.
-#[test]
-fn the_names_of_zeus_mini_are_its_contract() {
-    let checkpoint =
-        Checkpoint::open(&project("weights/zeus-mini.safetensors")).expect("the default weights");
+/// The tensors of a checkpoint are those of its contract in `weights/*.names`; the loaders refuse one that
+/// is missing, misshapen or left over, so contract, checkpoint and model agree.
+fn follows_contract(checkpoint: &Checkpoint, name: &str) {
     let contract =
-        std::fs::read_to_string(project("weights/zeus-mini.names")).expect("the contract");
-    let line = |name: &str, shape: &[usize]| format!("{name} {shape:?}");
+        std::fs::read_to_string(project(&format!("weights/{name}.names"))).expect("the contract");
     let held: Vec<String> = checkpoint
         .tensors()
-        .map(|entry| line(entry.name, entry.shape))
+        .map(|entry| format!("{} {:?}", entry.name, entry.shape))
         .collect();
     assert_eq!(held, contract.lines().collect::<Vec<_>>());
-    // `Zeus::new` itself refuses a tensor that is missing or left over.
+}
+
+#[test]
+fn checkpoints_follow_their_contracts() {
+    let checkpoint = Checkpoint::open(&project("weights/zeus-mini.safetensors"));
+    follows_contract(&checkpoint.expect("the default weights"), "zeus-mini");
     zeus(gpu(), Precision::Auto);
+    let checkpoint = Checkpoint::open(&located(TEXT_ENCODER).join("model.safetensors"));
+    let checkpoint = checkpoint.expect("the checkpoint");
+    follows_contract(&checkpoint, TEXT_ENCODER);
+    Bert::new(gpu(), &checkpoint, BertConfig::mini_lm(), Precision::Auto).expect("a model");
+    let checkpoint = Checkpoint::open(&located(LANGUAGE_MODEL)).expect("the checkpoint");
+    follows_contract(&checkpoint, LANGUAGE_MODEL);
+    Llama::new(gpu(), &checkpoint, Precision::Auto).expect("a model");
 }
 
 #[test]
