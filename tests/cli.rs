@@ -404,7 +404,7 @@ fn bad_volumes_are_named_and_leave_nothing() {
         (
             "singular.nii",
             spoilt(|m, _| m.rows.1[2] = m.rows.1[1]),
-            "affine",
+            "singular or not finite",
         ),
     ];
     for (name, bytes, part) in cases {

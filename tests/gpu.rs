@@ -280,3 +280,32 @@ fn dropped_memory_is_taken_again() {
     assert!(sizes.iter().all(|bytes| *bytes == sizes[0]));
     assert_eq!(y.read(rec).unwrap(), [12.0; 1000]);
 }
+
+keraunos::kernel! {
+    /// The example's kernel, as somebody else's crate would declare it.
+    WINDOW = "../examples/add_a_kernel.wgsl"; { len: u32, low: f32, high: f32 }
+}
+
+/// It may be wrong, so its bounds are checked even where the engine's own kernels go without.
+#[test]
+fn a_kernel_from_outside_runs_with_bounds_checks() {
+    let gpu = open(false);
+    let values = [-5f32, 0.0, 20.0, 40.0, 60.0, 80.0, 90.0, 8.0];
+    let Ok(x) = Tensor::upload(&gpu, "x", values.len(), &values) else {
+        panic!("no memory");
+    };
+    let rec = gpu.record("window");
+    let y = Tensor::empty(&rec, values.len());
+    // Far more than there are: without checks this would end the program or spoil other memory.
+    let params = Params {
+        len: u32::MAX,
+        low: 0.0,
+        high: 80.0,
+    };
+    rec.dispatch(&WINDOW, params, &[("x", &x), ("y", &y)], 60_000);
+    let got = match y.read(rec) {
+        Ok(got) => got,
+        Err(error) => panic!("{error}"),
+    };
+    assert_eq!(got[..7], [0.0, 0.0, 0.25, 0.5, 0.75, 1.0, 1.0]);
+}
