@@ -183,11 +183,16 @@ fn mean(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
+/// A structure's name, and its Dice by each way.
+type Row = (String, Vec<(Way, Option<f64>)>);
+
+/// A target, what is said of it, and the row and way that its score belongs to; none for [`NOTHING`].
+type Prompt = (Target, String, Option<(usize, Way)>);
+
 /// What the run learned of one volume.
 struct Outcome {
     name: &'static str,
-    /// Per structure its name, and the Dice of each way.
-    rows: Vec<(String, Vec<(Way, Option<f64>)>)>,
+    rows: Vec<Row>,
     /// Of [`NOTHING`]: millilitres drawn and predicted Dice.
     nothing: Vec<(f64, Option<f32>)>,
     written: Vec<Instruction>,
@@ -206,7 +211,7 @@ fn run(segmenter: &Segmenter, case: &Case) -> Result<Outcome> {
     asking.instruct = Instruct::Llm;
     let (written, _) = segmenter.instruct(&asking, &mut ())?;
 
-    let mut prompts: Vec<(Target, String, Option<(usize, Way)>)> = Vec::new();
+    let mut prompts: Vec<Prompt> = Vec::new();
     for (n, (target, written)) in targets.iter().zip(&written).enumerate() {
         let untold = Target {
             side: None,
@@ -217,7 +222,9 @@ fn run(segmenter: &Segmenter, case: &Case) -> Result<Outcome> {
         prompts.push((untold.clone(), stock(target), Some((n, Way::WordsOnly))));
         prompts.extend(wrong_side(target).map(|text| (untold, text, Some((n, Way::WrongSide)))));
     }
-    prompts.extend(NOTHING.map(|(_, text)| (Target::free(text), text.to_owned(), None)));
+    for (n, (_, text)) in (0..).zip(NOTHING) {
+        prompts.push((Target::free(text, n), text.to_owned(), None));
+    }
 
     let mut full = request(&case.scan);
     full.targets = prompts.iter().map(|(target, ..)| target.clone()).collect();
@@ -293,7 +300,7 @@ fn print(outcomes: &[Outcome], golden: &Value) -> usize {
             head.join(" | "),
             "---|".repeat(head.len() - 1)
         );
-        let cells = |row: &(String, Vec<(Way, Option<f64>)>), off: &mut usize| {
+        let cells = |row: &Row, off: &mut usize| {
             let mut cells = Vec::new();
             for (way, _, reference) in columns {
                 let got = row

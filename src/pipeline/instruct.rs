@@ -18,7 +18,7 @@ use crate::pipeline::chat::{ChatTemplate, Message};
 use crate::pipeline::home::{Home, LANGUAGE_MODEL};
 use crate::pipeline::modality::Modality;
 use crate::pipeline::prepare::View;
-use crate::pipeline::structures::{Side, Target};
+use crate::pipeline::structures::Target;
 use crate::pipeline::tokenizer::ChatTokenizer;
 use crate::tensor::{Checkpoint, Precision};
 
@@ -204,7 +204,7 @@ impl Writer {
                 modality => (modality.phrase(), "MRI"),
             };
             let text = text
-                .replace("<instance>", &request.target.name)
+                .replace("<instance>", request.target.name_without_side())
                 .replace("<look>", look(request.modality, tissue))
                 .replace("<place>", place)
                 .replace("<modality>", modality)
@@ -213,11 +213,18 @@ impl Writer {
                 .replace("<facts>", facts);
             text.split_whitespace().collect::<Vec<_>>().join(" ")
         };
-        let mut prompts = Vec::new();
+        // Left and right are spoken of alike: the model writes of the structure, the side is put in.
+        let mut subjects: Vec<Request> = Vec::new();
         for request in requests {
+            if !subjects.iter().any(|subject| subject.is_about(request)) {
+                subjects.push(*request);
+            }
+        }
+        let mut prompts = Vec::new();
+        for subject in &subjects {
             let mut messages = vec![Message::new(
                 "system",
-                self.outside(&fill(&prompt.system, request)),
+                self.outside(&fill(&prompt.system, subject)),
             )];
             for example in &prompt.examples {
                 messages.push(Message::new("user", &*example.ask));
@@ -225,7 +232,7 @@ impl Writer {
             }
             messages.push(Message::new(
                 "user",
-                self.outside(&fill(&prompt.ask, request)),
+                self.outside(&fill(&prompt.ask, subject)),
             ));
             prompts.push(
                 self.tokenizer
@@ -233,16 +240,21 @@ impl Writer {
             );
         }
         let answers = self.answer(gpu, &prompts, MAX_TOKENS, progress)?;
-        let judged = requests.iter().zip(answers).map(|(request, answer)| {
-            tracing::debug!("{}: {:?}", request.target.name, answer.text);
+        let judged = requests.iter().map(|request| {
             let stock = Instruction::stock(request.target, request.modality);
-            match fault(&answer, request.target) {
-                Some(why) => Instruction {
+            let about = subjects
+                .iter()
+                .position(|subject| subject.is_about(request));
+            let Some(answer) = about.map(|n| &answers[n]) else {
+                return stock;
+            };
+            match judge(answer, request.target) {
+                Err(why) => Instruction {
                     replaced: Some(format!("{why}: \"{}\"", answer.text)),
                     ..stock
                 },
-                None => Instruction {
-                    text: generic(&answer.text, view),
+                Ok(text) => Instruction {
+                    text: generic(&text, view),
                     author: Author::Llm,
                     ..stock
                 },
@@ -500,38 +512,57 @@ fn look(modality: Modality, tissue: &str) -> &'static str {
     }
 }
 
-/// Why an answer cannot serve as an instruction.
-fn fault(answer: &Answer, target: &Target) -> Option<&'static str> {
-    let text = format!(
-        " {} ",
-        answer
-            .text
-            .to_lowercase()
-            .replace(|c: char| !c.is_alphanumeric(), " ")
-    );
-    let has = |word: &str| text.contains(&format!(" {word} "));
-    let words = |name: &str| {
-        name.to_lowercase()
-            .replace(|c: char| !c.is_alphanumeric(), " ")
-    };
+impl Request<'_> {
+    /// Whether one answer serves both: the same structure in the same modality.
+    fn is_about(&self, other: &Self) -> bool {
+        self.modality == other.modality
+            && self.target.name_without_side() == other.target.name_without_side()
+    }
+}
+
+/// The instruction that an answer about a structure makes for a target of it, or why it cannot serve.
+fn judge(answer: &Answer, target: &Target) -> Result<String, &'static str> {
     if answer.text.is_empty() {
-        return Some("empty");
+        return Err("empty");
     }
     if !answer.ended {
-        return Some("endless");
+        return Err("endless");
     }
-    if let Some(structure) = target.structure {
-        let mut names = std::iter::once(&structure.name).chain(&structure.synonyms);
-        if !names.any(|name| text.contains(words(name).trim())) {
-            return Some("does not name the structure");
-        }
-    }
-    let wrong = match target.side {
-        Some(Side::Left) => !has("left") || has("right"),
-        Some(Side::Right) => !has("right") || has("left"),
-        None => has("left") != has("right"),
+    let Some(structure) = target.structure else {
+        return Ok(answer.text.clone());
     };
-    wrong.then_some("names the wrong side")
+    // ASCII only, so that places in the lower-case copy are places in the text.
+    let lower = answer.text.to_ascii_lowercase();
+    let words: Vec<&str> = lower.split(|c: char| !c.is_alphanumeric()).collect();
+    if words.contains(&"left") || words.contains(&"right") {
+        return Err("names a side of its own");
+    }
+    let names = std::iter::once(&structure.name).chain(&structure.synonyms);
+    let place = names
+        .map(|name| name.to_ascii_lowercase())
+        .find_map(|name| {
+            let whole = |at: usize| {
+                let letter = |c: char| c.is_alphanumeric();
+                !lower[..at].ends_with(letter)
+                    && !lower[at + name.len()..].starts_with(|c: char| letter(c) && c != 's')
+            };
+            lower
+                .match_indices(&name)
+                .map(|(at, _)| at)
+                .find(|at| whole(*at))
+        });
+    let Some(place) = place else {
+        return Err("does not name the structure");
+    };
+    Ok(match target.side {
+        Some(side) => format!(
+            "{}{} {}",
+            &answer.text[..place],
+            side.name(),
+            &answer.text[place..]
+        ),
+        None => answer.text.clone(),
+    })
 }
 
 /// The text with the view's name replaced by [`VIEW`], on one line.
@@ -548,8 +579,8 @@ mod tests {
         Target::find(name).expect("a known structure")
     }
 
-    fn judge(text: &str, ended: bool, name: &str) -> Option<&'static str> {
-        fault(
+    fn judged(text: &str, ended: bool, name: &str) -> Result<String, &'static str> {
+        judge(
             &Answer {
                 text: text.into(),
                 ended,
@@ -572,32 +603,35 @@ mod tests {
 
     #[test]
     fn answers_that_miss_are_named() {
+        let name = "left hippocampus";
         assert_eq!(
-            judge("Outline the left hippocampus.", true, "left hippocampus"),
-            None
+            judged("Outline the kidney.", true, name),
+            Err("does not name the structure")
         );
         assert_eq!(
-            judge("Outline the hippocampus.", true, "left hippocampus"),
-            Some("names the wrong side")
+            judged("Outline the parahippocampus.", true, name),
+            Err("does not name the structure")
         );
         assert_eq!(
-            judge("Outline the right hippocampus.", true, "left hippocampus"),
-            Some("names the wrong side")
+            judged("Outline the right hippocampus.", true, name),
+            Err("names a side of its own")
         );
         assert_eq!(
-            judge("Outline the left kidney.", true, "left hippocampus"),
-            Some("does not name the structure")
+            judged("Outline the hippocampus", false, name),
+            Err("endless")
         );
-        assert_eq!(
-            judge("Outline the left hippocampus", false, "left hippocampus"),
-            Some("endless")
-        );
-        assert_eq!(judge("", true, "left hippocampus"), Some("empty"));
-        assert_eq!(judge("Trace the globus pallidus.", true, "pallidum"), None);
-        assert_eq!(
-            judge("Trace the left pallidum.", true, "pallidum"),
-            Some("names the wrong side")
-        );
+        assert_eq!(judged("", true, name), Err("empty"));
+    }
+
+    #[test]
+    fn the_side_is_put_before_the_structure() {
+        let text = "Outline the Hippocampus, gray, beside the lateral ventricle.";
+        let left = "Outline the left Hippocampus, gray, beside the lateral ventricle.";
+        assert_eq!(judged(text, true, "left hippocampus").as_deref(), Ok(left));
+        assert_eq!(judged(text, true, "hippocampus").as_deref(), Ok(text));
+        let synonym = judged("Trace the globus pallidus.", true, "right pallidum");
+        assert_eq!(synonym.as_deref(), Ok("Trace the right globus pallidus."));
+        assert!(judged("Fluid of the ventricles.", true, "ventricles").is_ok());
     }
 
     #[test]

@@ -128,6 +128,12 @@ impl Target {
         }
     }
 
+    /// The structure's name, whichever side is asked for.
+    pub fn name_without_side(&self) -> &str {
+        self.structure
+            .map_or(&self.name, |structure| &structure.name)
+    }
+
     /// Looks a target up by name, synonym and side: "left hippocampus", "globus pallidus",
     /// "bilateral thalamus".
     ///
