@@ -227,7 +227,12 @@ fn run(segmenter: &Segmenter, case: &Case) -> Result<Outcome> {
     }
 
     let mut full = request(&case.scan);
-    full.targets = prompts.iter().map(|(target, ..)| target.clone()).collect();
+    // One structure is asked for in several ways, and every target needs a label of its own.
+    let numbered = |(label, (target, ..)): (u16, &Prompt)| Target {
+        label,
+        ..target.clone()
+    };
+    full.targets = (1..).zip(&prompts).map(numbered).collect();
     full.instructions = prompts
         .iter()
         .map(|(_, text, _)| Some(text.clone()))
