@@ -139,7 +139,8 @@ where
         scene.draw(&mut canvas, plane, &planes);
     }
     legend.draw(&mut canvas, below, columns, lines);
-    let foot = "Radiological display: the patient's right is on the left. Not for clinical use.";
+    let foot = "Radiological display: the patient's right is on the left. \
+                Volumes are of what the map shows. Not for clinical use.";
     canvas.text(
         foot,
         MARGIN,
