@@ -110,11 +110,6 @@ impl ZeusConfig {
             )))
         }
     }
-
-    /// Values of a slice as the encoder takes it: pixels by channels padded to 4.
-    pub fn image_values(&self) -> usize {
-        self.image_size * self.image_size * 4
-    }
 }
 
 /// Masks of one slice.

@@ -439,7 +439,8 @@ impl Segmenter {
             disclaimer: "Not a medical device; not for clinical use.",
             adapter: self.gpu.summary().clone(),
             precision: match self.precision {
-                Precision::Auto | Precision::F16 => "f16 weights, f32 sums".into(),
+                Precision::Auto => "weights as stored, f32 sums".into(),
+                Precision::F16 => "f16 weights, f32 sums".into(),
                 Precision::F32 => "f32".into(),
             },
             weights,
