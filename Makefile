@@ -3,10 +3,10 @@
 # Where models and scans are kept; `make demo KERAUNOS_HOME=$HOME/models` for another place.
 export KERAUNOS_HOME ?= $(CURDIR)/models
 
-.PHONY: help build demo test models scan bench accept recipe-test clean
+.PHONY: help build demo test models scan bench accept instructions recipe-test clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## the program, target/release/keraunos
 	cargo build --release --locked
@@ -30,6 +30,10 @@ bench: models ## speed of every kernel and model beside its ceiling
 accept: models ## quality on the real volumes of KERAUNOS_SHARED (../shared), as Markdown
 	@scripts/adapter
 	@scripts/accept
+
+instructions: models ## what the language model writes of every structure, for the training to read
+	@scripts/adapter
+	@cargo run --quiet --release --locked --example write_instructions
 
 recipe-test: ## the training recipe's own tests (Python, installs torch into .venv)
 	python3 -m venv .venv

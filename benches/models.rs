@@ -76,10 +76,10 @@ fn zeus(gpu: &Gpu) -> Result<(), keraunos::Error> {
         })
         .collect();
     let image = Tensor::upload(gpu, "image", [1, size, size, 4], &image)?;
-    let text: Vec<f32> = (0..PROMPTS * 384)
+    let text: Vec<f32> = (0..PROMPTS * 128)
         .map(|n| ((n % 37) as f32 - 18.0) / 400.0)
         .collect();
-    let text = Tensor::upload(gpu, "text", [PROMPTS, 384], &text)?;
+    let text = Tensor::upload(gpu, "tokens", [PROMPTS, 128], &text)?;
     let encode = least(7, || {
         let rec = gpu.record("encode");
         let embedding = zeus.encode(&rec, &image, |_, _| ());

@@ -10,12 +10,12 @@ use std::path::Path;
 
 use keraunos::Error;
 use keraunos::gpu::{Bind, Gpu};
-use keraunos::models::bert::{Bert, BertConfig};
+use keraunos::models::bert::{Bert, BertConfig, Sentences};
 use keraunos::models::llama::{Batch, Llama};
 use keraunos::models::zeus::{Zeus, ZeusConfig};
 use keraunos::ops::argmax;
 use keraunos::pipeline::home::{Home, LANGUAGE_MODEL, TEXT_ENCODER};
-use keraunos::pipeline::stock::StockEmbeddings;
+use keraunos::pipeline::stock::StockTokens;
 use keraunos::pipeline::text_encoder::TextEncoder;
 use keraunos::tensor::{Checkpoint, Precision, Tensor, Weights};
 use support::gpu;
@@ -84,11 +84,20 @@ fn every_intermediate_of_zeus_mini_equals_pytorch() {
             [1, 224, 224, 4],
             &picture(&values(&golden, "input.image")),
         );
-        let text = Tensor::upload(gpu(), "text", [1, 384], &values(&golden, "input.text"));
-        let (image, text) = (image.expect("an upload"), text.expect("an upload"));
+        let states = values(&golden, "input.states");
+        let words = states.len() / 384;
+        let states = Tensor::upload(gpu(), "states", [words, 384], &states);
+        let spans = Tensor::upload(gpu(), "spans", [1, 2], &[0u32, words as u32]);
+        let image = image.expect("an upload");
+        let sentence = Sentences {
+            states: states.expect("an upload"),
+            spans: spans.expect("an upload"),
+        };
         let mut kept: Vec<(String, Tensor)> = Vec::new();
         let rec = gpu().record("zeus");
-        let masks = zeus.forward(&rec, &image, &text, |name, tensor| {
+        let token = zeus.read(&rec, &sentence).expect("an upload");
+        kept.push(("text_token".into(), token.clone()));
+        let masks = zeus.forward(&rec, &image, &token, |name, tensor| {
             kept.push((name.into(), tensor.clone()))
         });
         kept.push(("masks".into(), masks.low_res.clone()));
@@ -146,16 +155,16 @@ fn every_intermediate_of_zeus_mini_equals_pytorch() {
 #[test]
 fn prompts_do_not_disturb_each_other() {
     let (golden, parity) = (
-        golden("parity_prompts.safetensors"),
+        golden("zeus_mini_prompts.safetensors"),
         golden("zeus_mini.safetensors"),
     );
     let zeus = zeus(gpu(), Precision::Auto);
     let image = picture(&values(&parity, "input.image"));
     let image = Tensor::upload(gpu(), "image", [1, 224, 224, 4], &image).expect("an upload");
-    let text =
-        Tensor::upload(gpu(), "text", [5, 384], &values(&golden, "text")).expect("an upload");
+    let tokens = values(&golden, "tokens");
+    let tokens = Tensor::upload(gpu(), "tokens", [5, 128], &tokens).expect("an upload");
     let rec = gpu().record("zeus");
-    let masks = zeus.forward(&rec, &image, &text, |_, _| ());
+    let masks = zeus.forward(&rec, &image, &tokens, |_, _| ());
     let full = zeus.full(&rec, &masks);
     let all = rec
         .read::<f32>(&[
@@ -182,9 +191,9 @@ fn prompts_do_not_disturb_each_other() {
 fn one_forward_pass_is_one_submission_of_few_dispatches() {
     let zeus = zeus(gpu(), Precision::Auto);
     let image = Tensor::zeros(gpu(), "image", [1, 224, 224, 4]).expect("an upload");
-    let text = Tensor::zeros(gpu(), "text", [70, 384]).expect("an upload");
+    let tokens = Tensor::zeros(gpu(), "tokens", [70, 128]).expect("an upload");
     let rec = gpu().record("zeus");
-    let masks = zeus.forward(&rec, &image, &text, |_, _| ());
+    let masks = zeus.forward(&rec, &image, &tokens, |_, _| ());
     assert!(rec.dispatches() < 160, "{} dispatches", rec.dispatches());
     assert_eq!(masks.low_res.shape().as_slice(), [70, 112, 112]);
     masks.low_res.read(rec).expect("a forward pass");
@@ -231,7 +240,7 @@ fn weights_that_do_not_fit_are_named() {
         "{error}"
     );
     let error = w
-        .matrix("prompt_encoder.text_projection.weight", [128, 385])
+        .matrix("prompt_encoder.text_pool.k_proj.weight", [128, 385])
         .expect_err("a wrong shape")
         .to_string();
     assert!(
@@ -276,7 +285,7 @@ fn sentence_embeddings_equal_sentence_transformers() {
             "sentence {n}: error {error:e}, cosine {cosine}"
         );
     }
-    // Hidden states of the first sentence, and the embeddings kept for the built-in instructions.
+    // Hidden states of the first sentence.
     let checkpoint = Checkpoint::open(&folder.join("model.safetensors")).expect("the checkpoint");
     let bert =
         Bert::new(gpu(), &checkpoint, BertConfig::mini_lm(), Precision::Auto).expect("a model");
@@ -295,16 +304,29 @@ fn sentence_embeddings_equal_sentence_transformers() {
     for (name, got) in names.iter().zip(rec.read::<f32>(&wanted).expect("a pass")) {
         support::close(&got, &values(&golden, name), 1e-4, 1e-4);
     }
-    let stock = StockEmbeddings::embedded().expect("the embedded file");
+}
+
+#[test]
+fn tokens_of_the_built_in_instructions_are_what_our_encoder_makes_of_them() {
+    let checkpoint =
+        Checkpoint::open(&project("weights/zeus-mini.safetensors")).expect("the default weights");
+    let stock = StockTokens::of(&checkpoint, 128).expect("tokens");
+    let error = StockTokens::of(&checkpoint, 64)
+        .map(drop)
+        .expect_err("another width");
+    assert!(error.to_string().contains("[1035, 128]"), "{error}");
     let texts: Vec<&str> = stock.texts().step_by(23).collect();
-    let (got, _) = encoder.embed(gpu(), &texts).expect("embeddings");
-    for (text, got) in texts.iter().zip(got.chunks(384)) {
-        support::close(
-            got,
-            stock.get(text).expect("a built-in instruction"),
-            1e-5,
-            0.0,
-        );
+    assert!(texts.len() > 40, "{} texts", texts.len());
+    let encoder = TextEncoder::from_folder(gpu(), &located(TEXT_ENCODER)).expect("the encoder");
+    let zeus = zeus(gpu(), Precision::Auto);
+    let (got, _) = encoder
+        .read(gpu(), &texts, |rec, sentences| zeus.read(rec, sentences))
+        .expect("tokens");
+    for (text, got) in texts.iter().zip(got.chunks(128)) {
+        let want = stock.get(text).expect("a built-in instruction");
+        let scale = want.iter().fold(0f32, |scale, v| scale.max(v.abs()));
+        // The tokens are kept as f16.
+        support::close(got, want, 1e-3 * f64::from(scale), 1e-3);
     }
 }
 

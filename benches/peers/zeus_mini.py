@@ -33,7 +33,8 @@ def main() -> None:
     model = load_exported(Path('zeus-mini.safetensors'))
     decoder, image_pe = model.mask_decoder, model.prompt_encoder.image_pe
     image = torch.rand(1, 1, 224, 224)
-    text = model.prompt_encoder(torch.randn(1, PROMPTS, 384) * 0.05)
+    words = torch.ones(1, PROMPTS, 20, dtype=torch.bool)
+    text = model.prompt_encoder(torch.randn(1, PROMPTS, 20, 384), words)
     neck, skips = model.image_encoder(image, {})
     encode = least(lambda: model.image_encoder(image, {}))
     upscale = least(lambda: decoder.upscale(neck, skips, {}))

@@ -1,7 +1,7 @@
 //! BERT (arXiv 1810.04805) as a sentence encoder: all-MiniLM-L6-v2.
 //!
 //! Sentences lie side by side as rows of tokens, each attending to its own span, so a batch needs no
-//! padding. The embedding of a sentence is the mean of its token vectors at unit length
+//! padding. A sentence is read by its tokens' states, or embedded as their mean at unit length
 //! (Sentence-BERT, arXiv 1908.10084).
 
 use crate::error::{Error, Result};
@@ -149,7 +149,23 @@ impl Layer {
     }
 }
 
-/// A BERT encoder with mean pooling.
+/// The states of some sentences' tokens, side by side.
+#[derive(Clone, Debug)]
+pub struct Sentences {
+    /// `[tokens of all sentences, hidden_size]`.
+    pub states: Tensor,
+    /// `[sentences, 2]` u32: first token and count.
+    pub spans: Tensor,
+}
+
+impl Sentences {
+    /// Sentence embeddings of unit length, `[sentences, hidden_size]`.
+    pub fn embeddings(&self, rec: &Recorder) -> Tensor {
+        mean_pool(rec, &self.states, &self.spans)
+    }
+}
+
+/// A BERT encoder.
 #[derive(Debug)]
 pub struct Bert {
     config: BertConfig,
@@ -191,9 +207,8 @@ impl Bert {
         &self.config
     }
 
-    /// Sentence embeddings of unit length, `[sentences, hidden_size]`, of token ids that include the
-    /// special tokens. `keep` is shown the hidden states of all sentences' tokens after the
-    /// embeddings (`hidden0`) and after each block.
+    /// Encodes sentences given as token ids that include the special tokens. `keep` is shown the
+    /// hidden states of all sentences' tokens after the embeddings (`hidden0`) and after each block.
     ///
     /// # Errors
     /// A sentence without tokens or too long, an id beyond the table, or no memory.
@@ -202,7 +217,7 @@ impl Bert {
         rec: &Recorder<'g>,
         sentences: &[Vec<u32>],
         mut keep: impl FnMut(&str, &Tensor),
-    ) -> Result<Tensor> {
+    ) -> Result<Sentences> {
         let (mut ids, mut positions, mut token_spans, mut spans) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for tokens in sentences {
@@ -244,6 +259,9 @@ impl Bert {
             x = layer.forward(rec, x, &token_spans);
             keep(&format!("hidden{}", n + 1), &x);
         }
-        Ok(mean_pool(rec, &x, &spans_tensor("sentence spans", &spans)?))
+        Ok(Sentences {
+            states: x,
+            spans: spans_tensor("sentence spans", &spans)?,
+        })
     }
 }

@@ -4,4 +4,5 @@ pub mod bert;
 pub mod image_encoder;
 pub mod llama;
 pub mod mask_decoder;
+pub mod prompt_encoder;
 pub mod zeus;

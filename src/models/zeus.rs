@@ -1,15 +1,20 @@
-//! Zeus (arXiv 2504.07336): an image encoder, a projection of the instruction's sentence embedding to
-//! one sparse prompt token, and a mask decoder. `zeus-mini` is the default that the binary embeds.
+//! Zeus (arXiv 2504.07336): an image encoder, a prompt encoder that pools the instruction's token states
+//! to one sparse prompt token, and a mask decoder. `zeus-mini` is the default that the binary embeds.
 
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recorder};
-use crate::layers::Linear;
+use crate::models::bert::Sentences;
 use crate::models::image_encoder::{ImageEmbedding, ImageEncoder};
 use crate::models::mask_decoder::{Decoded, MaskDecoder};
+use crate::models::prompt_encoder::PromptEncoder;
 use crate::ops::{matmul, resample};
 use crate::tensor::{Checkpoint, Precision, Tensor, Weights};
+
+/// A tensor that a checkpoint may carry beside the model: the prompt tokens of some instructions, whose
+/// texts are `instructions` in its metadata.
+pub const INSTRUCTION_TOKENS: &str = "instruction_tokens";
 
 /// The sizes of a Zeus model, as its checkpoint's metadata gives them under `config`.
 #[derive(Clone, Debug, Deserialize)]
@@ -31,7 +36,7 @@ pub struct ZeusConfig {
     pub heads: usize,
     /// Width of the ViT's MLP as a multiple of `dim`.
     pub mlp_ratio: usize,
-    /// Width of the sentence embedding.
+    /// Width of the text encoder's token states.
     pub text_dim: usize,
     /// Width of prompt and image tokens in the decoder.
     pub prompt_dim: usize,
@@ -98,6 +103,7 @@ impl ZeusConfig {
             && config.image_size == 16 * config.grid
             && config.low_res == 8 * config.grid
             && (config.dim / config.heads).is_multiple_of(8)
+            && config.prompt_dim / config.decoder_heads <= 128
             && config.dim.is_multiple_of(config.heads)
             && config
                 .prompt_dim
@@ -126,8 +132,7 @@ pub struct Masks {
 pub struct Zeus {
     config: ZeusConfig,
     image_encoder: ImageEncoder,
-    text_projection: Linear,
-    image_pe: Tensor,
+    prompt_encoder: PromptEncoder,
     mask_decoder: MaskDecoder,
 }
 
@@ -139,21 +144,13 @@ impl Zeus {
     pub fn new(gpu: &Gpu, checkpoint: &Checkpoint, precision: Precision) -> Result<Self> {
         let config = ZeusConfig::of(checkpoint)?;
         let w = Weights::new(gpu, checkpoint, precision);
-        let prompt_encoder = w.at("prompt_encoder");
         let this = Self {
             image_encoder: ImageEncoder::new(&config, &w.at("image_encoder"))?,
-            text_projection: Linear::new(
-                [config.text_dim, config.prompt_dim],
-                &prompt_encoder.at("text_projection"),
-            )?,
-            image_pe: prompt_encoder.tensor(
-                "image_pe",
-                [1, config.grid * config.grid, config.prompt_dim],
-            )?,
+            prompt_encoder: PromptEncoder::new(&config, &w.at("prompt_encoder"))?,
             mask_decoder: MaskDecoder::new(&config, &w.at("mask_decoder"))?,
             config,
         };
-        w.finish(&[])?;
+        w.finish(&[INSTRUCTION_TOKENS])?;
         Ok(this)
     }
 
@@ -182,34 +179,40 @@ impl Zeus {
         self.mask_decoder.upscale(rec, image, keep)
     }
 
-    /// What prompts say of slices: `neck` is `[slices, grid, grid, prompt_dim]`, `text` are sentence
-    /// embeddings `[prompts, text_dim]`.
+    /// Prompt tokens of instructions, `[sentences, prompt_dim]`.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn read(&self, rec: &Recorder, instructions: &Sentences) -> Result<Tensor> {
+        self.prompt_encoder.forward(rec, instructions)
+    }
+
+    /// What prompts say of slices: `neck` is `[slices, grid, grid, prompt_dim]`, `prompts` are prompt
+    /// tokens `[prompts, prompt_dim]`.
     pub fn decode(
         &self,
         rec: &Recorder,
         neck: &Tensor,
-        text: &Tensor,
-        mut keep: impl FnMut(&str, &Tensor),
+        prompts: &Tensor,
+        keep: impl FnMut(&str, &Tensor),
     ) -> Decoded {
-        let text = self.text_projection.forward(rec, text);
-        keep("text_token", &text);
         self.mask_decoder
-            .forward(rec, neck, &self.image_pe, &text, keep)
+            .forward(rec, neck, &self.prompt_encoder.image_pe, prompts, keep)
     }
 
-    /// The whole model on one slice: masks of all prompts.
+    /// Everything but the words on one slice: masks of all prompt tokens.
     pub fn forward(
         &self,
         rec: &Recorder,
         image: &Tensor,
-        text: &Tensor,
+        prompts: &Tensor,
         mut keep: impl FnMut(&str, &Tensor),
     ) -> Masks {
         let [slices, ..] = image.dims::<4>();
         assert_eq!(slices, 1, "one slice at a time");
         let embedding = self.encode(rec, image, &mut keep);
         let pixels = self.upscale(rec, &embedding, &mut keep);
-        let decoded = self.decode(rec, &embedding.neck, text, &mut keep);
+        let decoded = self.decode(rec, &embedding.neck, prompts, &mut keep);
         let [_, prompts, width] = decoded.hyper.dims();
         let [_, size, _, channels] = pixels.dims();
         let hyper = decoded.hyper.reshape([prompts, width]);

@@ -20,13 +20,14 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::gpu::{AdapterSummary, Gpu, GpuOptions};
+use crate::gpu::{AdapterSummary, Gpu, GpuOptions, Recorder};
+use crate::models::bert::Sentences;
 use crate::models::zeus::Zeus;
 use crate::pipeline::home::Home;
 use crate::pipeline::instruct::{self, Instruction, Writer};
 use crate::pipeline::modality::{self, Modality};
 use crate::pipeline::prepare::{Prepared, View};
-use crate::pipeline::stock::StockEmbeddings;
+use crate::pipeline::stock::StockTokens;
 use crate::pipeline::structures::Target;
 use crate::pipeline::text_encoder::TextEncoder;
 use crate::pipeline::volume::{Names, Volume};
@@ -264,7 +265,7 @@ pub struct Segmenter {
     zeus: Zeus,
     zeus_sha256: String,
     precision: Precision,
-    stock: StockEmbeddings,
+    stock: StockTokens,
     home: Home,
     language_model: Option<PathBuf>,
 }
@@ -304,11 +305,12 @@ impl Segmenter {
             Some(path) => Checkpoint::open(path)?,
             None => Checkpoint::from_bytes(ZEUS_MINI, "zeus-mini (embedded)")?,
         };
+        let zeus = Zeus::new(&gpu, &checkpoint, options.precision)?;
         Ok(Self {
-            zeus: Zeus::new(&gpu, &checkpoint, options.precision)?,
+            stock: StockTokens::of(&checkpoint, zeus.config().prompt_dim)?,
+            zeus,
             zeus_sha256: checkpoint.sha256(),
             precision: options.precision,
-            stock: StockEmbeddings::embedded()?,
             home: Home::new(options.model_dir.as_deref())?,
             language_model: options.language_model.clone(),
             gpu,
@@ -565,7 +567,7 @@ impl Segmenter {
         Ok(instructions)
     }
 
-    /// Sentence embeddings of the instructions: per modality and view a tensor `[targets, text_dim]`.
+    /// Prompt tokens of the instructions: per modality and view a tensor `[targets, prompt_dim]`.
     fn texts(
         &self,
         instructions: &[Instruction],
@@ -574,6 +576,7 @@ impl Segmenter {
         weights: &mut BTreeMap<&'static str, String>,
         warnings: &mut Vec<String>,
     ) -> Result<Vec<Tensor>> {
+        let dim = self.zeus.config().prompt_dim;
         let mut known: BTreeMap<String, Vec<f32>> = BTreeMap::new();
         let mut unknown = BTreeSet::new();
         for text in views
@@ -581,26 +584,32 @@ impl Segmenter {
             .flat_map(|view| instructions.iter().map(|i| i.for_view(*view)))
         {
             match self.stock.get(&text) {
-                Some(embedding) => drop(known.insert(text, embedding.to_vec())),
+                Some(token) => drop(known.insert(text, token.to_vec())),
                 None => drop(unknown.insert(text)),
             }
         }
         if !unknown.is_empty() {
             let encoder = self.text_encoder()?;
+            let (has, wants) = (encoder.dim(), self.zeus.config().text_dim);
+            if has != wants {
+                return Err(Error::Argument(format!(
+                    "the text encoder gives {has} values a token; these weights read {wants}"
+                )));
+            }
             weights.insert("text encoder", encoder.sha256.clone());
             let texts: Vec<&str> = unknown.iter().map(String::as_str).collect();
-            let (values, cut) = encoder.embed(&self.gpu, &texts)?;
+            let read = |rec: &Recorder, sentences: &Sentences| self.zeus.read(rec, sentences);
+            let (values, cut) = encoder.read(&self.gpu, &texts, read)?;
             if cut {
                 warnings.push(
                     "an instruction was longer than the text encoder takes; its end was left out"
                         .into(),
                 );
             }
-            let rows = values.chunks_exact(encoder.dim()).map(<[f32]>::to_vec);
+            let rows = values.chunks_exact(dim).map(<[f32]>::to_vec);
             known.extend(texts.iter().map(|text| (*text).to_owned()).zip(rows));
         }
         // Modalities outside, then views.
-        let dim = self.zeus.config().text_dim;
         let mut tensors = Vec::new();
         for instructions in instructions.chunks(targets) {
             for view in views {

@@ -1,55 +1,54 @@
-//! Sentence embeddings of the built-in instructions, so that segmenting by name needs no download.
+//! Prompt tokens of the built-in instructions, so that segmenting by name needs no text encoder and no
+//! download.
 //!
-//! `weights/stock-instructions.safetensors` holds what the text encoder makes of every template; the
-//! recipe's `stock.py` writes it, a test compares it with our own encoder.
+//! They come with the weights that made them: tensor `instruction_tokens` `[n, prompt_dim]`, and the n
+//! texts as JSON under `instructions` in the metadata. The recipe's `stock.py` lists the texts; a test
+//! compares the tokens with our own encoder's.
 
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
+use crate::models::zeus::INSTRUCTION_TOKENS;
 use crate::tensor::Checkpoint;
 
-static STOCK: &[u8] = include_bytes!("../../weights/stock-instructions.safetensors");
+/// Prompt tokens by text.
+pub struct StockTokens(BTreeMap<String, Vec<f32>>);
 
-/// Embeddings by text.
-pub struct StockEmbeddings(BTreeMap<String, Vec<f32>>);
-
-impl StockEmbeddings {
-    /// Reads the embedded file.
+impl StockTokens {
+    /// Those of a Zeus checkpoint whose prompt tokens have `prompt_dim` values; none if it has none.
     ///
     /// # Errors
-    /// A file that is damaged.
-    pub fn embedded() -> Result<Self> {
-        let checkpoint = Checkpoint::from_bytes(STOCK, "stock-instructions (embedded)")?;
+    /// Texts and tokens that do not fit each other, or tokens of another width.
+    pub fn of(checkpoint: &Checkpoint, prompt_dim: usize) -> Result<Self> {
         let fault = |problem: &str| Error::weights(checkpoint.path(), problem);
         let metadata = checkpoint.metadata();
-        let texts = metadata
-            .get("texts")
-            .ok_or_else(|| fault("no `texts` in its metadata"))?;
-        let texts: Vec<String> =
-            serde_json::from_str(texts).map_err(|e| fault(&format!("`texts`: {e}")))?;
-        let entry = checkpoint
-            .tensor("embeddings")
-            .ok_or_else(|| fault("tensor `embeddings` is missing"))?;
-        let (rows, dim) = match entry.shape {
-            [rows, dim] if *rows == texts.len() && *dim > 0 => (*rows, *dim),
-            shape => {
-                return Err(fault(&format!(
-                    "tensor `embeddings` has shape {shape:?} for {} texts",
-                    texts.len()
-                )));
-            }
+        let Some(texts) = metadata.get("instructions") else {
+            return Ok(Self(BTreeMap::new()));
         };
-        let values = entry.decode().filter(|values| values.len() == rows * dim);
-        let values = values.ok_or_else(|| fault("tensor `embeddings` does not hold numbers"))?;
+        let texts: Vec<String> =
+            serde_json::from_str(texts).map_err(|e| fault(&format!("`instructions`: {e}")))?;
+        let entry = checkpoint
+            .tensor(INSTRUCTION_TOKENS)
+            .ok_or_else(|| fault("tensor `instruction_tokens` is missing"))?;
+        if *entry.shape != [texts.len(), prompt_dim] {
+            return Err(fault(&format!(
+                "tensor `instruction_tokens` has shape {:?} for {} texts of {prompt_dim} values",
+                entry.shape,
+                texts.len()
+            )));
+        }
+        let values = entry
+            .decode()
+            .ok_or_else(|| fault("tensor `instruction_tokens` does not hold numbers"))?;
         Ok(Self(
             texts
                 .into_iter()
-                .zip(values.chunks_exact(dim).map(<[f32]>::to_vec))
+                .zip(values.chunks_exact(prompt_dim).map(<[f32]>::to_vec))
                 .collect(),
         ))
     }
 
-    /// The embedding of a built-in instruction.
+    /// The token of a built-in instruction.
     pub fn get(&self, text: &str) -> Option<&[f32]> {
         self.0.get(text).map(Vec::as_slice)
     }

@@ -1,13 +1,13 @@
-//! Instructions to sentence embeddings: tokenizer and BERT.
+//! Instructions to token states: tokenizer and BERT.
 
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
-use crate::models::bert::{Bert, BertConfig};
+use crate::gpu::{Gpu, Recorder};
+use crate::models::bert::{Bert, BertConfig, Sentences};
 use crate::pipeline::home::{Home, TEXT_ENCODER};
 use crate::pipeline::tokenizer::SentenceTokenizer;
-use crate::tensor::{Checkpoint, Precision};
+use crate::tensor::{Checkpoint, Precision, Tensor};
 
 /// The longest sentence in tokens, as sentence-transformers cuts it.
 const MAX_LEN: usize = 256;
@@ -61,7 +61,7 @@ impl TextEncoder {
         })
     }
 
-    /// The number of values of an embedding.
+    /// The number of values of a state, and of an embedding.
     pub fn dim(&self) -> usize {
         self.bert.config().hidden_size
     }
@@ -71,13 +71,27 @@ impl TextEncoder {
     /// # Errors
     /// An adapter that fails.
     pub fn embed(&self, gpu: &Gpu, texts: &[&str]) -> Result<(Vec<f32>, bool)> {
+        self.read(gpu, texts, |rec, sentences| Ok(sentences.embeddings(rec)))
+    }
+
+    /// Encodes texts and reads what `finish` makes of their token states, rows of one length for each
+    /// text in turn; and whether any text was cut.
+    ///
+    /// # Errors
+    /// What `finish` fails with, or an adapter that fails.
+    pub fn read(
+        &self,
+        gpu: &Gpu,
+        texts: &[&str],
+        finish: impl Fn(&Recorder, &Sentences) -> Result<Tensor>,
+    ) -> Result<(Vec<f32>, bool)> {
         let sentences = texts
             .iter()
             .map(|text| self.tokenizer.encode(text))
             .collect::<Result<Vec<_>>>()?;
         let cut = sentences.iter().any(|sentence| sentence.truncated);
         let mut ids: Vec<Vec<u32>> = sentences.into_iter().map(|sentence| sentence.ids).collect();
-        let mut values = Vec::with_capacity(ids.len() * self.dim());
+        let mut values = Vec::new();
         while !ids.is_empty() {
             let mut tokens = 0;
             let within = |ids: &&Vec<u32>| {
@@ -87,8 +101,9 @@ impl TextEncoder {
             let count = ids.iter().take_while(within).count().max(1);
             let rest = ids.split_off(count);
             let rec = gpu.record("text encoder");
-            let embeddings = self.bert.forward(&rec, &ids, |_, _| ())?;
-            values.extend(embeddings.read(rec)?);
+            let encoded = self.bert.forward(&rec, &ids, |_, _| ())?;
+            let rows = finish(&rec, &encoded)?;
+            values.extend(rows.read(rec)?);
             ids = rest;
         }
         Ok((values, cut))

@@ -129,7 +129,7 @@ impl VolumeEmbedding {
             .sum()
     }
 
-    /// Decodes prompts on all slices: per view `[prompts, text_dim]` sentence embeddings.
+    /// Decodes prompts on all slices: per view `[prompts, prompt_dim]` prompt tokens.
     ///
     /// # Errors
     /// An adapter that fails, no memory.

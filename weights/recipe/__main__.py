@@ -7,31 +7,38 @@ from pathlib import Path
 
 import torch
 
-from . import stock
 from .evaluate import evaluate
 from .export import export, load_exported
 from .model import Config
+from .phantoms import write_phantoms
 from .slices import load_label_maps
-from .text import Bank, TextEncoder, build_bank
-from .train import Settings, load_averaged, run
+from .text import Bank, TextEncoder, build_bank, written_sentences
+from .train import Run, Settings, load_averaged, run
 
 STEPS = ('bank', 'train', 'export', 'evaluate')
-NEEDS = {'stock': ('text',), 'bank': ('text',), 'train': ('labels',), 'export': (), 'evaluate': ('labels', 'text')}
+NEEDS = {'phantoms': ('labels',), 'bank': ('text',), 'train': ('labels',), 'export': ('text',), 'evaluate': ('labels', 'text')}
 
 
 def arguments() -> argparse.Namespace:
     default = Settings()
     parser = argparse.ArgumentParser(prog='python -m recipe', description=__doc__)
-    parser.add_argument('step', choices=(*STEPS, 'stock', 'all'))
+    parser.add_argument('step', choices=(*STEPS, 'phantoms', 'all'))
     parser.add_argument('--out', type=Path, required=True, help='folder of everything written')
     parser.add_argument('--labels', type=Path, help='folder of FreeSurfer label maps')
     parser.add_argument('--text', type=Path, help='folder of all-MiniLM-L6-v2')
     parser.add_argument('--held-out', type=int, default=3, help='label maps kept for evaluation')
-    parser.add_argument('--per-cell', type=int, default=16,
+    parser.add_argument('--per-cell', type=int, default=24,
                         help='sentences for each target, contrast and view')
-    parser.add_argument('--negatives', type=int, default=6000)
+    parser.add_argument('--negatives', type=int, default=9000)
+    parser.add_argument('--written', type=Path,
+                        help='instructions that the language model wrote, of `make instructions`')
     parser.add_argument('--slices', type=int, default=default.slices)
+    parser.add_argument('--fall', type=int, default=default.fall,
+                        help='slices at the end over which the rate falls')
+    parser.add_argument('--start', type=Path, help='exported weights to begin with')
     parser.add_argument('--batch', type=int, default=default.batch)
+    parser.add_argument('--ranks', type=int, default=default.ranks,
+                        help='processes of one thread that share a step, one for each core')
     parser.add_argument('--prompts', type=int, default=default.prompts)
     parser.add_argument('--rate', type=float, default=default.rate)
     parser.add_argument('--average', type=float, default=default.average)
@@ -41,7 +48,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument('--minutes', type=float, default=math.inf,
                         help='stop after so many minutes; the same command resumes')
     parser.add_argument('--checkpoint-minutes', type=float, default=10)
-    parser.add_argument('--workers', type=int, default=1, help='processes that paint for a CPU')
+    parser.add_argument('--workers', type=int, default=0,
+                        help='processes that paint ahead for each rank, on a CPU')
     parser.add_argument('--threads', type=int,
                         help='of the training process; 1 is fastest where cores are shared')
     parser.add_argument('--device', type=torch.device,
@@ -61,25 +69,28 @@ def bank(args: argparse.Namespace) -> None:
     if args.step == 'all' and path.exists():
         return
     encoder = TextEncoder(args.text, args.device)
-    built, sentences = build_bank(encoder, args.per_cell, args.negatives, args.seed)
+    written = written_sentences(args.written.open()) if args.written else None
+    built, sentences = build_bank(encoder, args.per_cell, args.negatives, args.seed, written)
     built.save(path, sentences)
     print(f'{len(sentences)} sentences, {int(built.count[-1])} of them ask for nothing')
 
 
 def train(args: argparse.Namespace) -> None:
     """-> checkpoint.pt, log.jsonl, curve.svg."""
-    settings = Settings(args.slices, args.batch, args.prompts, args.rate, average=args.average,
-                        dense=args.dense, seed=args.seed)
+    settings = Settings(args.slices, args.fall, args.batch, args.ranks, args.prompts, args.rate,
+                        average=args.average, dense=args.dense, seed=args.seed)
     volumes = load_label_maps(args.labels, slice(None, -args.held_out or None))
     words = Bank.load(args.out / 'bank.safetensors')
-    done = run(settings, Config(), volumes, words, args.out, args.device, args.workers,
-               args.minutes, args.checkpoint_minutes)
+    what = Run(args.out, args.device, args.start, args.workers, args.minutes,
+               args.checkpoint_minutes)
+    done = run(settings, Config(), volumes, words, what)
     print('the schedule is done' if done else 'stopped: the same command resumes')
 
 
 def export_weights(args: argparse.Namespace) -> None:
     """checkpoint.pt -> zeus-mini.safetensors."""
-    export(load_averaged(args.out / 'checkpoint.pt'), args.out / 'zeus-mini.safetensors')
+    export(load_averaged(args.out / 'checkpoint.pt'), args.out / 'zeus-mini.safetensors',
+           TextEncoder(args.text))
 
 
 def evaluate_weights(args: argparse.Namespace) -> None:
@@ -92,10 +103,12 @@ def evaluate_weights(args: argparse.Namespace) -> None:
     print(text)
 
 
-def stock_instructions(args: argparse.Namespace) -> None:
-    """-> stock-instructions.safetensors; no part of `all`, since it depends on no training."""
-    path = args.out / 'stock-instructions.safetensors'
-    print(f'{stock.write(TextEncoder(args.text, args.device), path)} built-in instructions')
+def phantoms(args: argparse.Namespace) -> None:
+    """-> phantoms/; no part of `all`: only the engine needs them."""
+    files = sorted(args.labels.glob('*.nii*'))
+    held = files[-args.held_out:]
+    for path in write_phantoms(held, len(files) - len(held) + 1, args.out / 'phantoms'):
+        print(path)
 
 
 def main() -> None:
@@ -103,7 +116,7 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
-    actions = dict(zip(STEPS, (bank, train, export_weights, evaluate_weights)), stock=stock_instructions)
+    actions = dict(zip(STEPS, (bank, train, export_weights, evaluate_weights)), phantoms=phantoms)
     for step in STEPS if args.step == 'all' else (args.step,):
         print(f'{step} ...', flush=True)
         actions[step](args)

@@ -18,18 +18,21 @@ from .text import Bank
 SAGITTAL = VIEWS.index('sagittal')
 SHOWN = 12                      # a structure of so many pixels is there; one of none is absent
 NEGATIVE, ABSENT, PARTNER = 0.08, 0.20, 0.60
-TEXT_NOISE = 0.006
+
+
+SEVERAL, MOST_CONTRASTS = 0.2, 3    # of the batches show each slice in two or three contrasts
 
 
 class Batch(NamedTuple):
-    """B slices with P prompts each."""
+    """B slices with P prompts each, every slice in M contrasts."""
 
-    image: Tensor       # [B, 1, S, S] in 0..1
-    text: Tensor        # [B, P, 384] sentence embeddings
+    image: Tensor       # [B * M, 1, S, S] in 0..1
+    states: Tensor      # [B, P, T, 384] token states of the sentences
+    real: Tensor        # [B, P, T] which of them are no padding
     mask: Tensor        # [B, P, S/2, S/2] share of each 2 x 2 block, float16
     dense: Tensor       # [B, S/2, S/2] classes of the dense head
     target: Tensor      # [B, P] row of anatomy.TARGETS, or NOTHING
-    contrast: Tensor    # [B]
+    contrast: Tensor    # [B], the first of each slice's
     view: Tensor        # [B]
 
     def to(self, device: torch.device) -> 'Batch':
@@ -100,6 +103,7 @@ class Stream(Dataset):
 
     def __init__(self, volumes: Tensor, bank: Bank, size: int, batch: int, prompts: int,
                  seed: int) -> None:
+        """batch counts pictures: with two contrasts a slice there are half as many slices."""
         self.slicer, self.targets = Slicer(volumes, size), Targets(volumes.device)
         self.bank = bank.to(volumes.device)
         self.batch, self.prompts, self.seed = batch, prompts, seed
@@ -107,15 +111,17 @@ class Stream(Dataset):
     @torch.no_grad()
     def __getitem__(self, index: int) -> Batch:
         rng = Rng(self.slicer.volumes.device, self.seed, index)
-        labels, view = self.slicer.cut(self.batch, rng)
-        image, contrast = paint(labels, rng)
+        several = rng.host.uniform() < SEVERAL
+        each = rng.pick(range(2, MOST_CONTRASTS + 1)) if several else 1
+        labels, view = self.slicer.cut(max(1, self.batch // each), rng)
+        image, contrast = paint(labels.repeat_interleave(each, 0), rng)
+        contrast = contrast[::each]
         shares = self.targets.shares(labels)
         target = self.targets.choose(self.targets.areas(shares, view), self.prompts, rng)
-        text = self.bank.draw(target, contrast, view, rng)
-        text = text + TEXT_NOISE * rng.normal(*text.shape)
+        states, real = self.bank.look_up(self.bank.pick(target, contrast, view, rng))
         mask = self.targets.masks(shares, view, target).half()
         dense = self.targets.dense_classes(labels, view)
-        return Batch(image, text, mask, dense, target, contrast, view)
+        return Batch(image, states, real, mask, dense, target, contrast, view)
 
 
 def _start_worker(_: int) -> None:

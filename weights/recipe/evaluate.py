@@ -17,7 +17,7 @@ from .paint import paint
 from .prompts import CONTRASTS, UNSEEN, VIEWS, canonical, fill, negative
 from .rng import Rng
 from .slices import Slicer
-from .text import TextEncoder
+from .text import TextEncoder, padded
 
 DRAWN = 20                  # pixels of a mask that count as an answer
 NONSENSE = 200
@@ -25,16 +25,16 @@ OTHER_PHRASES = 4           # unseen wordings and nonsense sentences a slice
 
 
 class Sentences:
-    """Embeds every sentence once."""
+    """Encodes every sentence once."""
 
     def __init__(self, encoder: TextEncoder) -> None:
         self.encoder, self.known = encoder, {}
 
-    def __call__(self, sentences: list[str]) -> Tensor:
+    def __call__(self, sentences: list[str]) -> tuple[Tensor, Tensor]:
         new = sorted(set(sentences) - self.known.keys())
         if new:
             self.known.update(zip(new, self.encoder(new)))
-        return torch.stack([self.known[sentence] for sentence in sentences])
+        return padded([self.known[sentence] for sentence in sentences])
 
 
 @torch.no_grad()
@@ -66,7 +66,8 @@ def evaluate(model: ZeusMini, encoder: TextEncoder, volumes: Tensor, count: int 
         start = number * OTHER_PHRASES % NONSENSE
         texts += nonsense[start:start + OTHER_PHRASES]
 
-        logits, predicted = model(image, embed(texts)[None])
+        states, real = embed(texts)
+        logits, predicted = model(image, states[None], real[None])
         drawn = full_size(logits)[0] > 0
         label = labels[0].long()
         sagittal = int(view[0]) == SAGITTAL

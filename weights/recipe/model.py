@@ -1,12 +1,12 @@
 """Zeus-mini: a slice and sentences in, a mask and its predicted Dice for every sentence out.
 
-The topology is Zeus': an image encoder, a linear projection of a frozen sentence embedding to one
-sparse prompt token, and SAM's mask decoder.  One thing differs from SAM: prompts read the image but
-never write to it.  A slice is encoded and upscaled once, prompts cannot disturb each other, and one
-more prompt costs a pass of three tokens and a dot product per pixel.
+The topology is Zeus': an image encoder, a frozen text encoder whose token states are pooled by
+attention to one sparse prompt token, and SAM's mask decoder.  One thing differs from SAM: prompts
+read the image but never write to it.  A slice is encoded and upscaled once, prompts cannot disturb
+each other, and one more prompt costs a pass of three tokens and a dot product per pixel.
 
-Module names are the tensor names of the exported file.  Batch norms and the whitening of the
-sentence embedding serve training only: `plain=True` builds the exported form, without them.
+Module names are the tensor names of the exported file.  Batch norms and the standardising of the
+text states serve training only: `plain=True` builds the exported form, without them.
 """
 
 import math
@@ -177,23 +177,63 @@ class ImageEncoder(nn.Module):
 
 # ------------------------------------------------------------------------------------ prompts
 
+class TextPool(nn.Module):
+    """Token states of a sentence -> one vector: multi-head attention pooling (SigLIP's head).
+
+    Every head looks for words of its own.  In the mean of a sentence single words count for little:
+    with left and right exchanged its cosine is 0.993.
+    """
+
+    def __init__(self, c: Config) -> None:
+        super().__init__()
+        d = c.prompt_dim
+        self.heads = c.decoder_heads
+        self.probe = nn.Parameter(torch.randn(1, d))
+        self.k_proj = nn.Linear(c.text_dim, d)
+        self.v_proj = nn.Linear(c.text_dim, d)
+        self.out_proj = nn.Linear(d, d)
+        self.norm = nn.LayerNorm(d, c.decoder_ln_eps)
+        self.mlp = Mlp(d, c.decoder_mlp, F.gelu)
+
+    def forward(self, states: Tensor, real: Tensor, mean: Tensor | None = None,
+                deviation: Tensor | None = None) -> Tensor:
+        """states [..., T, text_dim], real [..., T] (not padding) -> [..., D].
+
+        With `mean` and `deviation` [text_dim] the states are standardised by them.
+        """
+        k, v = (self._project(layer, states, mean, deviation).unflatten(-1, (self.heads, -1))
+                for layer in (self.k_proj, self.v_proj))
+        q = self.probe.view(self.heads, -1) * k.shape[-1] ** -0.5
+        scores = torch.einsum('hd,...thd->...ht', q.to(k.dtype), k).float()
+        weight = scores.masked_fill(~real[..., None, :], -math.inf).softmax(-1).to(v.dtype)
+        x = self.out_proj(torch.einsum('...ht,...thd->...hd', weight, v).flatten(-2))
+        return x + self.mlp(self.norm(x))
+
+    @staticmethod
+    def _project(layer: nn.Linear, states: Tensor, mean: Tensor | None, deviation: Tensor | None
+                 ) -> Tensor:
+        if mean is None:
+            return layer(states)
+        weight = layer.weight / deviation           # far smaller than the states
+        return F.linear(states, weight, layer.bias - weight @ mean)
+
+
 class PromptEncoder(nn.Module):
-    """Sentence embedding (unit length) -> one sparse prompt token."""
+    """Token states of the text encoder -> one sparse prompt token."""
 
     def __init__(self, c: Config, plain: bool) -> None:
         super().__init__()
-        self.text_projection = nn.Linear(c.text_dim, c.prompt_dim)
+        self.text_pool = TextPool(c)
         self.image_pe = nn.Parameter(wave_grid(c.grid, c.prompt_dim)[None])
         self.plain = plain
         if not plain:
             self.register_buffer('mean', torch.zeros(c.text_dim))
-            self.register_buffer('white', torch.eye(c.text_dim))
+            self.register_buffer('deviation', torch.ones(c.text_dim))
 
-    def forward(self, text: Tensor) -> Tensor:
-        """[B, P, text_dim] -> [B, P, D]."""
-        if not self.plain:
-            text = (text - self.mean) @ self.white
-        return self.text_projection(text)
+    def forward(self, states: Tensor, real: Tensor) -> Tensor:
+        """[B, P, T, text_dim], [B, P, T] -> [B, P, D]."""
+        own = () if self.plain else (self.mean, self.deviation)
+        return self.text_pool(states, real, *own)
 
 
 # -------------------------------------------------------------------------------- mask decoder
@@ -274,6 +314,24 @@ class Upscale(nn.Module):
         return x
 
 
+class _WeighPixels(torch.autograd.Function):
+    """weight [B, P, C], pixels [B, N, C] -> [B, P, N]; keeps the gradient's channels last.
+
+    A plain product's gradient comes with channels first, and everything before it, convolutions and
+    activations, takes ten times as long from there on a CPU.
+    """
+
+    @staticmethod
+    def forward(ctx, weight: Tensor, pixels: Tensor) -> Tensor:
+        ctx.save_for_backward(weight, pixels)
+        return weight @ pixels.transpose(1, 2)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        weight, pixels = ctx.saved_tensors
+        return gradient @ pixels, gradient.transpose(1, 2) @ weight
+
+
 class MaskDecoder(nn.Module):
     """Three tokens a prompt (quality, mask, text) read the image; the mask token weighs pixels."""
 
@@ -298,8 +356,9 @@ class MaskDecoder(nn.Module):
             q = layer(q, tokens, image, image_pe)
         pixels = self.upscale(neck, skips, taps)
         hyper = self.output_hypernetworks_mlps[0](q[:, :, 1])          # weights, then one bias
-        weight, bias = hyper[..., :-1].to(pixels.dtype), hyper[..., -1, None, None]
-        logits = torch.einsum('bpc,bchw->bphw', weight, pixels) + bias.to(pixels.dtype)
+        weight, bias = hyper[..., :-1].to(pixels.dtype), hyper[..., -1, None]
+        logits = _WeighPixels.apply(weight, pixels.permute(0, 2, 3, 1).flatten(1, 2))
+        logits = (logits + bias.to(pixels.dtype)).unflatten(2, pixels.shape[2:])
         dice = self.iou_prediction_head(q[:, :, 0]).float().sigmoid()[..., 0]
         taps.update(tokens_in=tokens.flatten(0, 1), tokens_out=q.flatten(0, 1), hyper=hyper)
         return logits, dice
@@ -319,13 +378,17 @@ class ZeusMini(nn.Module):
             self.mask_decoder.output_hypernetworks_mlps[0].layers[2].bias[-1] = -4
             self.mask_decoder.iou_prediction_head.layers[2].bias.fill_(-0.5)
 
-    def forward(self, image: Tensor, text: Tensor, taps: Taps | None = None
+    def forward(self, image: Tensor, states: Tensor, real: Tensor, taps: Taps | None = None
                 ) -> tuple[Tensor, Tensor]:
-        """image [B, 1, S, S] in 0..1, text [B, P, text_dim] -> logits [B, P, S/2, S/2], predicted
-        Dice [B, P].  Activations are left in `taps`."""
+        """image [B * M, 1, S, S] in 0..1, states [B, P, T, text_dim] with real [B, P, T] -> logits
+        [B, P, S/2, S/2], predicted Dice [B, P].  Activations are left in `taps`.
+
+        Where a slice comes in M contrasts their embeddings are averaged: hybrid fusion."""
         taps = {} if taps is None else taps
         neck, skips = self.image_encoder(image, taps)
-        token = taps['text_token'] = self.prompt_encoder(text)
+        if len(image) != len(states):
+            neck, *skips = (t.unflatten(0, (len(states), -1)).mean(1) for t in (neck, *skips))
+        token = taps['text_token'] = self.prompt_encoder(states, real)
         return self.mask_decoder(neck, skips, self.prompt_encoder.image_pe, token, taps)
 
 

@@ -27,7 +27,10 @@ SHORT = (
     '{n}', '{n}', '{n} segmentation', 'mask of {t}', '{t}', '{V} {t}', '{V} {t}.', '{V} {n}',
     '{V} {t} in this image.', 'Where is {t}?', 'segmentation mask for {t}', '{n} in the brain',
     'region: {n}', '{n}, please', 'I need {t}.', 'Can you {v} {t}?',
-    'The target structure is {t}.',
+    'The target structure is {t}.', 'structure: {n}', 'class {n}', 'Give me {t}.',
+    'Draw {t}.', 'Return a mask covering {t} and nothing else.', 'ROI {n}', '{n}?',
+    'Everything that belongs to {t}.', 'How large is {t}?', 'Measure {t}.', 'label map of {t}',
+    'I would like to have a map of {t}', 'probability map: {n}', 'Isolate {t}.', 'Crop out {t}.',
 )
 LONG = (
     '{V} {t} in this {m} {w} MRI.', '{V} {t} on the {w} {m} slice.', '{m} {w} image: {n}',
@@ -48,15 +51,22 @@ REPORT = (
     '{V} {t} near {place} in this {m} {w} MRI.',
     'There is {n} visible at {place}; {v} its extent on this {w} slice.',
     'The structure at {place}, {t}, {seems}. {V} it.',
+    '{V} {t}, the {look} structure {place}, in this {m} {w} MRI.',
+    '{V} {t}, the {look} structure in {place}.',
+    '{V} {t}, which {seems} on {m}, on every {w} slice.',
+    'Your task is to {v} {t}. It is found at {place}.',
+    'The radiologist asks to {v} {t}; on {m} images it {seems}.',
 )
 STYLES, STYLE_SHARES = (SHORT, LONG, REPORT), (0.40, 0.33, 0.27)
 
 CANONICAL = 'Segment the {n} in this {m} {w} MRI.'
 UNSEEN = (      # kept out of training, to measure how far the wording matters
     'Could you trace {t} for me?', 'I want a binary map of {t} from this scan.',
-    'Please provide the outline for: {n}.',
-    'Radiologist note: evaluate {t}; produce its mask from the {w} view.',
-    '{n} only, nothing else',
+    'Please provide the outline for: {n}.', '{n} only, nothing else',
+    'We need volumes of {t}; produce its mask from this view.', 'Paint every pixel of {t}.',
+    'Which part of this picture is {t}?',
+    'Radiologist note: evaluate {t} and return its borders.',
+    'The {n} should be separated from everything around it.', 'Help me to see {t} on this MR image.',
 )
 
 LOOKS = {
@@ -186,6 +196,8 @@ WHAT = (
     'a new password', 'the broken lamp', 'an appointment', 'the bus to town', 'a long poem',
     'the blue folder', 'some fresh bread', 'the appendix of the contract', 'a chess board',
     'the insurance form', 'a pair of shoes', 'the coffee machine', 'a map of Norway',
+    'the minutes of the meeting', 'a picture of his grandmother', 'the volume of the radio',
+    'a mask for the carnival', 'the outline of a novel', 'the borders of the garden',
 )
 WHEN = (
     '', 'at noon', 'tomorrow', 'on Sunday', 'in the rain', 'before breakfast', 'again',

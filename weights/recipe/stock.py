@@ -1,18 +1,17 @@
-"""Sentence embeddings of the built-in instructions, which the program embeds.
+"""The built-in instructions: their prompt tokens travel with the weights.
 
-    python -m recipe stock --text MINILM --out DIR
-
-Writes `stock-instructions.safetensors`: `embeddings` [n, 384] in float32 and, in the metadata, the n texts.
-The texts are what `Instruction::stock` in `src/pipeline/instruct.rs` says of every target in
-`weights/structures.json`, for each modality and view.
+So segmenting by name needs no text encoder, and no download.  The texts are what `Instruction::stock` in
+`src/pipeline/instruct.rs` says of every target in `weights/structures.json`, for each modality and view.
 """
 
 import json
 from pathlib import Path
 
-from safetensors.torch import save_file
+import torch
+from torch import Tensor
 
-from .text import TextEncoder
+from .model import ZeusMini
+from .text import TextEncoder, padded
 
 VIEWS = ('axial', 'coronal', 'sagittal')
 MODALITIES = ('T1-weighted', 'T2-weighted', 'FLAIR', 'PD-weighted')
@@ -31,9 +30,11 @@ def instructions() -> list[str]:
     return texts
 
 
-def write(encoder: TextEncoder, path: Path) -> int:
-    """Writes the file; returns the number of texts."""
-    texts = instructions()
-    metadata = dict(texts=json.dumps(texts), text_encoder='sentence-transformers/all-MiniLM-L6-v2')
-    save_file({'embeddings': encoder(texts)}, path, metadata=metadata)
-    return len(texts)
+@torch.no_grad()
+def prompt_tokens(model: ZeusMini, encoder: TextEncoder, texts: list[str], batch: int = 256
+                  ) -> Tensor:
+    """[n, prompt_dim]."""
+    parts = []
+    for start in range(0, len(texts), batch):
+        parts.append(model.prompt_encoder(*padded(encoder(texts[start:start + batch]))))
+    return torch.cat(parts)

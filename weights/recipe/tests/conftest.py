@@ -1,4 +1,4 @@
-"""A phantom head and a bank of made-up embeddings: no data, no text encoder."""
+"""A phantom head and a bank of made-up sentences: no data, no text encoder."""
 
 import numpy as np
 import pytest
@@ -36,10 +36,9 @@ def phantom() -> torch.Tensor:
 
 @pytest.fixture
 def bank() -> Bank:
-    """Two random sentences a cell."""
+    """Two sentences of two to five random tokens in each cell."""
     cells = NOTHING * CELLS + 1
     random = np.random.default_rng(0)
-    embeddings = torch.from_numpy(random.normal(size=(2 * cells, 384))).float() / 20
-    count = torch.full((cells,), 2)
-    return Bank(embeddings, count.cumsum(0) - count, count,
-                embeddings.mean(0), torch.eye(384) * 3 + 0.01)
+    states = [torch.from_numpy(random.normal(size=(2 + n % 4, 384))).float()
+              for n in range(2 * cells)]
+    return Bank.build(states, torch.full((cells,), 2))

@@ -27,11 +27,23 @@ def test_reproducible_whatever_came_before_and_however_many_workers(phantom, ban
 
 
 def test_shapes_and_ranges(phantom, bank):
-    batch = Stream(phantom, bank, 64, 3, 6, 0)[0]
-    assert batch.image.shape == (3, 1, 64, 64) and batch.text.shape == (3, 6, 384)
+    stream = Stream(phantom, bank, 64, 3, 6, 0)
+    batch = next(b for b in map(stream.__getitem__, range(99)) if len(b.mask) == 3)
+    assert batch.image.shape == (3, 1, 64, 64) and batch.states.shape[::3] == (3, 384)
+    assert batch.states.shape[:3] == batch.real.shape and batch.real[..., :2].all()
     assert batch.mask.shape == (3, 6, 32, 32) and batch.dense.shape == (3, 32, 32)
     assert 0 <= batch.image.min() and batch.image.max() <= 1
     assert batch.image.isfinite().all() and 0 <= batch.mask.min() and batch.mask.max() <= 1
+
+
+def test_some_batches_show_a_slice_in_several_contrasts(phantom, bank):
+    stream = Stream(phantom, bank, 64, 6, 6, 0)
+    shown = [stream[index] for index in range(30)]
+    each = [len(batch.image) // len(batch.mask) for batch in shown]
+    assert set(each) == {1, 2, 3} and each.count(1) > 15
+    pair = shown[each.index(2)]
+    assert len(pair.image) == 6 and len(pair.mask) == len(pair.contrast) == len(pair.states) == 3
+    assert not torch.equal(pair.image[0], pair.image[1])
 
 
 def test_an_unbent_slice_is_the_plane_of_the_volume(phantom):

@@ -1,30 +1,24 @@
-//! Quality on real volumes, as Markdown for `weights/README.md`: `make accept`.
+//! Colin27 with and without its skull against the AAL atlas, the MNI152 average against its tissue maps.
 //!
-//! Colin27 with and without its skull is compared with the AAL atlas, the MNI152 average with its
-//! tissue maps. Each structure is asked for with a generated instruction, with the built-in one, with
-//! words alone (the pipeline is not told the side) and with the wrong side in the words; then come
-//! structures that no head has, and nonsense. A volume is encoded once and all are prompts to it.
-//!
-//! The scores are those of `keraunos evaluate`. Beside them stands what PyTorch makes of the same
-//! weights (`tests/goldens/volumes.json`); where the two differ by more than 0.002 the run fails.
-//!
-//! ```text
-//! KERAUNOS_SHARED=../shared cargo run --release --example accept > table.md
-//! ```
+//! Each structure is asked for with a generated instruction, with the built-in one, with words alone
+//! (the pipeline is not told the side) and with the wrong side in the words; then come structures that
+//! no head has, and nonsense. A volume is encoded once and all are prompts to it. Beside the Dice
+//! stands what PyTorch makes of the same weights (`tests/goldens/volumes.json`).
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use keraunos::pipeline::evaluate::evaluate;
 use keraunos::pipeline::instruct::Author;
 use keraunos::pipeline::instruct::Instruction;
 use keraunos::pipeline::modality::Modality;
 use keraunos::pipeline::prepare::View;
 use keraunos::pipeline::structures::Target;
-use keraunos::pipeline::volume::{Labels, Names, Volume};
-use keraunos::pipeline::{Input, Instruct, Observer, Options, Request, Segmenter};
+use keraunos::pipeline::volume::{Labels, Volume};
+use keraunos::pipeline::{Instruct, Segmenter};
 use keraunos::{Error, Result};
 use serde_json::Value;
+
+use crate::{Scores, mean, request, show, stock};
 
 /// How far a Dice may be from PyTorch's.
 const TOLERANCE: f64 = 0.002;
@@ -76,25 +70,8 @@ enum Way {
     Fast,
 }
 
-/// The Dice of each prompt, as its mask comes.
-struct Scores<'a> {
-    truths: Vec<Option<&'a [u8]>>,
-    dice: Vec<Option<f64>>,
-}
-
-impl Observer for Scores<'_> {
-    fn logits(&mut self, _: &Target, logits: &[f32], _: &Volume) -> Result<()> {
-        let truth = self.truths[self.dice.len()];
-        let mask: Vec<u8> = logits.iter().map(|logit| u8::from(*logit > 0.0)).collect();
-        self.dice.push(truth.and_then(|truth| {
-            evaluate(&mask, truth, &Names::from([(1, String::new())])).labels[0].dice
-        }));
-        Ok(())
-    }
-}
-
 /// The truths on Colin27: AAL's structures by side, and its cerebellum.
-fn atlas(path: &Path) -> Result<Vec<(Target, Vec<u8>)>> {
+pub fn atlas(path: &Path) -> Result<Vec<(Target, Vec<u8>)>> {
     let labels = Labels::read(path)?;
     let mask =
         |wanted: &dyn Fn(u32) -> bool| labels.data.iter().map(|l| u8::from(wanted(*l))).collect();
@@ -153,11 +130,6 @@ fn cases(shared: &Path) -> Result<Vec<Case>> {
     ])
 }
 
-/// The built-in sentence.
-fn stock(target: &Target) -> String {
-    Instruction::stock(target, Modality::T1).text
-}
-
 /// The sentence with left and right exchanged; none for a target without a side.
 fn wrong_side(target: &Target) -> Option<String> {
     let text = stock(target);
@@ -165,22 +137,6 @@ fn wrong_side(target: &Target) -> Option<String> {
         "left" => text.replace("left", "right"),
         _ => text.replace("right", "left"),
     })
-}
-
-/// A request for `scan` as a T1.
-fn request(scan: &Path) -> Request {
-    let mut input = Input::new(scan);
-    input.modality = Some(Modality::T1);
-    Request::new(vec![input])
-}
-
-fn show(value: Option<f64>) -> String {
-    value.map_or("–".into(), |value| format!("{value:.3}"))
-}
-
-fn mean(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
-    let values: Vec<f64> = values.flatten().collect();
-    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
 /// A structure's name, and its Dice by each way.
@@ -206,7 +162,7 @@ fn run(segmenter: &Segmenter, case: &Case) -> Result<Outcome> {
         .iter()
         .map(|(target, _)| target.clone())
         .collect();
-    let mut asking = request(&case.scan);
+    let mut asking = request(&case.scan, Modality::T1);
     asking.targets = targets.clone();
     asking.instruct = Instruct::Llm;
     let (written, _) = segmenter.instruct(&asking, &mut ())?;
@@ -226,7 +182,7 @@ fn run(segmenter: &Segmenter, case: &Case) -> Result<Outcome> {
         prompts.push((Target::free(text, n), text.to_owned(), None));
     }
 
-    let mut full = request(&case.scan);
+    let mut full = request(&case.scan, Modality::T1);
     // One structure is asked for in several ways, and every target needs a label of its own.
     let numbered = |(label, (target, ..)): (u16, &Prompt)| Target {
         label,
@@ -237,11 +193,11 @@ fn run(segmenter: &Segmenter, case: &Case) -> Result<Outcome> {
         .iter()
         .map(|(_, text, _)| Some(text.clone()))
         .collect();
-    let truth = |at: &Option<(usize, Way)>| at.map(|(n, _)| case.truths[n].1.as_slice());
-    let mut scores = Scores {
-        truths: prompts.iter().map(|(.., at)| truth(at)).collect(),
-        dice: Vec::new(),
+    let truth = |at: &Option<(usize, Way)>| {
+        let truth = at.map(|(n, _)| case.truths[n].1.as_slice());
+        truth.into_iter().collect()
     };
+    let mut scores = Scores::new(prompts.iter().map(|(.., at)| truth(at)).collect());
     let result = segmenter.segment(&full, &mut scores)?;
     let mut rows: Vec<_> = targets
         .iter()
@@ -249,25 +205,19 @@ fn run(segmenter: &Segmenter, case: &Case) -> Result<Outcome> {
         .collect();
     for ((.., at), dice) in prompts.iter().zip(&scores.dice) {
         if let Some((n, way)) = at {
-            rows[*n].1.push((*way, *dice));
+            rows[*n].1.push((*way, dice[0]));
         }
     }
 
-    let mut fast = request(&case.scan);
+    let mut fast = request(&case.scan, Modality::T1);
     fast.targets = targets;
     fast.instruct = Instruct::Stock;
     (fast.fast, fast.views) = (true, vec![View::Axial]);
-    let mut scores = Scores {
-        truths: case
-            .truths
-            .iter()
-            .map(|(_, truth)| Some(truth.as_slice()))
-            .collect(),
-        dice: Vec::new(),
-    };
+    let truths = case.truths.iter().map(|(_, truth)| vec![truth.as_slice()]);
+    let mut scores = Scores::new(truths.collect());
     segmenter.segment(&fast, &mut scores)?;
     for (row, dice) in rows.iter_mut().zip(scores.dice) {
-        row.1.push((Way::Fast, dice));
+        row.1.push((Way::Fast, dice[0]));
     }
 
     let nothing = &result.structures[result.structures.len() - NOTHING.len()..];
@@ -397,20 +347,19 @@ fn print(outcomes: &[Outcome], golden: &Value) -> usize {
     off
 }
 
-fn main() -> Result<()> {
-    let shared =
-        std::env::var_os("KERAUNOS_SHARED").map_or_else(|| "../shared".into(), PathBuf::from);
+/// Runs the real volumes and prints their tables.
+///
+/// # Errors
+/// A score that is not PyTorch's, or anything that fails.
+pub fn accept(segmenter: &Segmenter, shared: &Path) -> Result<()> {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/volumes.json");
     let golden = std::fs::read_to_string(&golden).map_err(Error::read(&golden))?;
     let golden: Value =
         serde_json::from_str(&golden).map_err(|e| Error::Argument(e.to_string()))?;
-    let segmenter = Segmenter::open(&Options::default())?;
-    let adapter = segmenter.gpu().summary();
-    println!("On {} ({}).\n", adapter.name, adapter.driver);
     let mut outcomes = Vec::new();
-    for case in cases(&shared)? {
+    for case in cases(shared)? {
         eprintln!("== {}", case.name);
-        outcomes.push(run(&segmenter, &case)?);
+        outcomes.push(run(segmenter, &case)?);
     }
     match print(&outcomes, &golden) {
         0 => Ok(()),

@@ -1,0 +1,202 @@
+//! Painted heads that no training saw, and real scans that another network has labelled.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use keraunos::pipeline::modality::Modality;
+use keraunos::pipeline::prepare::View;
+use keraunos::pipeline::structures::Target;
+use keraunos::pipeline::volume::Labels;
+use keraunos::pipeline::{Fusion, Instruct, Request, Segmenter};
+use keraunos::{Error, Result};
+
+use crate::{Scores, mean, request, show};
+
+/// Contrasts by the suffix of a phantom's file, and what the engine is told.
+const CONTRASTS: [(&str, Modality); 4] = [
+    ("T1w", Modality::T1),
+    ("T2w", Modality::T2),
+    ("FLAIR", Modality::Flair),
+    ("any", Modality::T1),
+];
+
+/// MeshNet's structures and the FreeSurfer labels that make ours of them.
+const MESHNET: [(&str, &[u32]); 17] = [
+    ("cerebral white matter", &[2]),
+    ("cerebral cortex", &[3]),
+    ("lateral ventricle", &[4, 5]),
+    ("inferior lateral ventricle", &[5]),
+    ("cerebellar white matter", &[7]),
+    ("cerebellar cortex", &[8]),
+    ("thalamus", &[10]),
+    ("caudate nucleus", &[11]),
+    ("putamen", &[12]),
+    ("pallidum", &[13]),
+    ("third ventricle", &[14]),
+    ("fourth ventricle", &[15]),
+    ("brainstem", &[16]),
+    ("hippocampus", &[17]),
+    ("amygdala", &[18]),
+    ("nucleus accumbens", &[26]),
+    ("ventral diencephalon", &[28]),
+];
+
+/// The Dice of every target asked for by its built-in instruction, all views.
+fn scores(
+    segmenter: &Segmenter,
+    scan: &Path,
+    modality: Modality,
+    truths: &[(Target, Vec<u8>)],
+) -> Result<Vec<Option<f64>>> {
+    answer(segmenter, request(scan, modality), truths)
+}
+
+fn answer(
+    segmenter: &Segmenter,
+    mut asking: Request,
+    truths: &[(Target, Vec<u8>)],
+) -> Result<Vec<Option<f64>>> {
+    asking.targets = truths.iter().map(|(target, _)| target.clone()).collect();
+    asking.instruct = Instruct::Stock;
+    let mut scores = Scores::new(truths.iter().map(|(_, truth)| vec![&truth[..]]).collect());
+    segmenter.segment(&asking, &mut scores)?;
+    Ok(scores.dice.into_iter().map(|dice| dice[0]).collect())
+}
+
+fn mask(labels: &Labels, wanted: &[u32]) -> Vec<u8> {
+    labels
+        .data
+        .iter()
+        .map(|label| u8::from(wanted.contains(label)))
+        .collect()
+}
+
+/// The label maps of a folder of painted heads.
+fn subjects(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut subjects: Vec<PathBuf> = std::fs::read_dir(folder)
+        .map_err(Error::read(folder))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.to_string_lossy().ends_with("_dseg.nii.gz"))
+        .collect();
+    subjects.sort();
+    Ok(subjects)
+}
+
+/// Every target with its mask in a label map.
+fn truths(folder: &Path, subject: &Path) -> Result<Vec<(Target, Vec<u8>)>> {
+    let path = folder.join("targets.json");
+    let text = std::fs::read_to_string(&path).map_err(Error::read(&path))?;
+    let targets: BTreeMap<String, Vec<u32>> =
+        serde_json::from_str(&text).map_err(|e| Error::Argument(e.to_string()))?;
+    let labels = Labels::read(subject)?;
+    targets
+        .iter()
+        .map(|(name, wanted)| Ok((Target::find(name)?, mask(&labels, wanted))))
+        .collect()
+}
+
+/// The painted heads of a folder: by structure and contrast.
+pub fn phantoms(segmenter: &Segmenter, folder: &Path) -> Result<()> {
+    // By structure, sides together: one list of scores for each contrast.
+    let mut found: BTreeMap<&str, [Vec<Option<f64>>; 4]> = BTreeMap::new();
+    for subject in &subjects(folder)? {
+        let truths = truths(folder, subject)?;
+        for (n, (suffix, modality)) in CONTRASTS.into_iter().enumerate() {
+            let scan = subject.to_string_lossy().replace("dseg", suffix);
+            if !Path::new(&scan).exists() {
+                continue;
+            }
+            eprintln!("== {scan}");
+            let dice = scores(segmenter, Path::new(&scan), modality, &truths)?;
+            for ((target, _), dice) in truths.iter().zip(dice) {
+                let name = &target.structure.expect("a known structure").name;
+                found.entry(name).or_default()[n].push(dice);
+            }
+        }
+    }
+    println!("| held-out heads | T1 | T2 | FLAIR/PD | any | mean |\n|---|---|---|---|---|---|");
+    let row = |name: &str, values: [Option<f64>; 4]| {
+        let all = mean(values.into_iter());
+        let cells: Vec<String> = values.into_iter().chain([all]).map(show).collect();
+        println!("| {name} | {} |", cells.join(" | "));
+    };
+    let means: Vec<(&str, [Option<f64>; 4])> = found
+        .iter()
+        .map(|(name, lists)| (*name, [0, 1, 2, 3].map(|n| mean(lists[n].iter().copied()))))
+        .collect();
+    for (name, values) in &means {
+        row(name, *values);
+    }
+    let by_contrast = [0, 1, 2, 3].map(|n| mean(means.iter().map(|(_, values)| values[n])));
+    row("**mean**", by_contrast);
+    println!();
+    Ok(())
+}
+
+/// Real scans on which MeshNet was run: how far the two agree.
+pub fn meshnet(segmenter: &Segmenter, shared: &Path, folder: &Path) -> Result<()> {
+    let cases = [
+        ("t1_crop", "data/meshnet/t1_crop.nii.gz"),
+        ("chris_t1", "data/chris/chris_t1.nii.gz"),
+    ];
+    let mut columns = Vec::new();
+    for (name, scan) in cases {
+        eprintln!("== {name}");
+        let labels = Labels::read(&folder.join(format!("{name}.nii.gz")))?;
+        let truths = MESHNET
+            .iter()
+            .map(|(name, wanted)| Ok((Target::find(name)?, mask(&labels, wanted))))
+            .collect::<Result<Vec<_>>>()?;
+        columns.push(scores(
+            segmenter,
+            &shared.join(scan),
+            Modality::T1,
+            &truths,
+        )?);
+    }
+    println!("| agreement with MeshNet-18 | t1_crop | chris_t1 |\n|---|---|---|");
+    for (n, (name, _)) in MESHNET.iter().enumerate() {
+        let cells: Vec<String> = columns.iter().map(|column| show(column[n])).collect();
+        println!("| {name} | {} |", cells.join(" | "));
+    }
+    let means = columns
+        .iter()
+        .map(|column| show(mean(column.iter().copied())));
+    println!("| **mean** | {} |\n", means.collect::<Vec<_>>().join(" | "));
+    Ok(())
+}
+
+/// Three contrasts of each painted head, axial slices: alone, fused late and fused as embeddings.
+pub fn fusion(segmenter: &Segmenter, folder: &Path) -> Result<()> {
+    let mut columns = vec![Vec::new(); 5];
+    for subject in &subjects(folder)? {
+        eprintln!("== {}, fusion", subject.display());
+        let truths = truths(folder, subject)?;
+        let asking = |contrasts: &[(&str, Modality)], fusion| {
+            let mut inputs = Vec::new();
+            for (suffix, modality) in contrasts {
+                let scan = subject.to_string_lossy().replace("dseg", suffix);
+                inputs.extend(request(Path::new(&scan), *modality).inputs);
+            }
+            let mut asking = Request::new(inputs);
+            (asking.views, asking.fusion) = (vec![View::Axial], fusion);
+            asking
+        };
+        let three = &CONTRASTS[..3];
+        let ways = (0..3)
+            .map(|n| asking(&three[n..=n], Fusion::Late))
+            .chain([asking(three, Fusion::Late), asking(three, Fusion::Hybrid)]);
+        for (column, asking) in columns.iter_mut().zip(ways) {
+            column.extend(answer(segmenter, asking, &truths)?);
+        }
+    }
+    let means: Vec<String> = columns
+        .iter()
+        .map(|column| show(mean(column.iter().copied())))
+        .collect();
+    println!(
+        "| axial view | T1 | T2 | FLAIR | all three, late | all three, hybrid |\n|---|---|---|---|---|---|"
+    );
+    println!("| mean Dice over all targets | {} |\n", means.join(" | "));
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! What the weights can do, as Markdown for `weights/README.md`: `make accept`.
+//!
+//! ```text
+//! KERAUNOS_SHARED=../shared cargo run --release --example accept [real] [words] [held-out] [fusion] [meshnet] > table.md
+//! ```
+//!
+//! `real` and `words` read the volumes of `KERAUNOS_SHARED`; `held-out` and `fusion` the phantoms, `meshnet` the
+//! label maps that the recipe wrote to `KERAUNOS_HELD_OUT` (`weights/recipe/README.md`). Scores are those of
+//! `keraunos evaluate`.
+
+mod held_out;
+mod real;
+mod words;
+
+use std::path::{Path, PathBuf};
+
+use keraunos::pipeline::evaluate::evaluate;
+use keraunos::pipeline::instruct::Instruction;
+use keraunos::pipeline::modality::Modality;
+use keraunos::pipeline::structures::Target;
+use keraunos::pipeline::volume::{Names, Volume};
+use keraunos::pipeline::{Input, Observer, Options, Request, Segmenter};
+use keraunos::{Error, Result};
+
+const PARTS: [&str; 5] = ["real", "words", "held-out", "fusion", "meshnet"];
+
+/// The Dice of each prompt with each of its truths, as its mask comes.
+struct Scores<'a> {
+    truths: Vec<Vec<&'a [u8]>>,
+    dice: Vec<Vec<Option<f64>>>,
+}
+
+impl<'a> Scores<'a> {
+    fn new(truths: Vec<Vec<&'a [u8]>>) -> Self {
+        let dice = Vec::new();
+        Self { truths, dice }
+    }
+}
+
+impl Observer for Scores<'_> {
+    fn logits(&mut self, _: &Target, logits: &[f32], _: &Volume) -> Result<()> {
+        let mask: Vec<u8> = logits.iter().map(|logit| u8::from(*logit > 0.0)).collect();
+        let names = Names::from([(1, String::new())]);
+        let truths = &self.truths[self.dice.len()];
+        let scores = truths
+            .iter()
+            .map(|truth| evaluate(&mask, truth, &names).labels[0].dice);
+        self.dice.push(scores.collect());
+        Ok(())
+    }
+}
+
+/// The built-in sentence.
+fn stock(target: &Target) -> String {
+    Instruction::stock(target, Modality::T1).text
+}
+
+/// A request for `scan`.
+fn request(scan: &Path, modality: Modality) -> Request {
+    let mut input = Input::new(scan);
+    input.modality = Some(modality);
+    Request::new(vec![input])
+}
+
+fn show(value: Option<f64>) -> String {
+    value.map_or("–".into(), |value| format!("{value:.3}"))
+}
+
+fn mean(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
+    let values: Vec<f64> = values.flatten().collect();
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+/// A folder that an environment variable names.
+fn folder(variable: &str, default: &str) -> PathBuf {
+    std::env::var_os(variable).map_or_else(|| default.into(), PathBuf::from)
+}
+
+fn main() -> Result<()> {
+    let shared = folder("KERAUNOS_SHARED", "../shared");
+    let held_out = folder("KERAUNOS_HELD_OUT", "out/recipe");
+    let mut parts: Vec<String> = std::env::args().skip(1).collect();
+    if parts.is_empty() {
+        parts = PARTS.map(String::from).into();
+    }
+    let segmenter = Segmenter::open(&Options::default())?;
+    let adapter = segmenter.gpu().summary();
+    println!("On {} ({}).\n", adapter.name, adapter.driver);
+    for part in &parts {
+        match part.as_str() {
+            "real" => real::accept(&segmenter, &shared)?,
+            "words" => words::accept(&segmenter, &shared)?,
+            "held-out" => held_out::phantoms(&segmenter, &held_out.join("phantoms"))?,
+            "fusion" => held_out::fusion(&segmenter, &held_out.join("phantoms"))?,
+            "meshnet" => held_out::meshnet(&segmenter, &shared, &held_out.join("meshnet"))?,
+            other => {
+                return Err(Error::Argument(format!(
+                    "`{other}`: the parts are {}",
+                    PARTS.join(", ")
+                )));
+            }
+        }
+    }
+    Ok(())
+}
