@@ -59,6 +59,26 @@ REPORT = (
 )
 STYLES, STYLE_SHARES = (SHORT, LONG, REPORT), (0.40, 0.33, 0.27)
 
+# requests put together from parts: thousands of ways to say the same
+OPENERS = ('', '', '', 'Hello, ', 'Please, ', 'Next: ', 'Task: ', 'For the study ', 'Doctor, ',
+           'As agreed, ', 'For planning, ', 'Quick one: ', 'Follow-up: ', 'Question: ')
+REQUESTS = ('{v} {t}', '{v} {t}', 'I need {k} of {t}', 'we would like {k} of {t}',
+            'give me {k} for {t}', 'make {k} of {t}', 'draw {k} around {t}', '{k} of {t} is needed',
+            'let me have {k} of {t}', 'prepare {k} showing {t}', 'all of {t}', 'just {t}',
+            'what belongs to {t}', 'which pixels are {t}', 'where does {t} end',
+            '{t} has to be {done}', '{t} is to be {done}', '{t} should be {done}', 'only {t}',
+            'tell {t} from the rest', 'cut out {t}', 'colour {t}', 'fill in {t}', '{n} to be {done}')
+PRODUCTS = ('a mask', 'a binary mask', 'the segmentation', 'a contour', 'the outline', 'a map',
+            'a label map', 'a binary image', 'the delineation', 'the region', 'an annotation',
+            'the boundary', 'a drawing', 'the extent', 'a volume measurement', 'an overlay')
+DONE = ('segmented', 'outlined', 'marked', 'drawn', 'delineated', 'measured', 'labelled',
+        'highlighted', 'cut out', 'shown', 'traced out', 'found')
+TAILS = ('', '', '', ' here', ' in this image', ' on this scan', ' in the picture', ' please',
+         ', thanks', ' as exactly as you can', ' and leave the rest out', ' on {m}',
+         ' in this {w} slice', ' of this patient', ' in the head', ' of the brain', ' for the report')
+ENDS = ('', '', '.', '.', '!', '?')
+PUT_TOGETHER = 0.3      # of the sentences that ask for something, and of those that do not
+
 CANONICAL = 'Segment the {n} in this {m} {w} MRI.'
 UNSEEN = (      # kept out of training, to measure how far the wording matters
     'Could you trace {t} for me?', 'I want a binary map of {t} from this scan.',
@@ -115,6 +135,11 @@ def fill(rng: random.Random, template: str, phrase: str, contrast: str, view: st
 
 
 def _template(rng: random.Random) -> str:
+    if rng.random() < PUT_TOGETHER:
+        request = rng.choice(REQUESTS).replace('{k}', rng.choice(PRODUCTS))
+        request = request.replace('{done}', rng.choice(DONE))
+        whole = rng.choice(OPENERS) + request + rng.choice(TAILS) + rng.choice(ENDS)
+        return whole if whole[0] == '{' else _capital(whole)
     return rng.choice(rng.choices(STYLES, STYLE_SHARES)[0])
 
 
