@@ -6,7 +6,7 @@
 //!
 //! `real` and `words` read the volumes of `KERAUNOS_SHARED`; `held-out` and `fusion` the phantoms, `meshnet` the
 //! label maps that the recipe wrote to `KERAUNOS_HELD_OUT` (`weights/recipe/README.md`). Scores are those of
-//! `keraunos evaluate`.
+//! `keraunos evaluate`. Without a part all run for which there is something to read.
 
 mod held_out;
 mod real;
@@ -81,7 +81,14 @@ fn main() -> Result<()> {
     let held_out = folder("KERAUNOS_HELD_OUT", "out/recipe");
     let mut parts: Vec<String> = std::env::args().skip(1).collect();
     if parts.is_empty() {
+        // What the recipe did not write is left out, and only then.
+        let written = |part: &str| match part {
+            "held-out" | "fusion" => held_out.join("phantoms").is_dir(),
+            "meshnet" => held_out.join("meshnet").is_dir(),
+            _ => true,
+        };
         parts = PARTS.map(String::from).into();
+        parts.retain(|part| written(part));
     }
     let segmenter = Segmenter::open(&Options::default())?;
     let adapter = segmenter.gpu().summary();

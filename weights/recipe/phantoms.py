@@ -55,6 +55,8 @@ def _blur(image: Tensor, sigma: float) -> Tensor:
 def write_phantoms(files: list[Path], first: int, out: Path, seed: int = 7) -> list[Path]:
     """Paints every label map in every contrast; returns the volumes written."""
     import nibabel
+    if not files:
+        raise FileNotFoundError('no label maps (*.nii, *.nii.gz) to paint')
     out.mkdir(parents=True, exist_ok=True)
     ids = {plain_name(*target): [int(i) for i in np.flatnonzero(MEMBERS[row][CLASS_OF_ID])]
            for row, target in enumerate(TARGETS)}
