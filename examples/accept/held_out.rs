@@ -10,7 +10,7 @@ use keraunos::pipeline::volume::Labels;
 use keraunos::pipeline::{Fusion, Instruct, Request, Segmenter};
 use keraunos::{Error, Result};
 
-use crate::{Scores, mean, request, show};
+use crate::{Scores, dice, mean, real, request, show};
 
 /// Contrasts by the suffix of a phantom's file, and what the engine is told.
 const CONTRASTS: [(&str, Modality); 4] = [
@@ -163,6 +163,110 @@ pub fn meshnet(segmenter: &Segmenter, shared: &Path, folder: &Path) -> Result<()
         .iter()
         .map(|column| show(mean(column.iter().copied())));
     println!("| **mean** | {} |\n", means.collect::<Vec<_>>().join(" | "));
+    Ok(())
+}
+
+/// How far mutual information of Colin27 and AAL says that the atlas lies from the picture, in voxels to the
+/// right, forwards and up (`python -m recipe.atlas`): moved by this, it fits best.
+const ALIGNED: [i32; 3] = [0, -1, -2];
+
+/// Masks of a grid moved by whole voxels; what comes from outside is nothing.
+fn moved(mask: &[u8], shape: [usize; 3], by: [i32; 3]) -> Vec<u8> {
+    let [nx, ny, nz] = shape.map(|n| i32::try_from(n).expect("a volume's side"));
+    let mut out = vec![0; mask.len()];
+    let mut at = 0;
+    for z in 0..nz {
+        for y in 0..ny {
+            for x in 0..nx {
+                let [x, y, z] = [x - by[0], y - by[1], z - by[2]];
+                if (0..nx).contains(&x) && (0..ny).contains(&y) && (0..nz).contains(&z) {
+                    out[at] = mask[((z * ny + y) * nx + x) as usize];
+                }
+                at += 1;
+            }
+        }
+    }
+    out
+}
+
+/// What MeshNet drew of a target of AAL's, its two sides cut apart in the middle of the picture.
+fn rival(labels: &Labels, target: &Target) -> Vec<u8> {
+    let name = &target.structure.expect("a known structure").name;
+    let wanted: &[u32] = match name.as_str() {
+        "cerebellum" => &[7, 8],
+        _ => {
+            let known = MESHNET.iter().find(|(known, _)| known == name);
+            known.expect("a structure of MeshNet's").1
+        }
+    };
+    // Colin27 is stored right, anterior, superior, its middle at x = 0.
+    let middle = (-labels.affine[0][3]).round() as usize;
+    let mut mask = mask(labels, wanted);
+    for (at, voxel) in mask.iter_mut().enumerate() {
+        let x = at % labels.shape[0];
+        let own = match target.side.map(|side| side.name()) {
+            Some("left") => x < middle,
+            Some(_) => x > middle,
+            None => true,
+        };
+        *voxel &= u8::from(own);
+    }
+    mask
+}
+
+/// Colin27 against AAL, as the atlas is stored and as it fits the picture, beside MeshNet: what the
+/// atlas allows.
+pub fn atlas(segmenter: &Segmenter, shared: &Path, folder: &Path) -> Result<()> {
+    let colin = shared.join("data/colin27");
+    let truths = real::atlas(&colin.join("aal.nii.gz"))?;
+    for scan in ["ch2", "ch2bet"] {
+        eprintln!("== {scan}, against AAL and MeshNet");
+        let labels = Labels::read(&folder.join(format!("{scan}.nii.gz")))?;
+        let rivals: Vec<_> = truths
+            .iter()
+            .map(|(target, _)| rival(&labels, target))
+            .collect();
+        let aligned: Vec<_> = truths
+            .iter()
+            .map(|(_, truth)| moved(truth, labels.shape, ALIGNED))
+            .collect();
+        let mut asking = request(&colin.join(format!("{scan}.nii.gz")), Modality::T1);
+        asking.targets = truths.iter().map(|(target, _)| target.clone()).collect();
+        asking.instruct = Instruct::Stock;
+        let compared = truths.iter().zip(&aligned).zip(&rivals);
+        let mut scores = Scores::new(
+            compared
+                .map(|(((_, truth), aligned), rival)| vec![&truth[..], aligned, rival])
+                .collect(),
+        );
+        segmenter.segment(&asking, &mut scores)?;
+        println!(
+            "| {scan} | zeus-mini, AAL | MeshNet-18, AAL | zeus-mini, AAL moved | MeshNet-18, AAL moved | zeus-mini, MeshNet-18 |\n\
+             |---|---|---|---|---|---|"
+        );
+        let rows: Vec<[Option<f64>; 5]> = (0..truths.len())
+            .map(|n| {
+                let ours = &scores.dice[n];
+                let theirs = |truth| dice(&rivals[n], truth);
+                [
+                    ours[0],
+                    theirs(&truths[n].1),
+                    ours[1],
+                    theirs(&aligned[n]),
+                    ours[2],
+                ]
+            })
+            .collect();
+        let print = |name: &str, row: [Option<f64>; 5]| {
+            println!("| {name} | {} |", row.map(show).join(" | "));
+        };
+        for ((target, _), row) in truths.iter().zip(&rows) {
+            print(&target.name, *row);
+        }
+        let column = |n: usize| mean(rows.iter().map(|row| row[n]));
+        print("**mean**", [0, 1, 2, 3, 4].map(column));
+        println!();
+    }
     Ok(())
 }
 

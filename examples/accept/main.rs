@@ -1,11 +1,11 @@
 //! What the weights can do, as Markdown for `weights/README.md`: `make accept`.
 //!
 //! ```text
-//! KERAUNOS_SHARED=../shared cargo run --release --example accept [real] [words] [held-out] [fusion] [meshnet] > table.md
+//! KERAUNOS_SHARED=../shared cargo run --release --example accept [real] [words] [held-out] [fusion] [meshnet] [atlas] > table.md
 //! ```
 //!
-//! `real` and `words` read the volumes of `KERAUNOS_SHARED`; `held-out` and `fusion` the phantoms, `meshnet` the
-//! label maps that the recipe wrote to `KERAUNOS_HELD_OUT` (`weights/recipe/README.md`). Scores are those of
+//! `real` and `words` read the volumes of `KERAUNOS_SHARED`; `held-out` and `fusion` the phantoms, `meshnet` and `atlas`
+//! the label maps that the recipe wrote to `KERAUNOS_HELD_OUT` (`weights/recipe/README.md`). Scores are those of
 //! `keraunos evaluate`. Without a part all run for which there is something to read.
 
 mod held_out;
@@ -22,7 +22,7 @@ use keraunos::pipeline::volume::{Names, Volume};
 use keraunos::pipeline::{Input, Observer, Options, Request, Segmenter};
 use keraunos::{Error, Result};
 
-const PARTS: [&str; 5] = ["real", "words", "held-out", "fusion", "meshnet"];
+const PARTS: [&str; 6] = ["real", "words", "held-out", "fusion", "meshnet", "atlas"];
 
 /// The Dice of each prompt with each of its truths, as its mask comes.
 struct Scores<'a> {
@@ -40,14 +40,17 @@ impl<'a> Scores<'a> {
 impl Observer for Scores<'_> {
     fn logits(&mut self, _: &Target, logits: &[f32], _: &Volume) -> Result<()> {
         let mask: Vec<u8> = logits.iter().map(|logit| u8::from(*logit > 0.0)).collect();
-        let names = Names::from([(1, String::new())]);
         let truths = &self.truths[self.dice.len()];
-        let scores = truths
-            .iter()
-            .map(|truth| evaluate(&mask, truth, &names).labels[0].dice);
-        self.dice.push(scores.collect());
+        let scores = truths.iter().map(|truth| dice(&mask, truth)).collect();
+        self.dice.push(scores);
         Ok(())
     }
+}
+
+/// The Dice of two masks of one grid; none if both are empty.
+fn dice(mask: &[u8], truth: &[u8]) -> Option<f64> {
+    let names = Names::from([(1, String::new())]);
+    evaluate(mask, truth, &names).labels[0].dice
 }
 
 /// The built-in sentence.
@@ -84,7 +87,7 @@ fn main() -> Result<()> {
         // What the recipe did not write is left out, and only then.
         let written = |part: &str| match part {
             "held-out" | "fusion" => held_out.join("phantoms").is_dir(),
-            "meshnet" => held_out.join("meshnet").is_dir(),
+            "meshnet" | "atlas" => held_out.join("meshnet").is_dir(),
             _ => true,
         };
         parts = PARTS.map(String::from).into();
@@ -100,6 +103,7 @@ fn main() -> Result<()> {
             "held-out" => held_out::phantoms(&segmenter, &held_out.join("phantoms"))?,
             "fusion" => held_out::fusion(&segmenter, &held_out.join("phantoms"))?,
             "meshnet" => held_out::meshnet(&segmenter, &shared, &held_out.join("meshnet"))?,
+            "atlas" => held_out::atlas(&segmenter, &shared, &held_out.join("meshnet"))?,
             other => {
                 return Err(Error::Argument(format!(
                     "`{other}`: the parts are {}",

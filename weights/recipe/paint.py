@@ -14,15 +14,17 @@ from .rng import Rng
 T1, T2, FLAIR_PD, ANY = range(len(CONTRASTS))
 SHARES = (0.45, 0.20, 0.15, 0.20)
 
-# mean intensity of each paint group in a T1-, T2- and FLAIR-like image
+# Mean intensity of each paint group in a T1-, T2- and FLAIR-like image.  Those of the brain in T1 lie
+# between a textbook's and what MeshNet's outlines show on two real scans, where the deep gray
+# matter is nearer to white: with white at 0.85 and fluid at 0.16 a putamen of 0.73, not 0.62.
 INTENSITIES = {
     'background': (0.02, 0.02, 0.02), 'white': (0.85, 0.38, 0.50), 'lesion': (0.76, 0.50, 0.72),
-    'gray': (0.58, 0.56, 0.64), 'fluid': (0.16, 0.95, 0.16), 'choroid': (0.40, 0.75, 0.45),
-    'cerebellar white': (0.82, 0.40, 0.52), 'cerebellar gray': (0.56, 0.58, 0.62),
-    'thalamus': (0.68, 0.48, 0.58), 'caudate': (0.58, 0.52, 0.62), 'putamen': (0.62, 0.46, 0.58),
-    'pallidum': (0.75, 0.32, 0.50), 'hippocampus': (0.56, 0.58, 0.66),
-    'amygdala': (0.56, 0.58, 0.66), 'accumbens': (0.58, 0.54, 0.62),
-    'diencephalon': (0.74, 0.44, 0.56), 'stem': (0.78, 0.44, 0.55),
+    'gray': (0.61, 0.56, 0.64), 'fluid': (0.16, 0.95, 0.16), 'choroid': (0.40, 0.75, 0.45),
+    'cerebellar white': (0.82, 0.40, 0.52), 'cerebellar gray': (0.61, 0.58, 0.62),
+    'thalamus': (0.73, 0.48, 0.58), 'caudate': (0.65, 0.52, 0.62), 'putamen': (0.69, 0.46, 0.58),
+    'pallidum': (0.79, 0.32, 0.50), 'hippocampus': (0.60, 0.58, 0.66),
+    'amygdala': (0.60, 0.58, 0.66), 'accumbens': (0.63, 0.54, 0.62),
+    'diencephalon': (0.78, 0.44, 0.56), 'stem': (0.78, 0.44, 0.55),
     **{f'outside {i}': value for i, value in zip(OUTSIDE_IDS, (
         (0.45, 0.40, 0.35), (0.20, 0.90, 0.20), (0.50, 0.35, 0.40), (0.45, 0.60, 0.45),
         (0.15, 0.15, 0.15), (0.75, 0.60, 0.55), (0.50, 0.50, 0.50), (0.35, 0.50, 0.30),
@@ -39,6 +41,8 @@ GROUPS = tuple(INTENSITIES)
 PRIOR = torch.tensor(list(INTENSITIES.values())).T                       # [3, groups]
 OUTSIDE_GROUP = torch.tensor([name.startswith('outside') for name in GROUPS])
 GROUP_INDEX = torch.tensor([GROUPS.index(name) for name in GROUP_OF_CLASS])
+DEEP_GROUP = torch.tensor([name in ('thalamus', 'caudate', 'putamen', 'pallidum', 'accumbens',
+                                    'diencephalon') for name in GROUPS])
 BACKGROUND, WHITE, FLUID = (GROUPS.index(name) for name in ('background', 'white', 'fluid'))
 OUTER_FLUID = CLASS_OF['outer fluid', '']
 THICKENING = (0, 0, 1, 2, 3, 5)     # pixels left around the brain by skull stripping
@@ -75,7 +79,9 @@ def tissue(count: int, rng: Rng) -> tuple[Tensor, Tensor, Tensor]:
     named = torch.where(stretched, white + (named - white) * gain, named)
     proton = is_flair & rng.chance(0.45, count, 1)           # proton density: bright fluid
     named[:, FLUID] = torch.where(proton[:, 0], 0.8, named[:, FLUID])
-    named = named + rng.normal(count, groups) * torch.where(outside, 0.15, 0.025)
+    named = named + rng.normal(count, groups) * torch.where(outside, 0.15, 0.03)
+    deep = DEEP_GROUP.to(device)        # iron and myelin move the deep nuclei together
+    named = named + 0.03 * rng.normal(count, 1) * deep
     named[:, FLUID] += 0.05 * rng.normal(count)
     named[:, BACKGROUND] = torch.where(rng.chance(0.1, count), (0.08 * rng.normal(count)).abs(),
                                        named[:, BACKGROUND])
@@ -88,19 +94,26 @@ def tissue(count: int, rng: Rng) -> tuple[Tensor, Tensor, Tensor]:
     free[:, BACKGROUND] *= torch.where(rng.chance(0.8, count), 0.1, 1.0)
 
     mean = torch.where((contrast == ANY)[:, None], free, named).clamp(0, 1.2)
-    spread = rng.uniform(0.008, 0.053, count, groups) * torch.where(outside, 2.5, 1.0)
+    spread = rng.uniform(0.008, 0.065, count, groups) * torch.where(outside, 2.5, 1.0)
     of_class = GROUP_INDEX.to(device)
     mean = mean[:, of_class]                                 # the two sides differ a little
     return mean + 0.008 * rng.normal(*mean.shape), spread[:, of_class], contrast
 
 
 def texture(count: int, height: int, width: int, rng: Rng) -> Tensor:
-    """Unit noise [B, H, W], in half of the slices with a coarse part."""
+    """Unit noise [B, H, W], in half of the slices with a coarse part, in half with a broad one.
+
+    The broad part is what makes one end of a thalamus brighter than the other.
+    """
+    def smooth(grain: int) -> Tensor:
+        return F.interpolate(rng.normal(count, 1, height // grain, width // grain),
+                             (height, width), mode='bilinear')[:, 0]
+
     fine = rng.normal(count, height, width)
-    grain = rng.pick((2, 3, 4))
-    coarse = F.interpolate(rng.normal(count, 1, height // grain, width // grain),
-                           (height, width), mode='bilinear')[:, 0]
-    return torch.where(rng.chance(0.5, count, 1, 1), 0.6 * fine + 0.9 * coarse, fine)
+    coarse = smooth(rng.pick((2, 3, 4)))
+    fine = torch.where(rng.chance(0.5, count, 1, 1), 0.6 * fine + 0.9 * coarse, fine)
+    broad = smooth(rng.pick((8, 12, 16)))
+    return torch.where(rng.chance(0.5, count, 1, 1), 0.8 * fine + broad, fine)
 
 
 def strip_skull(image: Tensor, label: Tensor, rng: Rng) -> Tensor:
