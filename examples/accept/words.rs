@@ -43,6 +43,30 @@ const ABSENT: [&str; 10] = [
     "uterus",
 ];
 
+/// What a head contains but zeus-mini has no class for; none of these was in the training's sentences.
+const WITHOUT_CLASS: [&str; 20] = [
+    "claustrum",
+    "precentral gyrus",
+    "occipital lobe",
+    "mammillary body",
+    "habenula",
+    "splenium of the corpus callosum",
+    "red nucleus",
+    "optic radiation",
+    "angular gyrus",
+    "supramarginal gyrus",
+    "subiculum",
+    "tegmentum",
+    "inferior colliculus",
+    "orbitofrontal cortex",
+    "calvarium",
+    "tentorium cerebelli",
+    "multiple sclerosis plaque",
+    "middle cerebral artery",
+    "lingual gyrus",
+    "olfactory tract",
+];
+
 /// Below these a mask counts as none.
 const DRAWN_ML: f64 = 0.5;
 const BELIEVED: f32 = 0.2;
@@ -110,9 +134,12 @@ pub fn accept(segmenter: &Segmenter, shared: &Path) -> Result<()> {
         }
     }
     let free = prompts.len();
-    let absent = ABSENT.map(|organ| format!("Segment the {organ} in this T1-weighted MRI."));
+    let named = |what: &str| format!("Segment the {what} in this T1-weighted MRI.");
+    let absent = ABSENT.map(named);
     let nonsense: Vec<String> = NONSENSE.lines().map(str::to_owned).collect();
-    for (n, text) in (0..).zip(absent.iter().chain(&nonsense)) {
+    let without_class = WITHOUT_CLASS.map(named);
+    let rejectable = absent.iter().chain(&nonsense).chain(&without_class);
+    for (n, text) in (0..).zip(rejectable) {
         prompts.push((Target::free(text, n), text.clone()));
         compared.push(Vec::new());
     }
@@ -159,17 +186,17 @@ pub fn accept(segmenter: &Segmenter, shared: &Path) -> Result<()> {
     let most = (free..free + ABSENT.len())
         .map(|n| drawn(n).0)
         .fold(0.0f64, f64::max);
-    let answered: Vec<String> = (free + ABSENT.len()..prompts.len())
-        .filter(|n| drawn(*n).0 >= DRAWN_ML && drawn(*n).1 >= BELIEVED)
-        .map(|n| {
-            format!(
-                "`{}` {:.1} ml ({:.2})",
-                prompts[n].1,
-                drawn(n).0,
-                drawn(n).1
-            )
-        })
-        .collect();
+    let answered = |from: usize, count: usize| -> Vec<String> {
+        (from..from + count)
+            .filter(|n| drawn(*n).0 >= DRAWN_ML && drawn(*n).1 >= BELIEVED)
+            .map(|n| {
+                let (ml, quality) = drawn(n);
+                format!("`{}` {ml:.1} ml ({quality:.2})", prompts[n].1)
+            })
+            .collect()
+    };
+    let off_topic = answered(free + ABSENT.len(), nonsense.len());
+    let no_class = answered(prompts.len() - WITHOUT_CLASS.len(), WITHOUT_CLASS.len());
     let (mut predicted, mut true_dice) = (Vec::new(), Vec::new());
     for n in 0..free {
         predicted.push(f64::from(drawn(n).1));
@@ -184,7 +211,12 @@ pub fn accept(segmenter: &Segmenter, shared: &Path) -> Result<()> {
     println!(
         "| of {} off-topic sentences rejected | {} |",
         nonsense.len(),
-        nonsense.len() - answered.len()
+        nonsense.len() - off_topic.len()
+    );
+    println!(
+        "| of {} parts of a head that it has no class for rejected | {} |",
+        WITHOUT_CLASS.len(),
+        WITHOUT_CLASS.len() - no_class.len()
     );
     println!(
         "| ten wordings, largest spread of the Dice | {:.3} |",
@@ -194,11 +226,9 @@ pub fn accept(segmenter: &Segmenter, shared: &Path) -> Result<()> {
         "| predicted and true Dice, Spearman | {:.2} |",
         spearman(&predicted, &true_dice)
     );
-    if !answered.is_empty() {
-        println!(
-            "\nOff-topic and answered all the same: {}.",
-            answered.join("; ")
-        );
+    let all: Vec<String> = off_topic.into_iter().chain(no_class).collect();
+    if !all.is_empty() {
+        println!("\nAnswered all the same: {}.", all.join("; "));
     }
     println!();
     Ok(())

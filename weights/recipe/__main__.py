@@ -29,7 +29,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument('--held-out', type=int, default=3, help='label maps kept for evaluation')
     parser.add_argument('--per-cell', type=int, default=24,
                         help='sentences for each target, contrast and view')
-    parser.add_argument('--negatives', type=int, default=9000)
+    parser.add_argument('--negatives', type=int, default=12_000)
     parser.add_argument('--written', type=Path,
                         help='instructions that the language model wrote, of `make instructions`')
     parser.add_argument('--slices', type=int, default=default.slices)

@@ -22,7 +22,8 @@ CONTRASTS = {
 
 VERBS = ('segment', 'outline', 'delineate', 'find', 'show', 'mark', 'please segment',
          'highlight', 'contour', 'locate', 'extract', 'identify', 'draw the boundary of',
-         'please outline', 'annotate', 'label')
+         'please outline', 'annotate', 'label', 'circle', 'select', 'colour', 'pick out',
+         'single out', 'separate', 'display')
 SHORT = (
     '{n}', '{n}', '{n} segmentation', 'mask of {t}', '{t}', '{V} {t}', '{V} {t}.', '{V} {n}',
     '{V} {t} in this image.', 'Where is {t}?', 'segmentation mask for {t}', '{n} in the brain',
@@ -67,12 +68,16 @@ REQUESTS = ('{v} {t}', '{v} {t}', 'I need {k} of {t}', 'we would like {k} of {t}
             'let me have {k} of {t}', 'prepare {k} showing {t}', 'all of {t}', 'just {t}',
             'what belongs to {t}', 'which pixels are {t}', 'where does {t} end',
             '{t} has to be {done}', '{t} is to be {done}', '{t} should be {done}', 'only {t}',
-            'tell {t} from the rest', 'cut out {t}', 'colour {t}', 'fill in {t}', '{n} to be {done}')
+            'tell {t} from the rest', 'cut out {t}', 'fill in {t}', '{n} to be {done}',
+            'make {t} {colour}', 'colour {t} in {colour}', '{t} in {colour}', 'put {k} on {t}',
+            'put a circle around {t}', 'all voxels that belong to {t}', 'every voxel inside {t}',
+            'where {t} lies', 'how does {t} look', 'target: {n}', 'structure of interest: {n}')
 PRODUCTS = ('a mask', 'a binary mask', 'the segmentation', 'a contour', 'the outline', 'a map',
             'a label map', 'a binary image', 'the delineation', 'the region', 'an annotation',
             'the boundary', 'a drawing', 'the extent', 'a volume measurement', 'an overlay')
 DONE = ('segmented', 'outlined', 'marked', 'drawn', 'delineated', 'measured', 'labelled',
         'highlighted', 'cut out', 'shown', 'traced out', 'found')
+COLOURS = ('red', 'green', 'blue', 'yellow', 'white', 'orange')
 TAILS = ('', '', '', ' here', ' in this image', ' on this scan', ' in the picture', ' please',
          ', thanks', ' as exactly as you can', ' and leave the rest out', ' on {m}',
          ' in this {w} slice', ' of this patient', ' in the head', ' of the brain', ' for the report')
@@ -112,7 +117,10 @@ def name_phrase(rng: random.Random, name: str, side: str) -> str:
     structure = STRUCTURES[name]
     word = rng.choice(structure.names)
     if side:
-        forms = [f'{side} {word}'] * 3 + [f'{side}-sided {word}', f'{word} on the {side}']
+        letter = side[0].upper()
+        forms = [f'{side} {word}'] * 5 + [f'{side}-sided {word}', f'{word} on the {side}',
+                                          f'{word} ({side})', f'{letter} {word}',
+                                          f'{word} ({letter})', f'{word}, {side}']
         if 'hemisphere' not in word:
             forms.append(f'{word} of the {side} hemisphere')
         return rng.choice(forms)
@@ -138,6 +146,7 @@ def _template(rng: random.Random) -> str:
     if rng.random() < PUT_TOGETHER:
         request = rng.choice(REQUESTS).replace('{k}', rng.choice(PRODUCTS))
         request = request.replace('{done}', rng.choice(DONE))
+        request = request.replace('{colour}', rng.choice(COLOURS))
         whole = rng.choice(OPENERS) + request + rng.choice(TAILS) + rng.choice(ENDS)
         return whole if whole[0] == '{' else _capital(whole)
     return rng.choice(rng.choices(STYLES, STYLE_SHARES)[0])
@@ -177,6 +186,33 @@ ORGANS = (
     'anterior cruciate ligament', 'achilles tendon', 'rotator cuff', 'lymph node', 'skin',
     'subcutaneous fat', 'abdominal wall', 'pelvis', 'coronary artery', 'bronchus',
     'spinal cord', 'urethra', 'nasal septum',
+)
+# what a slice of a head may show and the model has no class for: a wrong answer would look right
+BRAIN_PARTS = (
+    'corpus callosum', 'insula', 'hypothalamus', 'pituitary gland', 'pineal gland',
+    'optic chiasm', 'optic nerve', 'frontal lobe', 'temporal lobe', 'parietal lobe',
+    'cingulate gyrus', 'substantia nigra', 'subthalamic nucleus', 'fornix', 'internal capsule',
+    'external capsule', 'olfactory bulb', 'skull', 'scalp', 'eye', 'falx cerebri', 'pons',
+    'medulla oblongata', 'midbrain', 'dura mater', 'basilar artery', 'entorhinal cortex',
+    'parahippocampal gyrus', 'fusiform gyrus', 'prefrontal cortex', 'motor cortex',
+    'visual cortex', 'auditory cortex', 'superior temporal gyrus', 'inferior frontal gyrus',
+    'postcentral gyrus', 'precuneus', 'choroid plexus', 'cerebral aqueduct', 'corona radiata',
+    'septum pellucidum', 'vermis of the cerebellum', 'cerebellar tonsil', 'dentate nucleus',
+    'sylvian fissure', 'central sulcus', 'superior sagittal sinus', 'corticospinal tract',
+    'arcuate fasciculus', 'uncinate fasciculus', 'locus coeruleus', 'raphe nuclei',
+    'superior colliculus', 'lateral geniculate body', 'white matter lesions',
+    'white matter hyperintensities', 'perivascular spaces', 'meninges', 'orbit',
+    'nasal cavity', 'ethmoid sinus', 'mastoid air cells', 'clivus', 'cochlea',
+    'trigeminal nerve', 'internal carotid artery', 'anterior commissure', 'cerebral peduncle',
+    'middle cerebellar peduncle', 'temporal pole', 'frontal pole', 'cuneus', 'uncus',
+    'bone marrow', 'muscles of the neck', 'operculum', 'area postrema', 'tectum',
+)
+UNSEEN_PARTS = (    # kept out of training, to measure
+    'claustrum', 'precentral gyrus', 'occipital lobe', 'mammillary body', 'habenula',
+    'splenium of the corpus callosum', 'red nucleus', 'optic radiation', 'angular gyrus',
+    'supramarginal gyrus', 'subiculum', 'tegmentum', 'inferior colliculus',
+    'orbitofrontal cortex', 'calvarium', 'tentorium cerebelli', 'multiple sclerosis plaque',
+    'middle cerebral artery', 'lingual gyrus', 'olfactory tract',
 )
 FINDINGS = (
     'brain tumor', 'glioma', 'glioblastoma', 'meningioma', 'enhancing tumor', 'tumor core',
@@ -239,7 +275,7 @@ FRAME_WORDS = ('segment outline the in this of image slice scan axial coronal sa
 
 
 def _organ(rng: random.Random) -> str:
-    pool = rng.choices((PAIRED_ORGANS, ORGANS, FINDINGS), (0.35, 0.35, 0.3))[0]
+    pool = rng.choices((PAIRED_ORGANS, ORGANS, FINDINGS, BRAIN_PARTS), (0.22, 0.22, 0.2, 0.36))[0]
     side = rng.choice(('left ', 'right ', '', ''))
     return (side if pool is not ORGANS else '') + rng.choice(pool)
 
@@ -294,7 +330,7 @@ def _empty(rng: random.Random) -> str:
 
 
 _KINDS = (_other_organ, _wrong_modality, _everyday, _shuffled, _gibberish, _empty)
-_SHARES = (0.46, 0.10, 0.20, 0.10, 0.07, 0.07)
+_SHARES = (0.50, 0.08, 0.18, 0.10, 0.07, 0.07)
 
 
 def negative(rng: random.Random) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from recipe.anatomy import NOTHING, STRUCTURES, TARGETS
-from recipe.prompts import UNSEEN, VIEWS, negative
+from recipe.prompts import BRAIN_PARTS, UNSEEN, UNSEEN_PARTS, VIEWS, negative
 from recipe.rng import Rng
 from recipe.text import CELLS, Bank, padded, write_sentences, written_sentences
 
@@ -27,7 +27,11 @@ def test_thousands_of_negatives_none_names_a_structure_of_this_image():
     assert len(drawn) > 4000
     names = [name for structure in STRUCTURES.values() for name in structure.names
              if len(name) > 7]
+    unseen = {part for part in UNSEEN_PARTS if any(part in sentence for sentence in drawn)}
+    assert not unseen and len(UNSEEN_PARTS) == 20
     for sentence in drawn:
+        for part in BRAIN_PARTS:            # `white matter lesions` are no white matter
+            sentence = sentence.replace(part, '').replace(part.capitalize(), '')
         if any(name.lower() in sentence.lower() for name in names):
             # only ever in an image of another kind
             assert ' in this ' in sentence
