@@ -615,6 +615,56 @@ fn doctor_checks_every_kernel() {
     assert!(value["used"]["max_binding_bytes"].as_u64() >= Some(128 << 20));
 }
 
+#[test]
+fn bench_measures_beside_ceilings_and_beside_an_earlier_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let earlier = folder.path().join("earlier.json");
+    let text = said(&run!("bench", "--filter", "_rows", "--json"));
+    std::fs::write(&earlier, &text).unwrap();
+    let report: Value = serde_json::from_str(&text).unwrap();
+    let rows = report["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 2, "{text}");
+    for row in rows {
+        let (seconds, share) = (row["seconds"].as_f64(), row["share"].as_f64());
+        assert!(seconds > Some(0.0) && share > Some(0.0), "{row}");
+    }
+    for ceiling in [
+        "copy_bytes_per_second",
+        "f32_flops_per_second",
+        "dispatch_seconds",
+    ] {
+        assert!(
+            report["ceilings"][ceiling].as_f64() > Some(0.0),
+            "{ceiling}"
+        );
+    }
+    let beside = said(&run!(
+        "bench",
+        "--filter",
+        "copy_rows",
+        "--compare",
+        &earlier
+    ));
+    let line = beside.lines().find(|line| line.starts_with("copy_rows "));
+    let was = rows[0]["seconds"].as_f64().unwrap() * 1e3;
+    assert!(
+        line.is_some_and(|line| line.contains(&format!("{was:.4}"))),
+        "{beside}"
+    );
+
+    let line = refused(&run!("bench", "--filter", "no such kernel"), 2);
+    assert!(
+        line.contains("no kernel or case contains `no such kernel`"),
+        "{line}"
+    );
+    std::fs::write(&earlier, "{}").unwrap();
+    let line = refused(&run!("bench", "--compare", &earlier), 1);
+    assert!(
+        line.contains("earlier.json`: is no `keraunos bench --json`"),
+        "{line}"
+    );
+}
+
 // ------------------------------------------------------------------ the other commands
 
 #[test]

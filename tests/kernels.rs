@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use keraunos::gpu::{Kernel, Reflection, Variant, WEIGHT_FORMATS, reflect};
 use keraunos::ops::KERNELS;
+use keraunos::ops::bench::CEILINGS;
 
 /// What WebGPU guarantees on every adapter.
 const MOST_STORAGE_BINDINGS: usize = 8;
@@ -35,7 +36,12 @@ fn stems(folder: &str, ending: &str) -> BTreeSet<String> {
 /// Every WGSL file, by its path from the root.
 fn files() -> Vec<String> {
     let mut files = Vec::new();
-    for folder in ["kernels", "kernels/shared", "kernels/weight"] {
+    for folder in [
+        "kernels",
+        "kernels/ceiling",
+        "kernels/shared",
+        "kernels/weight",
+    ] {
         files.extend(
             stems(folder, "wgsl")
                 .iter()
@@ -121,7 +127,7 @@ fn faults(kernel: &Kernel, source: &str) -> Vec<String> {
 
 #[test]
 fn kernels_are_valid_and_fit_every_adapter() {
-    for kernel in KERNELS {
+    for kernel in KERNELS.iter().chain(CEILINGS) {
         for variant in linked(kernel) {
             let faults = faults(kernel, &variant.linked());
             assert!(
@@ -185,6 +191,15 @@ fn every_file_is_linked() {
         names,
         "files in kernels/ and names in `KERNELS`"
     );
+    let ceilings: BTreeSet<String> = CEILINGS
+        .iter()
+        .map(|kernel| kernel.name.replace("ceiling/", ""))
+        .collect();
+    assert_eq!(
+        stems("kernels/ceiling", "wgsl"),
+        ceilings,
+        "files in kernels/ceiling/ and names in `CEILINGS`"
+    );
     let formats: BTreeSet<String> = WEIGHT_FORMATS
         .iter()
         .map(|(name, _)| (*name).to_owned())
@@ -210,7 +225,7 @@ fn every_file_is_linked() {
 /// What `kernel!` linked is the file itself, at its own line numbers.
 #[test]
 fn sources_begin_with_their_file() {
-    for kernel in KERNELS {
+    for kernel in KERNELS.iter().chain(CEILINGS) {
         let file = text(format!("kernels/{}.wgsl", kernel.name));
         assert!(kernel.source.starts_with(&file), "{}", kernel.name);
     }
@@ -221,7 +236,9 @@ fn every_op_has_its_twin_its_test_and_its_bench() {
     let (twins, tests, benches) = (
         text("src/ops/naive.rs"),
         text("tests/ops.rs"),
-        text("benches/kernels.rs"),
+        ["attentions", "pictures", "products", "rows"]
+            .map(|stem| text(format!("src/ops/bench/{stem}.rs")))
+            .concat(),
     );
     let mut modules = stems("src/ops", "rs");
     modules.remove("mod");
@@ -251,7 +268,7 @@ fn every_op_has_its_twin_its_test_and_its_bench() {
         );
         assert!(
             benches.contains(&format!("\"{name}\"")),
-            "benches/kernels.rs has no row `{name}`"
+            "src/ops/bench/ has no row `{name}`"
         );
     }
 }

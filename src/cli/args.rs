@@ -49,6 +49,17 @@ A side of a pair is a label, a range (91-116), a sum of those (7+8+46+47) or a s
 stands for its own label and, without a side, those of its left and right. A label that neither map has
 scores nothing and is left out of the means.";
 
+const BENCH_EXAMPLES: &str = "\
+Examples:
+  keraunos bench                                   every kernel, at the sizes of the models
+  keraunos bench --filter conv                     those whose kernel or case contains `conv`
+  keraunos bench --json > before.json
+  keraunos bench --compare before.json             the same beside an earlier run
+
+Of each case: the least time of several submits, operations and bytes a second, and how near that is to the
+ceiling that binds it: copying beyond the caches (memory), multiply-adds in registers (math), or a dispatch
+that does nothing (launch). Every case is compared with plain loops before it is timed.";
+
 /// Segments radiology volumes by words, on the GPU.
 #[derive(Debug, Parser)]
 #[command(name = "keraunos", version, about, after_help = EXAMPLES, max_term_width = 100)]
@@ -81,6 +92,9 @@ pub(super) enum Command {
     Evaluate(EvaluateArgs),
     /// Says what this machine has, what will be used and why, and checks every kernel
     Doctor(DoctorArgs),
+    /// Measures every kernel on this adapter beside the ceiling that binds it
+    #[command(after_help = BENCH_EXAMPLES)]
+    Bench(BenchArgs),
     /// Fetches the language models; the only command that opens a connection
     Pull(PullArgs),
     /// Lists the structures that are known by name
@@ -96,6 +110,7 @@ impl Command {
             Self::Generate(args) => Some(&args.gpu),
             Self::Embed(args) => Some(&args.gpu),
             Self::Doctor(args) => Some(&args.gpu),
+            Self::Bench(args) => Some(&args.gpu),
             Self::Inspect(_) | Self::Evaluate(_) | Self::Pull(_) | Self::Structures(_) => None,
         }
     }
@@ -447,6 +462,29 @@ pub(super) struct DoctorArgs {
     pub(super) model_dir: Option<PathBuf>,
     /// Prints everything as one JSON object
     #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BenchArgs {
+    #[command(flatten)]
+    pub(super) gpu: GpuArgs,
+    /// Only cases whose kernel or description contains this
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(super) filter: String,
+    /// Also the cases that take a CPU adapter long
+    #[arg(long)]
+    pub(super) all: bool,
+    /// An earlier `--json`, to set the times beside
+    #[arg(long, value_name = "FILE")]
+    pub(super) compare: Option<PathBuf>,
+    /// Prints everything as one JSON object
+    #[arg(long, conflicts_with = "compare")]
     pub(super) json: bool,
 }
 

@@ -4,6 +4,7 @@
 //! stdout, everything else to stderr; progress bars are drawn on a terminal only.
 
 mod args;
+mod bench;
 mod console;
 mod doctor;
 mod embed;
@@ -61,6 +62,7 @@ fn command(command: Command, console: &Console) -> Result<ExitCode> {
     }
     match command {
         Command::Doctor(args) => return doctor::run(&args, console),
+        Command::Bench(args) => bench::run(&args, console),
         Command::Segment(args) => segment::run(args, console),
         Command::Instruct(args) => instruct::run(args, console),
         Command::Generate(args) => generate::run(&args, console),

@@ -229,6 +229,11 @@ impl Gpu {
         &self.summary
     }
 
+    /// Whether every kernel is compiled with bounds checks.
+    pub fn is_checked(&self) -> bool {
+        self.checked
+    }
+
     /// Whether the adapter is a software one, which runs a few wide threads instead of many.
     pub fn is_cpu(&self) -> bool {
         self.summary.kind == "cpu"

@@ -40,6 +40,7 @@ ops! {
     slice_masks: SLICE_MASKS,
 }
 
+pub mod bench;
 mod check;
 #[doc(hidden)]
 pub mod naive;

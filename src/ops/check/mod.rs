@@ -3,6 +3,7 @@
 //! `tests/ops.rs` proves the kernels; this finds the adapter or the driver that gets one wrong.
 
 mod cases;
+pub(super) mod inputs;
 
 use std::time::Instant;
 
@@ -35,10 +36,10 @@ struct Case {
 }
 
 /// What a kernel should have written, and did.
-struct Ran {
-    want: Vec<f32>,
-    got: Vec<f32>,
-    seconds: f64,
+pub(super) struct Ran {
+    pub(super) want: Vec<f32>,
+    pub(super) got: Vec<f32>,
+    pub(super) seconds: f64,
 }
 
 /// Runs every kernel in every storage format on a small case of awkward sizes.
@@ -69,7 +70,7 @@ pub fn self_check(gpu: &Gpu) -> Vec<KernelCheck> {
 }
 
 /// The largest error, and what is wrong with it.
-fn judge(ran: &Ran, tolerance: f64) -> (f64, Option<String>) {
+pub(super) fn judge(ran: &Ran, tolerance: f64) -> (f64, Option<String>) {
     if ran.got.len() != ran.want.len() {
         let fault = format!("wrote {} values of {}", ran.got.len(), ran.want.len());
         return (f64::INFINITY, Some(fault));

@@ -1,0 +1,136 @@
+//! Linear layers, the embedding and the plain product, at the sizes of the models.
+
+use super::{Bench, Trial, Work};
+use crate::error::Result;
+use crate::ops::check::inputs::{bias, numbers, random, upload, weights};
+use crate::ops::{Activation, embed, linear, matmul, naive};
+
+/// Storage bits of a weight.
+fn bits(format: &str) -> f64 {
+    match format {
+        "f32" => 32.0,
+        "f16" => 16.0,
+        "q8_0" => 8.5,
+        _ => 5.0,
+    }
+}
+
+/// A linear layer; its last row is checked.
+fn linear_row(
+    bench: &mut Bench,
+    format: &'static str,
+    [rows, inputs, outputs]: [usize; 3],
+    activation: Activation,
+    has_residual: bool,
+) -> Result<()> {
+    let kernel = if rows > 2 { "linear" } else { "linear_vec" };
+    let mut case = format!("{format} {rows} x {inputs} -> {outputs}");
+    if activation != Activation::None {
+        case += &format!(" {activation:?}").to_lowercase();
+    }
+    if has_residual {
+        case += " + residual";
+    }
+    let activations = rows * (inputs + outputs * (1 + usize::from(has_residual))) * 4;
+    let work = Work {
+        flops: 2 * rows * inputs * outputs,
+        bytes: activations + ((inputs * outputs) as f64 * bits(format) / 8.0) as usize,
+    };
+    bench.row(kernel, case, work, |gpu| {
+        let (matrix, values) = weights(gpu, format, [outputs, inputs])?;
+        let (x, offset) = (random(1, rows * inputs), random(2, outputs));
+        let residual = has_residual.then(|| random(3, rows * outputs));
+        let last = rows - 1;
+        let want = naive::linear(
+            &x[last * inputs..],
+            &values,
+            &offset,
+            inputs,
+            activation,
+            residual.as_ref().map(|r| &r[last * outputs..]),
+        );
+        let x = upload(gpu, [rows, inputs], &x)?;
+        let offset = bias(gpu, &offset)?;
+        let residual = residual
+            .map(|r| upload(gpu, [rows, outputs], &r))
+            .transpose()?;
+        Ok(Trial::new(last * outputs, want, move |rec| {
+            linear(rec, &x, &matrix, &offset, activation, residual.as_ref())
+        }))
+    })
+}
+
+pub(super) fn measure(bench: &mut Bench) -> Result<()> {
+    let plain = Activation::None;
+    // zeus-mini's image encoder: 196 tokens
+    linear_row(bench, "f16", [196, 192, 576], plain, false)?;
+    linear_row(bench, "f16", [196, 192, 192], plain, true)?;
+    linear_row(bench, "f16", [196, 192, 768], Activation::Gelu, false)?;
+    linear_row(bench, "f16", [196, 768, 192], plain, true)?;
+    linear_row(bench, "f32", [196, 192, 768], Activation::Gelu, false)?;
+    // its mask decoder: three tokens for each of 70 prompts
+    linear_row(bench, "f16", [210, 128, 128], plain, false)?;
+    linear_row(bench, "f16", [210, 128, 512], Activation::Relu, false)?;
+    linear_row(bench, "f16", [210, 512, 128], plain, true)?;
+    // ViT-B at 224, 512 and 1024 pixels
+    for tokens in [196, 1024, 4096] {
+        linear_row(bench, "f16", [tokens, 768, 2304], plain, false)?;
+        linear_row(bench, "f16", [tokens, 768, 3072], Activation::Gelu, false)?;
+        linear_row(bench, "f16", [tokens, 3072, 768], plain, true)?;
+    }
+    // squares that other engines publish
+    for side in [512, 1024, 4096] {
+        linear_row(bench, "f32", [side; 3], plain, false)?;
+    }
+    // SmolLM2: q·k·v, gate·up, down and the head; prefill, several texts at once, one
+    for rows in [512, 64, 8, 4, 1] {
+        for format in ["q8_0", "q4_1"] {
+            for [inputs, outputs] in [[576, 960], [576, 3072], [1536, 576], [576, 49_152]] {
+                linear_row(bench, format, [rows, inputs, outputs], plain, false)?;
+            }
+        }
+    }
+    // a layer of seven thousand million parameters
+    for rows in [512, 64, 8, 4, 1] {
+        for [inputs, outputs] in [[4096, 4096], [4096, 11_008], [11_008, 4096]] {
+            linear_row(bench, "q4_1", [rows, inputs, outputs], plain, false)?;
+        }
+    }
+    for format in ["q8_0", "q4_1"] {
+        embed_row(bench, format)?;
+    }
+    // 70 masks of a slice at once
+    let (rows, depth, cols) = (70, 32, 112 * 112);
+    let work = Work {
+        flops: 2 * rows * depth * cols,
+        bytes: 4 * (rows * depth + depth * cols + rows * cols),
+    };
+    let case = format!("{rows} x {depth} by {cols}");
+    bench.row("matmul", case, work, |gpu| {
+        let (a, b) = (random(1, rows * (depth + 4)), random(2, cols * depth));
+        let want = naive::matmul(&a[(rows - 1) * (depth + 4)..], depth + 4, &b, depth, true);
+        let a = upload(gpu, [rows, depth + 4], &a)?;
+        let b = upload(gpu, [cols, depth], &b)?;
+        Ok(Trial::new((rows - 1) * cols, want, move |rec| {
+            matmul(rec, &a, &b, true)
+        }))
+    })
+}
+
+fn embed_row(bench: &mut Bench, format: &'static str) -> Result<()> {
+    let (rows, inputs, tokens) = (49_152, 576, 64);
+    let work = Work {
+        flops: 0,
+        bytes: (tokens * inputs) * 4 + ((tokens * inputs) as f64 * bits(format) / 8.0) as usize,
+    };
+    let case = format!("{format} {tokens} of {rows} x {inputs}");
+    bench.row("embed", case, work, |gpu| {
+        let (matrix, values) = weights(gpu, format, [rows, inputs])?;
+        let ids: Vec<u32> = numbers(1, tokens)
+            .map(|n| (n % rows as u64) as u32)
+            .collect();
+        let want = naive::embed(&ids, &values, inputs);
+        let ids = upload(gpu, tokens, &ids)?;
+        Ok(Trial::new(0, want, move |rec| embed(rec, &ids, &matrix)))
+    })
+}
