@@ -255,7 +255,7 @@ fn a_refused_recording_fails_alone() {
 fn an_unknown_device_is_answered_with_those_there_are() {
     let options = keraunos::gpu::GpuOptions {
         device: Some("no such adapter".into()),
-        checked: true,
+        ..keraunos::gpu::GpuOptions::default()
     };
     let error = Gpu::open(&options).unwrap_err().to_string();
     let name = &Gpu::adapters()[0].name;

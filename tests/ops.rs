@@ -69,7 +69,7 @@ fn check_linear(
 
 #[test]
 fn linear_at_every_edge_of_its_tile() {
-    for rows in (1..=9).chain([16, 17, 31]) {
+    for rows in (1..=9).chain([15, 16, 17, 24, 25, 31, 33]) {
         for outputs in [4, 8, 12, 60, 64, 68, 72] {
             check_linear("f16", [rows, 4, outputs], Activation::None, false);
         }
@@ -145,6 +145,42 @@ fn linear_vec_split_and_in_parts() {
             });
         }
     }
+}
+
+/// On a CPU adapter with subgroups `linear` and `conv` are these, and the tests above and below reach their
+/// edges; asked for by name they are the same.
+#[test]
+fn broadcasts_by_name() {
+    let broadcasts = gpu().is_cpu() && gpu().subgroup_lanes().is_some_and(|lanes| lanes >= 8);
+    if !broadcasts {
+        return;
+    }
+    let mut random = Random::new(9);
+    let w = weights(gpu(), &mut random, "f16", [76, 36]);
+    let (x, bias) = (random.values(2 * 5 * 7 * 36), random.values(76));
+    let want = naive::linear_broadcast(&x, &w.values, &bias, 36, Activation::Relu, None);
+    let rec = gpu().record("linear_broadcast");
+    let rows = staged(&rec, [70, 36], &x);
+    let panelled = upload(80, &panels(&bias));
+    check(rec, &want, 1e-5, 1e-5, |rec| {
+        linear_broadcast(rec, &rows, &w.matrix, &panelled, Activation::Relu, None)
+    });
+    let size = [2, 5, 7, 4];
+    let x = &x[..280];
+    let want = naive::conv_broadcast(x, &w.values, &bias, size, 2, Activation::Relu, None);
+    let rec = gpu().record("conv_broadcast");
+    let picture = staged(&rec, size, x);
+    check(rec, &want, 1e-5, 1e-5, |rec| {
+        conv_broadcast(
+            rec,
+            &picture,
+            &w.matrix,
+            &panelled,
+            2,
+            Activation::Relu,
+            None,
+        )
+    });
 }
 
 #[test]

@@ -36,8 +36,8 @@ fn shared(path: &str) -> Option<PathBuf> {
 
 fn segmenter() -> Segmenter {
     let gpu = GpuOptions {
-        device: None,
         checked: true,
+        ..GpuOptions::default()
     };
     Segmenter::open(&Options {
         gpu,
@@ -396,8 +396,8 @@ fn without_a_language_model_the_built_in_instructions_serve_and_it_is_said() {
     write(&path, [40, 40, 40], RAS, &phantom([40, 40, 40]));
     let options = Options {
         gpu: GpuOptions {
-            device: None,
             checked: true,
+            ..GpuOptions::default()
         },
         // A model folder that holds nothing, and a checkpoint that is not there.
         model_dir: Some(folder.path().join("nothing")),

@@ -136,6 +136,7 @@ impl GpuArgs {
         GpuOptions {
             device: self.device.clone(),
             checked: self.checked,
+            ..GpuOptions::default()
         }
     }
 

@@ -16,6 +16,8 @@ pub struct GpuOptions {
     pub device: Option<String>,
     /// Compile kernels with bounds checks, as the tests do.
     pub checked: bool,
+    /// Take no kernel that needs subgroups, as on an adapter without them.
+    pub without_subgroups: bool,
 }
 
 /// What `doctor` and the report say of an adapter.
@@ -56,6 +58,7 @@ pub struct Gpu {
     summary: AdapterSummary,
     checked: bool,
     timestamps: bool,
+    subgroup_lanes: Option<u32>,
     pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
     pool: Arc<Pool>,
     params: Mutex<Vec<wgpu::Buffer>>,
@@ -173,14 +176,14 @@ impl Gpu {
                 })?,
         };
         let adapter = found.swap_remove(chosen);
-        let timestamps = adapter.features().contains(wgpu::Features::TIMESTAMP_QUERY);
+        let mut features =
+            adapter.features() & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP);
+        if options.without_subgroups {
+            features.remove(wgpu::Features::SUBGROUP);
+        }
         let opened = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("keraunos"),
-            required_features: if timestamps {
-                wgpu::Features::TIMESTAMP_QUERY
-            } else {
-                wgpu::Features::empty()
-            },
+            required_features: features,
             required_limits: adapter.limits(),
             experimental_features: wgpu::ExperimentalFeatures::disabled(),
             memory_hints: wgpu::MemoryHints::MemoryUsage,
@@ -199,6 +202,9 @@ impl Gpu {
             summary.kind,
             summary.driver
         );
+        let [least, most] = summary.subgroup_lanes;
+        let one_size = features.contains(wgpu::Features::SUBGROUP) && least == most && least > 0;
+        let subgroup_lanes = one_size.then_some(least);
         let complaints = Arc::new(Mutex::new(Vec::new()));
         let sink = complaints.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
@@ -215,7 +221,8 @@ impl Gpu {
             queue,
             summary,
             checked: options.checked,
-            timestamps,
+            timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+            subgroup_lanes,
             pipelines: Mutex::default(),
             pool: Arc::default(),
             params: Mutex::default(),
@@ -227,6 +234,11 @@ impl Gpu {
     /// What the adapter is and can do.
     pub fn summary(&self) -> &AdapterSummary {
         &self.summary
+    }
+
+    /// The lanes of a subgroup, if kernels may use subgroups and all have this size.
+    pub fn subgroup_lanes(&self) -> Option<u32> {
+        self.subgroup_lanes
     }
 
     /// Whether every kernel is compiled with bounds checks.

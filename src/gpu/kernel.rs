@@ -170,11 +170,11 @@ pub struct Reflection {
 pub fn reflect(name: &str, source: &str) -> Result<Reflection, String> {
     let module = naga::front::wgsl::parse_str(source)
         .map_err(|e| e.emit_to_string_with_path(source, name))?;
-    // The one capability that kernels may use: `unpack2x16float` and its inverse, which every backend
-    // of ours has.
+    // What kernels may use beyond the core: `unpack2x16float` and its inverse, which every backend of
+    // ours has, and subgroups, in kernels of which there is another form for adapters without.
     let info = naga::valid::Validator::new(
         naga::valid::ValidationFlags::all(),
-        naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32,
+        naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32 | naga::valid::Capabilities::SUBGROUP,
     )
     .validate(&module)
     .map_err(|e| e.emit_to_string_with_path(source, name))?;

@@ -1,7 +1,7 @@
 //! A 3 × 3 convolution with padding 1, NHWC, as an implicit matrix product.
 
 use crate::gpu::{Bind, Recorder, kernel};
-use crate::ops::{Activation, groups};
+use crate::ops::{Activation, broadcast_pays, conv_broadcast, groups};
 use crate::tensor::{Matrix, Tensor};
 
 kernel! {
@@ -22,6 +22,23 @@ pub fn conv(
     bias: &Tensor,
     stride: usize,
     activation: Activation,
+    residual: Option<&Tensor>,
+) -> Tensor {
+    if broadcast_pays(rec.gpu(), weight.panels()) {
+        conv_broadcast(rec, x, weight, bias, stride, activation, residual)
+    } else {
+        conv_tile(rec, x, weight, bias, stride, activation, residual)
+    }
+}
+
+/// The result of a convolution, after checking that its operands fit.
+#[track_caller]
+pub(super) fn conv_result(
+    rec: &Recorder,
+    x: &Tensor,
+    weight: &Matrix,
+    bias: &Tensor,
+    stride: usize,
     residual: Option<&Tensor>,
 ) -> Tensor {
     let [images, height, width, channels] = x.dims();
@@ -50,6 +67,22 @@ pub fn conv(
     if let Some(residual) = residual {
         residual.expect(y.shape());
     }
+    y
+}
+
+/// The kernel for every adapter.
+#[track_caller]
+pub(super) fn conv_tile(
+    rec: &Recorder,
+    x: &Tensor,
+    weight: &Matrix,
+    bias: &Tensor,
+    stride: usize,
+    activation: Activation,
+    residual: Option<&Tensor>,
+) -> Tensor {
+    let y = conv_result(rec, x, weight, bias, stride, residual);
+    let ([images, height, width, _], [_, out_height, out_width, _]) = (x.dims(), y.dims());
     let params = Params {
         images: images as u32,
         height: height as u32,

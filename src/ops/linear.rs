@@ -1,7 +1,7 @@
 //! `x · wᵀ + b` for many rows, with packed weights of any format.
 
 use crate::gpu::{Bind, Recorder, kernel};
-use crate::ops::{Activation, groups, linear_vec};
+use crate::ops::{Activation, broadcast_pays, groups, linear_broadcast, linear_vec};
 use crate::tensor::{Matrix, Tensor};
 
 kernel! {
@@ -25,10 +25,24 @@ pub fn linear(
     activation: Activation,
     residual: Option<&Tensor>,
 ) -> Tensor {
-    let [rows, inputs] = x.matrix();
-    if rows <= FEW_ROWS {
-        return linear_vec(rec, x, weight, bias, activation, residual);
+    if x.matrix()[0] <= FEW_ROWS {
+        linear_vec(rec, x, weight, bias, activation, residual)
+    } else if broadcast_pays(rec.gpu(), weight.panels()) {
+        linear_broadcast(rec, x, weight, bias, activation, residual)
+    } else {
+        linear_tile(rec, x, weight, bias, activation, residual)
     }
+}
+
+/// The shapes of a linear layer's operands; panics if they do not fit. Returns the rows.
+#[track_caller]
+pub(super) fn check_linear(
+    x: &Tensor,
+    weight: &Matrix,
+    bias: &Tensor,
+    residual: Option<&Tensor>,
+) -> usize {
+    let [rows, inputs] = x.matrix();
     assert_eq!(
         inputs, weight.inputs,
         "inputs of a linear layer with {} outputs",
@@ -47,6 +61,20 @@ pub fn linear(
             "residual of a linear layer"
         );
     }
+    rows
+}
+
+/// The kernel for every adapter.
+#[track_caller]
+pub(super) fn linear_tile(
+    rec: &Recorder,
+    x: &Tensor,
+    weight: &Matrix,
+    bias: &Tensor,
+    activation: Activation,
+    residual: Option<&Tensor>,
+) -> Tensor {
+    let rows = check_linear(x, weight, bias, residual);
     let y = Tensor::empty(rec, [rows, weight.width()]);
     let params = Params {
         rows: rows as u32,

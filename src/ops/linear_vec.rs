@@ -1,7 +1,7 @@
 //! `x · wᵀ + b` for one row or two: decoding, bound by the bytes of the weights.
 
 use crate::gpu::{Bind, Recorder, kernel};
-use crate::ops::{Activation, light_groups, light_threads};
+use crate::ops::{Activation, check_linear, light_groups, light_threads};
 use crate::tensor::{Matrix, Tensor};
 
 kernel! {
@@ -21,25 +21,7 @@ pub fn linear_vec(
     activation: Activation,
     residual: Option<&Tensor>,
 ) -> Tensor {
-    let [rows, inputs] = x.matrix();
-    assert_eq!(
-        inputs, weight.inputs,
-        "inputs of a linear layer with {} outputs",
-        weight.outputs
-    );
-    assert_eq!(
-        bias.len(),
-        weight.panels() * 8,
-        "bias of a linear layer with {} outputs",
-        weight.outputs
-    );
-    if let Some(residual) = residual {
-        assert_eq!(
-            residual.matrix(),
-            [rows, weight.width()],
-            "residual of a linear layer"
-        );
-    }
+    let rows = check_linear(x, weight, bias, residual);
     let y = Tensor::empty(rec, [rows, weight.width()]);
     // A CPU adapter needs no more threads than panels; a GPU splits the inputs to get them.
     let split = if rec.gpu().is_cpu() { 1 } else { 8 };

@@ -4,7 +4,7 @@
 //! result, records one dispatch and returns. `ops!` lists them all; `KERNELS` is what `doctor` and
 //! the static tests go through.
 
-use crate::gpu::{Kernel, Recorder};
+use crate::gpu::{Gpu, Kernel, Recorder};
 
 macro_rules! ops {
     ($($module:ident: $kernel:ident),+ $(,)?) => {
@@ -22,12 +22,14 @@ ops! {
     attention_narrow: ATTENTION_NARROW,
     attention_spans: ATTENTION_SPANS,
     conv: CONV,
+    conv_broadcast: CONV_BROADCAST,
     copy_rows: COPY_ROWS,
     embed: EMBED,
     fuse_view: FUSE_VIEW,
     gather_rows: GATHER_ROWS,
     layer_norm: LAYER_NORM,
     linear: LINEAR,
+    linear_broadcast: LINEAR_BROADCAST,
     linear_vec: LINEAR_VEC,
     matmul: MATMUL,
     mean_pool: MEAN_POOL,
@@ -85,4 +87,17 @@ fn light_groups(rec: &Recorder, threads: usize) -> usize {
 /// Lanes that share a row in the norms: a CPU adapter wants none to, a GPU many.
 fn row_lanes(rec: &Recorder) -> u32 {
     if rec.gpu().is_cpu() { 1 } else { 32 }
+}
+
+/// The lanes of a subgroup where the `_broadcast` kernels are the right ones: on a CPU adapter, whose loads
+/// are loops over the lanes, with subgroups of 8 lanes or more.
+fn broadcasts(gpu: &Gpu) -> Option<u32> {
+    gpu.subgroup_lanes()
+        .filter(|lanes| gpu.is_cpu() && *lanes >= 8 && WG.is_multiple_of(*lanes as usize))
+}
+
+/// Whether a product with so many panels is faster by a `_broadcast` kernel: below half a subgroup of them too
+/// many lanes would be idle.
+fn broadcast_pays(gpu: &Gpu, panels: usize) -> bool {
+    broadcasts(gpu).is_some_and(|lanes| 2 * panels >= lanes as usize)
 }

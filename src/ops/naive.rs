@@ -92,6 +92,18 @@ pub fn linear_vec(
     linear(x, weight, bias, inputs, activation, residual)
 }
 
+/// The same product; only the kernel differs.
+pub fn linear_broadcast(
+    x: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    inputs: usize,
+    activation: Activation,
+    residual: Option<&[f32]>,
+) -> Vec<f32> {
+    linear(x, weight, bias, inputs, activation, residual)
+}
+
 /// 3 × 3, padding 1: x `[images, height, width, channels]`, weight `[bias.len(), 3, 3, channels]`.
 pub fn conv(
     x: &[f32],
@@ -128,6 +140,19 @@ pub fn conv(
         }
     }
     y
+}
+
+/// The same convolution; only the kernel differs.
+pub fn conv_broadcast(
+    x: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    size: [usize; 4],
+    stride: usize,
+    activation: Activation,
+    residual: Option<&[f32]>,
+) -> Vec<f32> {
+    conv(x, weight, bias, size, stride, activation, residual)
 }
 
 /// One row of one head over the keys that `seen` lists.

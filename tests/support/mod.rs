@@ -22,6 +22,8 @@ pub fn gpu() -> &'static Gpu {
 pub fn open(checked: bool) -> Gpu {
     let options = GpuOptions {
         checked,
+        // This program runs what adapters without subgroups run.
+        without_subgroups: env!("CARGO_CRATE_NAME") == "ops_without_subgroups",
         ..GpuOptions::default()
     };
     match Gpu::open(&options) {

@@ -4,7 +4,8 @@ use super::{Bench, Trial, Work};
 use crate::error::Result;
 use crate::ops::check::inputs::{bias, random, upload, weights};
 use crate::ops::{
-    Activation, Placement, conv, fuse_view, naive, pack_half, pixel_shuffle, resample, slice_masks,
+    Activation, Placement, broadcast_pays, conv, fuse_view, naive, pack_half, pixel_shuffle,
+    resample, slice_masks,
 };
 
 /// Pixels of a low-resolution mask, and channels they are weighed from.
@@ -65,7 +66,11 @@ fn conv_row(
         flops: 2 * 9 * inputs * outputs * out * out,
         bytes: 4 * (side * side * inputs + written) + 18 * inputs * outputs,
     };
-    bench.row("conv", case, work, |gpu| {
+    let kernel = match broadcast_pays(bench.gpu, outputs.div_ceil(8)) {
+        true => "conv_broadcast",
+        false => "conv",
+    };
+    bench.row(kernel, case, work, |gpu| {
         let (matrix, values) = weights(gpu, "f16", [outputs, 9 * inputs])?;
         let (x, offset) = (random(1, side * side * inputs), random(2, outputs));
         let residual = has_residual.then(|| random(3, out * out * outputs));

@@ -3,7 +3,7 @@
 use super::{Bench, Trial, Work};
 use crate::error::Result;
 use crate::ops::check::inputs::{bias, numbers, random, upload, weights};
-use crate::ops::{Activation, embed, linear, matmul, naive};
+use crate::ops::{Activation, broadcast_pays, embed, linear, matmul, naive};
 
 /// Storage bits of a weight.
 fn bits(format: &str) -> f64 {
@@ -23,7 +23,11 @@ fn linear_row(
     activation: Activation,
     has_residual: bool,
 ) -> Result<()> {
-    let kernel = if rows > 2 { "linear" } else { "linear_vec" };
+    let kernel = match rows {
+        1 | 2 => "linear_vec",
+        _ if broadcast_pays(bench.gpu, outputs.div_ceil(8)) => "linear_broadcast",
+        _ => "linear",
+    };
     let mut case = format!("{format} {rows} x {inputs} -> {outputs}");
     if activation != Activation::None {
         case += &format!(" {activation:?}").to_lowercase();

@@ -7,11 +7,17 @@ use crate::gpu::{Gpu, Recorder};
 use crate::ops::naive;
 use crate::ops::{
     Activation, Columns, Heads, Placement, add_scaled, argmax, attention, attention_narrow,
-    attention_spans, conv, copy_rows, embed, fuse_view, gather_rows, layer_norm, linear,
-    linear_vec, matmul, mean_pool, pack_half, pixel_shuffle, resample, rms_norm, rope_cache,
-    silu_mul, slice_masks,
+    attention_spans, conv_broadcast, conv_tile, copy_rows, embed, fuse_view, gather_rows,
+    layer_norm, linear_broadcast, linear_tile, linear_vec, matmul, mean_pool, pack_half,
+    pixel_shuffle, resample, rms_norm, rope_cache, silu_mul, slice_masks,
 };
-use crate::tensor::Tensor;
+use crate::tensor::{Matrix, Tensor};
+
+/// A linear layer by one kernel or another.
+type LinearOp = fn(&Recorder, &Tensor, &Matrix, &Tensor, Activation, Option<&Tensor>) -> Tensor;
+/// A convolution likewise.
+type ConvOp =
+    fn(&Recorder, &Tensor, &Matrix, &Tensor, usize, Activation, Option<&Tensor>) -> Tensor;
 
 /// All cases, in the order of `KERNELS`.
 pub(super) const ALL: &[Case] = &[
@@ -24,6 +30,10 @@ pub(super) const ALL: &[Case] = &[
     case("conv", "f16", 2e-5, check_conv),
     case("conv", "q8_0", 2e-5, check_conv),
     case("conv", "q4_1", 2e-5, check_conv),
+    case("conv_broadcast", "f32", 2e-5, check_conv_broadcast),
+    case("conv_broadcast", "f16", 2e-5, check_conv_broadcast),
+    case("conv_broadcast", "q8_0", 2e-5, check_conv_broadcast),
+    case("conv_broadcast", "q4_1", 2e-5, check_conv_broadcast),
     case("copy_rows", "", 0.0, check_copy_rows),
     case("embed", "f32", 0.0, check_embed),
     case("embed", "f16", 0.0, check_embed),
@@ -36,6 +46,10 @@ pub(super) const ALL: &[Case] = &[
     case("linear", "f16", 2e-5, check_linear),
     case("linear", "q8_0", 2e-5, check_linear),
     case("linear", "q4_1", 2e-5, check_linear),
+    case("linear_broadcast", "f32", 2e-5, check_linear_broadcast),
+    case("linear_broadcast", "f16", 2e-5, check_linear_broadcast),
+    case("linear_broadcast", "q8_0", 2e-5, check_linear_broadcast),
+    case("linear_broadcast", "q4_1", 2e-5, check_linear_broadcast),
     case("linear_vec", "f32", 2e-5, check_linear_vec),
     case("linear_vec", "f16", 2e-5, check_linear_vec),
     case("linear_vec", "q8_0", 2e-5, check_linear_vec),
@@ -180,6 +194,14 @@ fn check_attention_spans(gpu: &Gpu, _: &'static str) -> Result<Ran> {
 }
 
 fn check_conv(gpu: &Gpu, format: &'static str) -> Result<Ran> {
+    check_conv_with(gpu, format, conv_tile)
+}
+
+fn check_conv_broadcast(gpu: &Gpu, format: &'static str) -> Result<Ran> {
+    check_conv_with(gpu, format, conv_broadcast)
+}
+
+fn check_conv_with(gpu: &Gpu, format: &'static str, op: ConvOp) -> Result<Ran> {
     let (size, outputs) = ([2, 5, 7, 32], 68);
     let (matrix, plain) = weights(gpu, format, [outputs, 9 * 32])?;
     let x = random(9, size.iter().product());
@@ -189,7 +211,7 @@ fn check_conv(gpu: &Gpu, format: &'static str) -> Result<Ran> {
     let (x, b) = (upload(gpu, size, &x)?, bias(gpu, &b)?);
     let residual = upload(gpu, [2, 3, 4, outputs], &residual)?;
     values(gpu, want, |rec| {
-        vec![conv(
+        vec![op(
             rec,
             &x,
             &matrix,
@@ -291,6 +313,14 @@ fn check_layer_norm(gpu: &Gpu, _: &'static str) -> Result<Ran> {
 }
 
 fn check_linear(gpu: &Gpu, format: &'static str) -> Result<Ran> {
+    check_linear_with(gpu, format, linear_tile)
+}
+
+fn check_linear_broadcast(gpu: &Gpu, format: &'static str) -> Result<Ran> {
+    check_linear_with(gpu, format, linear_broadcast)
+}
+
+fn check_linear_with(gpu: &Gpu, format: &'static str, op: LinearOp) -> Result<Ran> {
     let (rows, inputs, outputs) = (13, 96, 68);
     let (matrix, plain) = weights(gpu, format, [outputs, inputs])?;
     let (x, b) = (random(23, rows * inputs), random(24, outputs));
@@ -299,14 +329,7 @@ fn check_linear(gpu: &Gpu, format: &'static str) -> Result<Ran> {
     let (x, b) = (upload(gpu, [rows, inputs], &x)?, bias(gpu, &b)?);
     let residual = upload(gpu, [rows, outputs], &residual)?;
     values(gpu, want, |rec| {
-        vec![linear(
-            rec,
-            &x,
-            &matrix,
-            &b,
-            Activation::Gelu,
-            Some(&residual),
-        )]
+        vec![op(rec, &x, &matrix, &b, Activation::Gelu, Some(&residual))]
     })
 }
 
