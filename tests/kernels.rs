@@ -222,6 +222,19 @@ fn every_file_is_linked() {
     }
 }
 
+/// An adapter may lack subgroups: what uses them has a form that does not.
+#[test]
+fn kernels_with_subgroups_have_a_form_without() {
+    let mut found = 0;
+    for kernel in KERNELS.iter().filter(|k| k.source.contains("subgroup_")) {
+        let plain = kernel.name.strip_suffix("_broadcast");
+        let has_plain = KERNELS.iter().any(|other| Some(other.name) == plain);
+        assert!(has_plain, "{} needs subgroups everywhere", kernel.name);
+        found += 1;
+    }
+    assert!(found > 0, "nothing was looked at");
+}
+
 /// What `kernel!` linked is the file itself, at its own line numbers.
 #[test]
 fn sources_begin_with_their_file() {

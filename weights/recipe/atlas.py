@@ -5,7 +5,8 @@
 SCAN and LABELS share a grid.  Printed is the mutual information of intensities and labels, nothing
 else looked at, for every displacement of the labels of a few millimetres (at 1 mm a voxel): of two
 images that belong together it is greatest at none.  Of mricron's Colin27 and its AAL it is greatest
-with the labels 2 mm lower and 1 mm further back.
+with the labels 2 mm lower and 1 mm further back; of the scan with its skull also 1 mm to the
+left, by a ten-thousandth of a nat.
 """
 
 import argparse

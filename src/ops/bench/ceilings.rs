@@ -5,7 +5,9 @@ use crate::error::Result;
 use crate::gpu::{Gpu, Kernel, Recorder};
 use crate::tensor::Tensor;
 
-/// Declares a kernel that measures a ceiling: no op, so it is not one of [`crate::ops::KERNELS`].
+/// Declares a kernel that measures a ceiling: no op, so it is not one of [`crate::ops::KERNELS`]. They run without
+/// bounds checks as ops do, though no op test runs them: each stays below its own `len`, or is dispatched for just
+/// as many threads as `y` has rows.
 macro_rules! ceiling {
     ($name:ident = $file:literal, [$($field:expr),+]) => {
         static $name: Kernel = Kernel::proven(
