@@ -624,6 +624,32 @@ fn check_attention(batch: usize, queries: usize, keys: usize, heads: Heads, caus
     });
 }
 
+/// On a CPU adapter with subgroups of 8 lanes `attention` is this, and the tests reach its edges; asked for by
+/// name it is the same.
+#[test]
+fn attention_broadcast_by_name() {
+    if !(gpu().is_cpu() && gpu().subgroup_lanes() == Some(8)) {
+        return;
+    }
+    let (heads, rows, keys) = (heads(3, 1, 24), 10, 12);
+    let mut random = Random::new(24);
+    let [q, k, v] = [rows * 72, keys * 24, keys * 24].map(|count| random.values(count));
+    let plain = |values, stride| naive::Columns {
+        values,
+        stride,
+        first: 0,
+    };
+    let (plain_q, plain_k, plain_v) = (plain(&q, 72), plain(&k, 24), plain(&v, 24));
+    let want = naive::attention_broadcast(plain_q, plain_k, plain_v, heads, 2, true);
+    let rec = gpu().record("attention_broadcast");
+    let q = staged(&rec, [rows, 72], &q);
+    let [k, v] = [&k, &v].map(|values| staged(&rec, [keys, 24], values));
+    check(rec, &want, 1e-5, 1e-5, |rec| {
+        let [q, k, v] = [&q, &k, &v].map(Columns::all);
+        attention_broadcast(rec, q, k, v, heads, 2, true)
+    });
+}
+
 /// Every width of the kernel for narrow heads, also those that `attention` would not give it.
 #[test]
 fn attention_narrow_at_every_edge() {
@@ -673,7 +699,7 @@ fn heads(q: usize, kv: usize, width: usize) -> Heads {
 
 #[test]
 fn attention_at_every_edge() {
-    for width in [8, 16, 24, 40, 64, 80, 128] {
+    for width in [8, 16, 24, 40, 64, 72, 80, 96, 128, 136] {
         for (queries, keys) in [(1, 1), (3, 3), (7, 14), (9, 65), (33, 64), (65, 131)] {
             check_attention(1, queries, keys, heads(2, 2, width), false);
             check_attention(2, queries, keys, heads(2, 1, width), true);

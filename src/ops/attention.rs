@@ -1,6 +1,7 @@
 //! `softmax(q kᵀ / √d + mask) v` for equal lengths, streamed over the keys.
 
-use crate::gpu::{Recorder, kernel};
+use super::attention_broadcast::{attention_broadcasts, broadcast};
+use crate::gpu::{Recorder, Variant, kernel};
 use crate::ops::{NARROW, attention_narrow};
 use crate::tensor::Tensor;
 
@@ -55,6 +56,115 @@ pub struct Heads {
     pub width: usize,
 }
 
+/// What an attention is asked for, by whichever kernel.
+pub(super) struct Asked<'a> {
+    q: Columns<'a>,
+    k: Columns<'a>,
+    v: Columns<'a>,
+    pub(super) heads: Heads,
+    pub(super) batch: usize,
+    /// Rows of q in a group.
+    pub(super) queries: usize,
+    /// Rows of k and v that a group sees.
+    pub(super) keys: usize,
+    pub(super) causal: bool,
+    /// Where each row's maximum and sum go, `[rows, heads, 2]`.
+    pub(super) state: Option<&'a Tensor>,
+}
+
+impl<'a> Asked<'a> {
+    /// After checking that the rows of `batch` groups fit.
+    #[track_caller]
+    pub(super) fn of(
+        q: Columns<'a>,
+        k: Columns<'a>,
+        v: Columns<'a>,
+        heads: Heads,
+        batch: usize,
+        causal: bool,
+    ) -> Self {
+        let ([q_rows, _], [k_rows, _]) = (q.tensor.matrix(), k.tensor.matrix());
+        assert!(
+            batch > 0 && q_rows % batch == 0 && k_rows % batch == 0,
+            "{q_rows} and {k_rows} rows in {batch} groups"
+        );
+        assert_eq!(k_rows, v.tensor.matrix()[0], "rows of k and v");
+        let (queries, keys) = (q_rows / batch, k_rows / batch);
+        assert!(
+            !causal || keys >= queries,
+            "{queries} causal queries on {keys} keys"
+        );
+        assert!(heads.q.is_multiple_of(heads.kv), "{heads:?}");
+        Self {
+            q,
+            k,
+            v,
+            heads,
+            batch,
+            queries,
+            keys,
+            causal,
+            state: None,
+        }
+    }
+
+    /// Row length and first column of q, k and v, in vec4s, of heads that the tiles can take.
+    #[track_caller]
+    pub(super) fn strides(&self) -> [u32; 6] {
+        let Heads { q, kv, width } = self.heads;
+        assert!(width.is_multiple_of(8), "{:?}", self.heads);
+        let (q_stride, q_first) = self.q.quads(q * width);
+        let (k_stride, k_first) = self.k.quads(kv * width);
+        let (v_stride, v_first) = self.v.quads(kv * width);
+        [q_stride, q_first, k_stride, k_first, v_stride, v_first]
+    }
+
+    /// `1 / √d`.
+    pub(super) fn scale(&self) -> f32 {
+        1.0 / (self.heads.width as f32).sqrt()
+    }
+
+    /// Runs a kernel of this module's bindings on it.
+    #[track_caller]
+    pub(super) fn dispatch(
+        &self,
+        rec: &Recorder,
+        variant: Variant,
+        params: impl bytemuck::Pod,
+        groups: [usize; 3],
+    ) -> Tensor {
+        let y = Tensor::empty(
+            rec,
+            [self.batch * self.queries, self.heads.q * self.heads.width],
+        );
+        // A writable binding must not be bound twice: where no state is wanted it gets a buffer of its own.
+        let unwanted = Tensor::empty(rec, 2);
+        rec.dispatch(
+            variant,
+            params,
+            &[
+                ("q", self.q.tensor),
+                ("k", self.k.tensor),
+                ("v", self.v.tensor),
+                ("y", &y),
+                ("state", self.state.unwrap_or(&unwanted)),
+            ],
+            groups,
+        );
+        y
+    }
+
+    /// By the kernel that is the faster one on this adapter.
+    #[track_caller]
+    fn run(&self, rec: &Recorder) -> Tensor {
+        if attention_broadcasts(rec.gpu(), self.heads) {
+            broadcast(rec, self)
+        } else {
+            tile(rec, self)
+        }
+    }
+}
+
 /// Attention of `batch` groups of rows: q is `(batch · queries, …)`, k and v are `(batch · keys, …)`;
 /// the result is `[batch · queries, heads.q · heads.width]`. With `causal`, row i of a group sees the
 /// keys up to `i + keys − queries`.
@@ -68,21 +178,25 @@ pub fn attention(
     batch: usize,
     causal: bool,
 ) -> Tensor {
-    let ([q_rows, _], [k_rows, _]) = (q.tensor.matrix(), k.tensor.matrix());
-    assert!(
-        batch > 0 && q_rows % batch == 0 && k_rows % batch == 0,
-        "{q_rows} and {k_rows} rows in {batch} groups"
-    );
-    assert_eq!(k_rows, v.tensor.matrix()[0], "rows of k and v");
+    let asked = Asked::of(q, k, v, heads, batch, causal);
     if heads.width <= NARROW && !causal {
         return attention_narrow(rec, q, k, v, heads, batch);
     }
-    let (queries, keys) = (q_rows / batch, k_rows / batch);
-    assert!(
-        !causal || keys >= queries,
-        "{queries} causal queries on {keys} keys"
-    );
-    tiled(rec, q, k, v, heads, [batch, queries, keys], causal, None)
+    asked.run(rec)
+}
+
+/// The kernel for every adapter.
+#[track_caller]
+pub(super) fn attention_tile(
+    rec: &Recorder,
+    q: Columns,
+    k: Columns,
+    v: Columns,
+    heads: Heads,
+    batch: usize,
+    causal: bool,
+) -> Tensor {
+    tile(rec, &Asked::of(q, k, v, heads, batch, causal))
 }
 
 /// Attention of all rows of q on the first `keys` rows of k and v, and where each row's softmax stands:
@@ -102,38 +216,24 @@ pub(super) fn attention_on_prefix(
         "a prefix of {keys} of {k_rows} keys"
     );
     let state = Tensor::empty(rec, [rows, heads.q, 2]);
-    let y = tiled(rec, q, k, v, heads, [1, rows, keys], false, Some(&state));
+    let asked = Asked {
+        keys,
+        state: Some(&state),
+        ..Asked::of(q, k, v, heads, 1, false)
+    };
+    let y = asked.run(rec);
     (y, state)
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the one dispatch behind both of the above"
-)]
 #[track_caller]
-fn tiled(
-    rec: &Recorder,
-    q: Columns,
-    k: Columns,
-    v: Columns,
-    heads: Heads,
-    [batch, queries, keys]: [usize; 3],
-    causal: bool,
-    state: Option<&Tensor>,
-) -> Tensor {
-    assert!(
-        heads.width.is_multiple_of(8) && heads.q.is_multiple_of(heads.kv),
-        "{heads:?}"
-    );
+fn tile(rec: &Recorder, asked: &Asked) -> Tensor {
+    let heads = asked.heads;
     let width = heads.width / 4;
     let blocks = width.div_ceil(16);
-    let (q_stride, q_first) = q.quads(heads.q * heads.width);
-    let (k_stride, k_first) = k.quads(heads.kv * heads.width);
-    let (v_stride, v_first) = v.quads(heads.kv * heads.width);
-    let y = Tensor::empty(rec, [batch * queries, heads.q * heads.width]);
+    let [q_stride, q_first, k_stride, k_first, v_stride, v_first] = asked.strides();
     let params = Params {
-        queries: queries as u32,
-        keys: keys as u32,
+        queries: asked.queries as u32,
+        keys: asked.keys as u32,
         width: width as u32,
         blocks: blocks as u32,
         heads: heads.q as u32,
@@ -144,27 +244,18 @@ fn tiled(
         k_first,
         v_stride,
         v_first,
-        scale: 1.0 / (heads.width as f32).sqrt(),
+        scale: asked.scale(),
     };
     // A team of 8 lanes owns 8 rows. Barriers are dear where lanes are not threads of their own.
     let lanes = if rec.gpu().is_cpu() { 8 } else { 32 };
-    // A writable binding must not be bound twice: where no state is wanted it gets a buffer of its own.
-    let unwanted = Tensor::empty(rec, 2);
     let variant = ATTENTION
-        .set("CAUSAL", u32::from(causal))
-        .set("STATE", u32::from(state.is_some()))
+        .set("CAUSAL", u32::from(asked.causal))
+        .set("STATE", u32::from(asked.state.is_some()))
         .set("WG", lanes as u32);
-    rec.dispatch(
+    asked.dispatch(
+        rec,
         variant,
         params,
-        &[
-            ("q", q.tensor),
-            ("k", k.tensor),
-            ("v", v.tensor),
-            ("y", &y),
-            ("state", state.unwrap_or(&unwanted)),
-        ],
-        [queries.div_ceil(lanes), heads.q * blocks, batch],
-    );
-    y
+        [asked.queries.div_ceil(lanes), heads.q * blocks, asked.batch],
+    )
 }

@@ -19,6 +19,7 @@ ops! {
     add: ADD,
     argmax: ARGMAX,
     attention: ATTENTION,
+    attention_broadcast: ATTENTION_BROADCAST,
     attention_narrow: ATTENTION_NARROW,
     attention_spans: ATTENTION_SPANS,
     conv: CONV,

