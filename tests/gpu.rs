@@ -3,8 +3,10 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use keraunos::error::Error;
-use keraunos::gpu::{Bind, Gpu, Kernel, Recorder, Variant};
+use keraunos::gpu::{Bind, Gpu, GpuOptions, Kernel, Profile, Recorder, Variant};
 use keraunos::ops::*;
 use keraunos::tensor::Tensor;
 use support::{Random, gpu, open, read, weights};
@@ -145,21 +147,38 @@ fn nothing_can_be_read_back() {
 
 #[test]
 fn a_profile_times_every_dispatch() {
-    let gpu = gpu();
-    assert!(matches!(gpu.record("plain").timings(), Err(Error::Gpu(_))));
-    if !gpu.has_timestamps() {
-        assert!(matches!(gpu.profile("none").timings(), Err(Error::Gpu(_))));
-        return;
-    }
-    assert!(gpu.profile("empty").timings().unwrap().is_empty());
-    let x = Tensor::upload(gpu, "x", [4096], &vec![1f32; 4096]).unwrap();
-    let rec = gpu.profile("adds");
+    let profile = Arc::new(Profile::default());
+    let options = GpuOptions {
+        profile: Some(profile.clone()),
+        checked: true,
+        ..GpuOptions::default()
+    };
+    let gpu = match Gpu::open(&options) {
+        Ok(gpu) => gpu,
+        Err(Error::Gpu(message)) if message.contains("timestamp") => return,
+        Err(other) => panic!("{other}"),
+    };
+    gpu.record("empty").submit().unwrap();
+    assert!(profile.timings().is_empty());
+    let x = Tensor::upload(&gpu, "x", [4096], &vec![1f32; 4096]).unwrap();
+    let rec = gpu.record("adds");
     let y = add(&rec, &x, &x);
-    let _ = add_scaled(&rec, &y, &x, 2.0);
-    let timings = rec.timings().unwrap();
-    let labels: Vec<&str> = timings.iter().map(|t| t.label.as_str()).collect();
-    assert_eq!(labels, ["add", "add"]);
-    assert!(timings.iter().all(|t| t.seconds < 1.0));
+    let z = add_scaled(&rec, &y, &y, 2.0);
+    assert!(z.read(rec).unwrap().iter().all(|v| *v == 8.0));
+    // More dispatches than one query set holds.
+    let rec = gpu.record("many");
+    let mut sum = add(&rec, &x, &x);
+    for _ in 0..2100 {
+        sum = add(&rec, &sum, &x);
+    }
+    drop(sum);
+    rec.submit().unwrap();
+    let timings = profile.timings();
+    assert_eq!(timings.len(), 2 + 2101);
+    assert!(timings.iter().all(|t| t.label == "add" && t.seconds < 1.0));
+    // x twice counts once, and so does y.
+    assert!(timings[..2].iter().all(|t| t.bytes == 2 * 4 * 4096));
+    assert!(timings[2099..].iter().any(|t| t.seconds > 0.0));
 }
 
 fn gpu_error<T>(result: Result<T, Error>) -> String {
@@ -253,9 +272,9 @@ fn a_refused_recording_fails_alone() {
 
 #[test]
 fn an_unknown_device_is_answered_with_those_there_are() {
-    let options = keraunos::gpu::GpuOptions {
+    let options = GpuOptions {
         device: Some("no such adapter".into()),
-        ..keraunos::gpu::GpuOptions::default()
+        ..GpuOptions::default()
     };
     let error = Gpu::open(&options).unwrap_err().to_string();
     let name = &Gpu::adapters()[0].name;

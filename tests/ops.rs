@@ -1396,17 +1396,20 @@ fn slice_masks_at_every_edge() {
             .iter()
             .map(|v| half::f16::from_f32(*v).to_f32())
             .collect();
-        let before = random.values(all * count);
-        for prompt in 0..prompts {
+        // Every run of neighbouring prompts that one dispatch may take.
+        let runs = (0..prompts).flat_map(|start| (start + 1..=prompts).map(move |end| start..end));
+        for wanted in runs.filter(|run| run.len() <= MOST_MASKS) {
+            let before = random.values(wanted.len() * all * count);
             let mut want = before.clone();
             let shape = [slices, prompts, stride];
-            naive::slice_masks(&hyper, shape, &pixels, channels, prompt, (&mut want, first));
+            let to = (&mut want[..], first);
+            naive::slice_masks(&hyper, shape, &pixels, channels, wanted.clone(), to);
             let rec = gpu().record("slice_masks");
             let hyper = staged(&rec, shape, &hyper);
             let packed = naive::pack_half(&pixels);
             let packed = upload(packed.len(), &packed);
-            let y = upload([all, count], &before);
-            slice_masks(&rec, &hyper, &packed, channels, prompt, &y, first);
+            let y = upload([wanted.len(), all, count], &before);
+            slice_masks(&rec, &hyper, &packed, channels, wanted, &y, first);
             close(&read::<f32>(rec, &[&y])[0], &want, 1e-5, 1e-5);
         }
     }
@@ -1414,7 +1417,7 @@ fn slice_masks_at_every_edge() {
 
 #[test]
 fn fuse_view_from_all_sides() {
-    let [size_z, size_y, size_x] = [5, 7, 6];
+    let [size_z, size_y, size_x] = [5, 7, 70];
     let size = [size_x, size_y, size_z];
     let (prompts, prompt, limit) = (2, 1, 1.5);
     // A window smaller than the slice, one that just holds it, one that it is centred in.
@@ -1464,13 +1467,14 @@ fn fuse_view_from_all_sides() {
                 (&mut want_sum, &mut want_weight),
                 ends,
             );
-            let x = upload([size[axis], height, width], &x);
+            // The masks of another prompt before them.
+            let other = vec![7.0; x.len()];
+            let x = upload([2, size[axis], height, width], &[other, x].concat());
             let quality = upload([size[axis], prompts, 4], &quality);
             fuse_view(
                 &rec,
-                &x,
-                &quality,
-                prompt,
+                (&x, 1),
+                (&quality, prompt),
                 &place,
                 limit,
                 (&sum, &weight),

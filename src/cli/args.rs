@@ -1,11 +1,12 @@
 //! What may be written on the command line. Parsing only makes plain data: nothing is opened here.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::error::{Error, Result};
-use crate::gpu::GpuOptions;
+use crate::gpu::{GpuOptions, Profile};
 use crate::pipeline::evaluate::Pair;
 use crate::pipeline::modality::Modality;
 use crate::pipeline::prepare::View;
@@ -125,6 +126,12 @@ pub(super) struct GpuArgs {
     /// Compiles kernels with bounds checks, as the tests do: slower
     #[arg(long)]
     checked: bool,
+    /// Times every dispatch and prints, at the end, where the time went; slower
+    #[arg(long)]
+    profile: bool,
+    /// Where the times of `--profile` are collected.
+    #[arg(skip)]
+    collected: Arc<Profile>,
 }
 
 impl GpuArgs {
@@ -136,6 +143,7 @@ impl GpuArgs {
         GpuOptions {
             device: self.device.clone(),
             checked: self.checked,
+            profile: self.profile.then(|| self.collected.clone()),
             ..GpuOptions::default()
         }
     }

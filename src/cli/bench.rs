@@ -10,7 +10,12 @@ use crate::ops::bench::{Ceilings, Report, Row, Wanted, Watcher, bench};
 
 pub(super) fn run(args: &BenchArgs, console: &Console) -> Result<()> {
     let earlier = args.compare.as_deref().map(read).transpose()?;
-    let gpu = Gpu::open(&args.gpu.options())?;
+    let options = args.gpu.options();
+    if options.profile.is_some() {
+        let problem = "`bench` times kernels by itself, without `--profile`";
+        return Err(Error::Argument(problem.into()));
+    }
+    let gpu = Gpu::open(&options)?;
     if let Some(earlier) = &earlier
         && earlier.adapter != gpu.summary().name
     {

@@ -12,6 +12,7 @@ mod evaluate;
 mod generate;
 mod inspect;
 mod instruct;
+mod profile;
 mod pull;
 mod segment;
 mod structures;
@@ -60,6 +61,15 @@ fn command(command: Command, console: &Console) -> Result<ExitCode> {
         doctor::list(console)?;
         return Ok(ExitCode::SUCCESS);
     }
+    let options = command.gpu().map(args::GpuArgs::options);
+    let code = run_one(command, console)?;
+    if let Some(options) = options {
+        profile::tell(&options, console)?;
+    }
+    Ok(code)
+}
+
+fn run_one(command: Command, console: &Console) -> Result<ExitCode> {
     match command {
         Command::Doctor(args) => return doctor::run(&args, console),
         Command::Bench(args) => bench::run(&args, console),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::kernel::{Variant, reflect};
 use super::pool::{Buffer, Pool, USAGE};
 use super::recorder::Recorder;
-use super::timer::Timer;
+use super::timer::{Profile, Timer};
 use crate::error::{Error, Result};
 
 /// How to open an adapter.
@@ -18,6 +18,8 @@ pub struct GpuOptions {
     pub checked: bool,
     /// Take no kernel that needs subgroups, as on an adapter without them.
     pub without_subgroups: bool,
+    /// Time every dispatch and tell this; slower, since each becomes a pass of its own.
+    pub profile: Option<Arc<Profile>>,
 }
 
 /// What `doctor` and the report say of an adapter.
@@ -57,7 +59,7 @@ pub struct Gpu {
     queue: wgpu::Queue,
     summary: AdapterSummary,
     checked: bool,
-    timestamps: bool,
+    profile: Option<Arc<Profile>>,
     subgroup_lanes: Option<u32>,
     pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
     pool: Arc<Pool>,
@@ -181,6 +183,12 @@ impl Gpu {
         if options.without_subgroups {
             features.remove(wgpu::Features::SUBGROUP);
         }
+        if options.profile.is_some() && !features.contains(wgpu::Features::TIMESTAMP_QUERY) {
+            return Err(Error::Gpu(format!(
+                "adapter `{}` has no timestamp queries, so it cannot be profiled",
+                adapter.get_info().name
+            )));
+        }
         let opened = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("keraunos"),
             required_features: features,
@@ -221,7 +229,7 @@ impl Gpu {
             queue,
             summary,
             checked: options.checked,
-            timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+            profile: options.profile.clone(),
             subgroup_lanes,
             pipelines: Mutex::default(),
             pool: Arc::default(),
@@ -251,11 +259,6 @@ impl Gpu {
         self.summary.kind == "cpu"
     }
 
-    /// Whether profiles can be taken.
-    pub fn has_timestamps(&self) -> bool {
-        self.timestamps
-    }
-
     /// The most bytes one storage binding may hold.
     pub fn max_binding_bytes(&self) -> u64 {
         self.summary.max_binding_bytes
@@ -263,16 +266,8 @@ impl Gpu {
 
     /// Begins a forward pass.
     pub fn record(&self, label: &'static str) -> Recorder<'_> {
-        Recorder::new(self, label, None)
-    }
-
-    /// Begins a forward pass that times each dispatch; see [`Recorder::timings`].
-    pub fn profile(&self, label: &'static str) -> Recorder<'_> {
-        Recorder::new(
-            self,
-            label,
-            self.timestamps.then(|| Timer::new(&self.device)),
-        )
+        let timer = self.profile.as_ref().map(|_| Timer::default());
+        Recorder::new(self, label, timer)
     }
 
     /// Copies `data` into memory of its own.
@@ -365,6 +360,10 @@ impl Gpu {
 
     pub(super) fn queue(&self) -> &wgpu::Queue {
         &self.queue
+    }
+
+    pub(super) fn profile(&self) -> Option<&Profile> {
+        self.profile.as_deref()
     }
 
     pub(super) fn pool(&self) -> &Arc<Pool> {

@@ -97,6 +97,8 @@ pub struct Variant {
     pub format: Option<&'static str>,
     /// Values of `override` constants that differ from the source.
     pub overrides: Vec<(&'static str, u32)>,
+    /// Floating-point operations of the dispatch, for profiles: no part of the pipeline.
+    pub flops: usize,
 }
 
 impl From<&'static Kernel> for Variant {
@@ -105,6 +107,7 @@ impl From<&'static Kernel> for Variant {
             kernel,
             format: None,
             overrides: Vec::new(),
+            flops: 0,
         }
     }
 }
@@ -114,6 +117,13 @@ impl Variant {
     #[must_use]
     pub fn set(mut self, name: &'static str, value: u32) -> Self {
         self.overrides.push((name, value));
+        self
+    }
+
+    /// Says how many floating-point operations the dispatch has to do, a multiply-add counting two.
+    #[must_use]
+    pub fn flops(mut self, flops: usize) -> Self {
+        self.flops = flops;
         self
     }
 

@@ -16,4 +16,4 @@ pub(crate) use kernel::own_kernel as kernel;
 pub use kernel::{Kernel, Reflection, Variant, WEIGHT_FORMATS, reflect};
 pub use pool::{Bind, Buffer};
 pub use recorder::{Groups, Recorder};
-pub use timer::Timing;
+pub use timer::{Profile, Timing};

@@ -19,6 +19,11 @@ pub(super) const USAGE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE
 pub trait Bind {
     /// The memory behind it.
     fn buffer(&self) -> &Buffer;
+
+    /// The bytes of it that are in use.
+    fn used_bytes(&self) -> u64 {
+        self.buffer().bytes()
+    }
 }
 
 /// A handle to adapter memory; clones share it.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::device::Gpu;
 use super::kernel::Variant;
 use super::pool::{Bind, Buffer, Shelf};
-use super::timer::{Timer, Timing};
+use super::timer::Timer;
 use crate::error::{Error, Result};
 
 /// Bytes between two parameter slots: the largest uniform alignment an adapter may ask for.
@@ -116,6 +116,7 @@ impl<'g> Recorder<'g> {
         groups: impl Into<Groups>,
     ) {
         let variant = variant.into();
+        let groups = groups.into();
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         if state.failure.is_some() {
@@ -168,7 +169,8 @@ impl<'g> Recorder<'g> {
         let timed = match &mut state.timer {
             Some(timer) => {
                 state.pass = None;
-                timer.stamps(&variant)
+                let bytes = distinct_bytes(bindings);
+                Some(timer.stamps(self.gpu.device(), &variant, groups.0, bytes))
             }
             None => None,
         };
@@ -184,7 +186,7 @@ impl<'g> Recorder<'g> {
         });
         pass.set_pipeline(&pipeline.raw);
         pass.set_bind_group(0, &group, &[]);
-        let Groups([x, y, z]) = groups.into();
+        let Groups([x, y, z]) = groups;
         pass.dispatch_workgroups(x, y, z);
         state.dispatches += 1;
     }
@@ -240,28 +242,6 @@ impl<'g> Recorder<'g> {
             .collect())
     }
 
-    /// Submits a profiled recording, waits, and returns each dispatch's time.
-    ///
-    /// # Errors
-    /// As [`Recorder::read`]; also if the recording was not begun with [`Gpu::profile`].
-    pub fn timings(self) -> Result<Vec<Timing>> {
-        let gpu = self.gpu;
-        let timer = self.state.borrow_mut().timer.take();
-        let Some(timer) = timer else {
-            return Err(Error::Gpu(
-                "this recording was not begun as a profile".into(),
-            ));
-        };
-        let staging = {
-            let mut state = self.state.borrow_mut();
-            state.pass = None;
-            timer.resolve(gpu, &mut state.encoder)
-        };
-        self.finish(&[])?;
-        let bytes = gpu.map(&staging)?;
-        Ok(timer.timings(gpu, &bytes))
-    }
-
     /// Ends the pass, copies what is wanted into a staging buffer, uploads the parameters, submits.
     fn finish(self, wanted: &[(&dyn Bind, usize)]) -> Result<Option<wgpu::Buffer>> {
         let state = self.state.into_inner();
@@ -272,6 +252,7 @@ impl<'g> Recorder<'g> {
             chunks,
             foreign,
             failure,
+            timer,
             ..
         } = state;
         // What the driver refuses of this recording is this recording's error, and no other's.
@@ -295,6 +276,9 @@ impl<'g> Recorder<'g> {
             }
             staging
         });
+        let stamps = timer
+            .as_ref()
+            .and_then(|timer| timer.resolve(self.gpu.device(), &mut encoder));
         for (chunk, bytes) in chunks.iter().zip(arena.chunks(CHUNK)) {
             self.gpu.queue().write_buffer(chunk, 0, bytes);
         }
@@ -308,6 +292,24 @@ impl<'g> Recorder<'g> {
             return Err(Error::Gpu(refused.to_string()));
         }
         self.gpu.check()?;
+        if let (Some(profile), Some(timer), Some(stamps)) = (self.gpu.profile(), timer, stamps) {
+            let bytes = self.gpu.map(&stamps)?;
+            profile.add(timer.timings(self.gpu, &bytes));
+        }
         Ok(staging)
     }
+}
+
+/// The bytes in use of all that is bound, what is bound twice counting once.
+fn distinct_bytes(bindings: &[(&str, &dyn Bind)]) -> u64 {
+    let first = |n: usize| {
+        let raw = bindings[n].1.buffer().raw();
+        bindings[..n]
+            .iter()
+            .all(|(_, other)| other.buffer().raw() != raw)
+    };
+    (0..bindings.len())
+        .filter(|n| first(*n))
+        .map(|n| bindings[n].1.used_bytes())
+        .sum()
 }

@@ -124,6 +124,16 @@ impl<'a> Asked<'a> {
         1.0 / (self.heads.width as f32).sqrt()
     }
 
+    /// Operations of both products; the causal mask hides keys by the triangle.
+    fn flops(&self) -> usize {
+        let hidden = match self.causal {
+            true => self.queries * self.queries.saturating_sub(1) / 2,
+            false => 0,
+        };
+        let seen = self.queries * self.keys - hidden;
+        4 * self.batch * seen * self.heads.q * self.heads.width
+    }
+
     /// Runs a kernel of this module's bindings on it.
     #[track_caller]
     pub(super) fn dispatch(
@@ -140,7 +150,7 @@ impl<'a> Asked<'a> {
         // A writable binding must not be bound twice: where no state is wanted it gets a buffer of its own.
         let unwanted = Tensor::empty(rec, 2);
         rec.dispatch(
-            variant,
+            variant.flops(self.flops()),
             params,
             &[
                 ("q", self.q.tensor),

@@ -44,7 +44,8 @@ pub fn conv_broadcast(
         .format(weight.format)
         .set("LANES", lanes)
         .set("ACTIVATION", activation as u32)
-        .set("RESIDUAL", u32::from(residual.is_some()));
+        .set("RESIDUAL", u32::from(residual.is_some()))
+        .flops(2 * y.len() * weight.inputs);
     let mut bindings: Vec<(&str, &dyn Bind)> = weight.bindings().collect();
     // Without a residual any readable buffer fills its place.
     bindings.extend([

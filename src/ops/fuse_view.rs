@@ -1,14 +1,15 @@
 //! Late fusion: one view's masks added to a volume, weighted by the predicted Dice.
 
 use crate::gpu::{Recorder, kernel};
-use crate::ops::groups;
+use crate::ops::WG;
 use crate::tensor::Tensor;
 
 kernel! {
     /// Weighted sums of clamped logits over the views, voxel by voxel.
-    FUSE_VIEW = "fuse_view" + "shared/flat" + "shared/doubled"; {
+    FUSE_VIEW = "fuse_view" + "shared/doubled"; {
         size_x: u32, size_y: u32, size_z: u32, height: u32, width: u32, axis: u32, column_axis: u32,
-        row_offset: i32, column_offset: i32, low: u32, high: u32, prompts: u32, prompt: u32, limit: f32,
+        row_offset: i32, column_offset: i32, low: u32, high: u32, mask: u32, slices: u32,
+        prompts: u32, prompt: u32, limit: f32,
     }
 }
 
@@ -27,25 +28,21 @@ pub struct Placement {
     pub slices: std::ops::Range<usize>,
 }
 
-/// Adds the logits of `prompt` in one view to `sum` and `weight` (both `[z, y, x]`): `x` is
-/// `[slices, height, width]`, shown at twice its size; `quality` is `[slices, prompts, 4]` with the
-/// predicted Dice first. `first` starts the sums, `last` divides them into mean logits.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one dispatch with two tensors in, two out and a place"
-)]
+/// Adds the logits of one prompt in one view to `sum` and `weight` (both `[z, y, x]`): they are mask `mask` of
+/// `x`, `[masks, slices, height, width]`, shown at twice its size; `quality` is `[slices, prompts, 4]` with the
+/// predicted Dice of `prompt` first. `first` starts the sums, `last` divides them into mean logits.
 #[track_caller]
 pub fn fuse_view(
     rec: &Recorder,
-    x: &Tensor,
-    quality: &Tensor,
-    prompt: usize,
+    (x, mask): (&Tensor, usize),
+    (quality, prompt): (&Tensor, usize),
     place: &Placement,
     limit: f32,
     (sum, weight): (&Tensor, &Tensor),
     (first, last): (bool, bool),
 ) {
-    let [slices, height, width] = x.dims();
+    let [masks, slices, height, width] = x.dims();
+    assert!(mask < masks, "mask {mask} of {masks}");
     let [size_z, size_y, size_x] = sum.dims();
     let [quality_slices, prompts, four] = quality.dims();
     assert!(
@@ -72,6 +69,8 @@ pub fn fuse_view(
         column_offset: place.column_offset,
         low: place.slices.start as u32,
         high: place.slices.end as u32,
+        mask: mask as u32,
+        slices: slices as u32,
         prompts: prompts as u32,
         prompt: prompt as u32,
         limit,
@@ -88,6 +87,6 @@ pub fn fuse_view(
             ("sum", sum),
             ("weight", weight),
         ],
-        groups(sum.len()),
+        [size_x.div_ceil(WG), size_y, size_z],
     );
 }

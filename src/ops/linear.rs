@@ -85,7 +85,8 @@ pub(super) fn linear_tile(
     let variant = LINEAR
         .format(weight.format)
         .set("ACTIVATION", activation as u32)
-        .set("RESIDUAL", u32::from(residual.is_some()));
+        .set("RESIDUAL", u32::from(residual.is_some()))
+        .flops(2 * rows * weight.inputs * weight.outputs);
     let mut bindings: Vec<(&str, &dyn Bind)> = weight.bindings().collect();
     // Without a residual any readable buffer fills its place.
     bindings.extend([

@@ -39,7 +39,8 @@ pub fn linear_broadcast(
         .set("LANES", lanes)
         .set("TALL", u32::from(tall))
         .set("ACTIVATION", activation as u32)
-        .set("RESIDUAL", u32::from(residual.is_some()));
+        .set("RESIDUAL", u32::from(residual.is_some()))
+        .flops(2 * rows * weight.inputs * weight.outputs);
     let mut bindings: Vec<(&str, &dyn Bind)> = weight.bindings().collect();
     // Without a residual any readable buffer fills its place.
     bindings.extend([

@@ -37,7 +37,8 @@ pub fn linear_vec(
         .set("SPLIT", split)
         .set("WG", light_threads(rec))
         .set("ACTIVATION", activation as u32)
-        .set("RESIDUAL", u32::from(residual.is_some()));
+        .set("RESIDUAL", u32::from(residual.is_some()))
+        .flops(2 * rows * weight.inputs * weight.outputs);
     let mut bindings: Vec<(&str, &dyn Bind)> = weight.bindings().collect();
     bindings.extend([
         ("x", x as &dyn Bind),

@@ -29,7 +29,9 @@ pub fn matmul(rec: &Recorder, a: &Tensor, b: &Tensor, bias: bool) -> Tensor {
         depth: (depth / 4) as u32,
         a_stride: (stride / 4) as u32,
     };
-    let variant = MATMUL.set("BIAS", u32::from(bias));
+    let variant = MATMUL
+        .set("BIAS", u32::from(bias))
+        .flops(2 * rows * depth * cols);
     rec.dispatch(
         variant,
         params,

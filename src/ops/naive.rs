@@ -5,6 +5,8 @@
 //! what a storage format makes of them is the caller's business. The self-check, the tests and the
 //! benches all compare with these.
 
+use std::ops::Range;
+
 use crate::ops::{Activation, Heads, Placement};
 
 /// Columns of a matrix that may hold more: row r begins at `r · stride + first`.
@@ -480,18 +482,22 @@ pub fn slice_masks(
     [slices, prompts, stride]: [usize; 3],
     pixels: &[f32],
     channels: usize,
-    prompt: usize,
+    wanted: Range<usize>,
     (y, first): (&mut [f32], usize),
 ) {
     let count = pixels.len() / slices / channels;
-    for slice in 0..slices {
-        let weights = &hyper[(slice * prompts + prompt) * stride..][..stride];
-        for p in 0..count {
-            let pixel = &pixels[(slice * count + p) * channels..][..channels];
-            let sum: f64 = (0..channels)
-                .map(|c| f64::from(weights[c]) * f64::from(pixel[c]))
-                .sum();
-            y[(first + slice) * count + p] = (sum + f64::from(weights[channels])) as f32;
+    let all = y.len() / wanted.len();
+    for (mask, prompt) in wanted.enumerate() {
+        for slice in 0..slices {
+            let weights = &hyper[(slice * prompts + prompt) * stride..][..stride];
+            for p in 0..count {
+                let pixel = &pixels[(slice * count + p) * channels..][..channels];
+                let sum: f64 = (0..channels)
+                    .map(|c| f64::from(weights[c]) * f64::from(pixel[c]))
+                    .sum();
+                let at = mask * all + (first + slice) * count + p;
+                y[at] = (sum + f64::from(weights[channels])) as f32;
+            }
         }
     }
 }

@@ -426,12 +426,18 @@ impl Segmenter {
         let decoded: Vec<_> = embeddings.iter().zip(&prompts).collect();
         let mut map = LabelMap::new(&reference);
         let mut structures = Vec::new();
-        for (n, target) in targets.iter().enumerate() {
-            let fused = volume_embedding::fuse(&self.gpu, &self.zeus, &decoded, n, target.side)?;
-            let logits = images[0].restore_map(&fused.logits, f32::NEG_INFINITY);
-            observer.logits(target, &logits, &reference)?;
-            structures.push(map.add(target, &logits, fused.quality, &reference));
-            observer.progress("drawing masks", (n + 1) as f64 / targets.len() as f64);
+        let at_once = volume_embedding::masks_at_once(&self.gpu, &self.zeus, &embeddings);
+        for together in targets.chunks(at_once) {
+            let first = structures.len();
+            let sides: Vec<_> = together.iter().map(|target| target.side).collect();
+            let fused = volume_embedding::fuse(&self.gpu, &self.zeus, &decoded, first, &sides)?;
+            for (target, fused) in together.iter().zip(fused) {
+                let logits = images[0].restore_map(&fused.logits, f32::NEG_INFINITY);
+                observer.logits(target, &logits, &reference)?;
+                structures.push(map.add(target, &logits, fused.quality, &reference));
+                let done = structures.len() as f64 / targets.len() as f64;
+                observer.progress("drawing masks", done);
+            }
         }
         self.gpu.trim();
         clock.lap("fusion");

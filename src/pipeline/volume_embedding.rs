@@ -5,10 +5,10 @@
 //! volume: late fusion of views and modalities, weighted by the predicted Dice (Zeus, section 3.4).
 
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
+use crate::gpu::{Bind, Gpu};
 use crate::models::image_encoder::ImageEmbedding;
 use crate::models::zeus::Zeus;
-use crate::ops::{Placement, add_scaled, copy_rows, fuse_view, pack_half, slice_masks};
+use crate::ops::{MOST_MASKS, Placement, add_scaled, copy_rows, fuse_view, pack_half, slice_masks};
 use crate::pipeline::prepare::{Prepared, View};
 use crate::pipeline::structures::Side;
 use crate::tensor::Tensor;
@@ -280,7 +280,8 @@ fn inputs(
     inputs
 }
 
-/// Fuses one prompt's masks over the views of one or several embeddings, each decoded.
+/// Fuses the masks of neighbouring prompts, each with the side of its target, over the views of one or several
+/// embeddings, each decoded. At most [`masks_at_once`] of them.
 ///
 /// A sagittal slice does not show its side: for a target with a `side` it speaks for its own half of the
 /// volume only.
@@ -291,11 +292,12 @@ pub fn fuse(
     gpu: &Gpu,
     zeus: &Zeus,
     decoded: &[(&VolumeEmbedding, &Prompts)],
-    prompt: usize,
-    side: Option<Side>,
-) -> Result<FusedMask> {
+    first_prompt: usize,
+    sides: &[Option<Side>],
+) -> Result<Vec<FusedMask>> {
     let (embedding, _) = decoded[0];
     let ([nx, ny, nz], slicing) = (embedding.shape, &embedding.slicing);
+    let wanted = first_prompt..first_prompt + sides.len();
     // With a step the fused volume has one layer per slice; it is filled in afterwards.
     let mut coarse = [nx, ny, nz];
     if slicing.step > 1 {
@@ -305,66 +307,70 @@ pub fn fuse(
     let [cx, cy, cz] = coarse;
     let size = zeus.config().low_res;
     let rec = gpu.record("fuse masks");
-    let sum = Tensor::empty(&rec, [cz, cy, cx]);
-    let weight = Tensor::empty(&rec, [cz, cy, cx]);
+    let empty = || Tensor::empty(&rec, [cz, cy, cx]);
+    let sums: Vec<(Tensor, Tensor)> = sides.iter().map(|_| (empty(), empty())).collect();
     let last = decoded.len() * slicing.views.len() - 1;
     let mut n = 0;
     for (embedding, prompts) in decoded {
         assert!(
-            prompt < prompts.count,
-            "prompt {prompt} of {}",
+            wanted.end <= prompts.count,
+            "{wanted:?} of {} prompts",
             prompts.count
         );
         for (view, said) in embedding.views.iter().zip(&prompts.views) {
-            let masks = Tensor::empty(&rec, [view.slices, size, size]);
-            let flat = masks.reshape([view.slices, size * size]);
+            let masks = Tensor::empty(&rec, [sides.len(), view.slices, size, size]);
+            let flat = masks.reshape([sides.len(), view.slices, size * size]);
+            let channels = zeus.config().up_dims[2];
             let mut first = 0;
             for (chunk, hyper) in view.chunks.iter().zip(&said.hyper) {
-                slice_masks(
-                    &rec,
-                    hyper,
-                    &chunk.pixels,
-                    zeus.config().up_dims[2],
-                    prompt,
-                    &flat,
-                    first,
-                );
+                let pixels = &chunk.pixels;
+                slice_masks(&rec, hyper, pixels, channels, wanted.clone(), &flat, first);
                 first += chunk.slices;
             }
-            let place = placement(
-                view.view,
-                [nx, ny, nz],
-                view.slices,
-                zeus.config().image_size,
-                side,
-            );
-            fuse_view(
-                &rec,
-                &masks,
-                &said.quality,
-                prompt,
-                &place,
-                LIMIT,
-                (&sum, &weight),
-                (n == 0, n == last),
-            );
+            for (mask, (side, (sum, weight))) in sides.iter().zip(&sums).enumerate() {
+                let window = zeus.config().image_size;
+                let place = placement(view.view, [nx, ny, nz], view.slices, window, *side);
+                fuse_view(
+                    &rec,
+                    (&masks, mask),
+                    (&said.quality, first_prompt + mask),
+                    &place,
+                    LIMIT,
+                    (sum, weight),
+                    (n == 0, n == last),
+                );
+            }
             n += 1;
         }
     }
-    let logits = sum.read(rec)?;
-    let quality = quality(&logits, coarse, decoded, prompt);
-    let logits = if slicing.step > 1 {
-        fill(
-            &logits,
-            coarse,
-            [nx, ny, nz],
-            slicing.views[0].axis(),
-            slicing.step,
-        )
-    } else {
-        logits
+    let of_each: Vec<(&dyn Bind, usize)> = sums
+        .iter()
+        .map(|(sum, _)| (sum as &dyn Bind, sum.len()))
+        .collect();
+    let fused = rec.read::<f32>(&of_each)?;
+    let finish = |(mask, logits): (usize, Vec<f32>)| {
+        let quality = quality(&logits, coarse, decoded, first_prompt + mask);
+        let logits = match slicing.step > 1 {
+            true => fill(
+                &logits,
+                coarse,
+                [nx, ny, nz],
+                slicing.views[0].axis(),
+                slicing.step,
+            ),
+            false => logits,
+        };
+        FusedMask { logits, quality }
     };
-    Ok(FusedMask { logits, quality })
+    Ok(fused.into_iter().enumerate().map(finish).collect())
+}
+
+/// How many prompts [`fuse`] may take together: as many as the kernel, if their masks fit into one binding.
+pub fn masks_at_once(gpu: &Gpu, zeus: &Zeus, embeddings: &[VolumeEmbedding]) -> usize {
+    let views = embeddings.iter().flat_map(|embedding| &embedding.views);
+    let slices = views.map(|view| view.slices).max().unwrap_or(1);
+    let bytes = (slices * zeus.config().low_res * zeus.config().low_res * 4) as u64;
+    (gpu.max_binding_bytes() / bytes.max(1)).clamp(1, MOST_MASKS as u64) as usize
 }
 
 /// Where the slices of a view lie in the volume.

@@ -149,4 +149,8 @@ impl Bind for Tensor {
     fn buffer(&self) -> &Buffer {
         &self.buffer
     }
+
+    fn used_bytes(&self) -> u64 {
+        self.len() as u64 * 4
+    }
 }

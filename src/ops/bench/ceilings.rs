@@ -49,7 +49,11 @@ pub struct Ceilings {
 }
 
 impl Ceilings {
-    pub(super) fn measure(gpu: &Gpu) -> Result<Self> {
+    /// Measures them, in a second or two.
+    ///
+    /// # Errors
+    /// Those of the adapter.
+    pub fn measure(gpu: &Gpu) -> Result<Self> {
         let bytes = match gpu.is_cpu() {
             true => CPU_COPY_BYTES,
             false => COPY_BYTES.min(gpu.summary().max_binding_bytes as usize),
@@ -91,7 +95,7 @@ impl Ceilings {
     }
 
     /// The least time that `work` can take, and what binds it.
-    pub(super) fn bound(&self, work: Work) -> (f64, Bound) {
+    pub fn bound(&self, work: Work) -> (f64, Bound) {
         let by = [
             (
                 work.bytes as f64 / self.copy_bytes_per_second,

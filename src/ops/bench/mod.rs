@@ -31,9 +31,11 @@ const MOST_CPU_FLOPS: usize = 4_000_000_000;
 
 /// What a case has to do at least: a multiply-add counts two, memory is touched once.
 #[derive(Clone, Copy, Debug)]
-struct Work {
-    flops: usize,
-    bytes: usize,
+pub struct Work {
+    /// Floating-point operations.
+    pub flops: usize,
+    /// Bytes read and written.
+    pub bytes: usize,
 }
 
 /// One case, ready to run.

@@ -4,8 +4,8 @@ use super::{Bench, Trial, Work};
 use crate::error::Result;
 use crate::ops::check::inputs::{bias, random, upload, weights};
 use crate::ops::{
-    Activation, Placement, broadcast_pays, conv, fuse_view, naive, pack_half, pixel_shuffle,
-    resample, slice_masks,
+    Activation, MOST_MASKS, Placement, broadcast_pays, conv, fuse_view, naive, pack_half,
+    pixel_shuffle, resample, slice_masks,
 };
 
 /// Pixels of a low-resolution mask, and channels they are weighed from.
@@ -115,25 +115,29 @@ fn masks(bench: &mut Bench) -> Result<()> {
     })?;
 
     let (slices, prompts, stride) = (8, 70, CHANNELS + 4);
-    let work = Work {
-        flops: 2 * slices * len,
-        bytes: slices * (2 * len + 4 * PIXELS),
-    };
-    let case = format!("{slices} x {PIXELS} pixels of {CHANNELS}");
-    bench.row("slice_masks", case, work, |gpu| {
-        let hyper = random(1, slices * prompts * stride);
-        let kept = random(2, slices * len);
-        let mut want = vec![0.0; slices * PIXELS];
-        let shape = [slices, prompts, stride];
-        naive::slice_masks(&hyper, shape, &kept, CHANNELS, 9, (&mut want, 0));
-        let hyper = upload(gpu, shape, &hyper)?;
-        let packed = upload(gpu, slices * len / 2, &naive::pack_half(&kept))?;
-        let y = upload(gpu, [slices, PIXELS], &vec![0f32; slices * PIXELS])?;
-        Ok(Trial::new(0, want, move |rec| {
-            slice_masks(rec, &hyper, &packed, CHANNELS, 9, &y, 0);
-            y.clone()
-        }))
-    })?;
+    for masks in [1, MOST_MASKS] {
+        let work = Work {
+            flops: 2 * masks * slices * len,
+            bytes: slices * (2 * len + 4 * masks * PIXELS),
+        };
+        let case = format!("{masks} of {slices} x {PIXELS} pixels of {CHANNELS}");
+        bench.row("slice_masks", case, work, |gpu| {
+            let hyper = random(1, slices * prompts * stride);
+            let kept = random(2, slices * len);
+            let mut want = vec![0.0; masks * slices * PIXELS];
+            let shape = [slices, prompts, stride];
+            let wanted = 9..9 + masks;
+            let to = (&mut want[..], 0);
+            naive::slice_masks(&hyper, shape, &kept, CHANNELS, wanted.clone(), to);
+            let hyper = upload(gpu, shape, &hyper)?;
+            let packed = upload(gpu, slices * len / 2, &naive::pack_half(&kept))?;
+            let y = upload(gpu, [masks, slices, PIXELS], &vec![0f32; want.len()])?;
+            Ok(Trial::new(0, want, move |rec| {
+                slice_masks(rec, &hyper, &packed, CHANNELS, wanted.clone(), &y, 0);
+                y.clone()
+            }))
+        })?;
+    }
 
     let images = 16;
     let work = Work {
@@ -184,13 +188,14 @@ fn fuse_row(bench: &mut Bench, name: &str, axis: usize, column_axis: usize) -> R
             (&mut sum, &mut weight),
             (true, false),
         );
-        let x = upload(gpu, [slices, SIDE, SIDE], &x)?;
+        let x = upload(gpu, [1, slices, SIDE, SIDE], &x)?;
         let quality = upload(gpu, [slices, 1, 4], &quality)?;
         let y = upload(gpu, shape, &sum)?;
         let weight = upload(gpu, shape, &weight)?;
         Ok(Trial::new(0, sum, move |rec| {
             let into = (&y, &weight);
-            fuse_view(rec, &x, &quality, 0, &place, 8.0, into, (true, false));
+            let ends = (true, false);
+            fuse_view(rec, (&x, 0), (&quality, 0), &place, 8.0, into, ends);
             y.clone()
         }))
     })

@@ -288,7 +288,7 @@ fn check_fuse_view(gpu: &Gpu, _: &'static str) -> Result<Ran> {
             (n == 0, n == 1),
         );
         inputs.push((
-            upload(gpu, [slices, height, width], &x)?,
+            upload(gpu, [1, slices, height, width], &x)?,
             upload(gpu, [slices, 3, 4], &quality)?,
             place,
         ));
@@ -298,7 +298,15 @@ fn check_fuse_view(gpu: &Gpu, _: &'static str) -> Result<Ran> {
         let weight = Tensor::empty(rec, [size_z, size_y, size_x]);
         for (n, (x, quality, place)) in inputs.iter().enumerate() {
             let ends = (n == 0, n == 1);
-            fuse_view(rec, x, quality, 1, place, 20.0, (&sum, &weight), ends);
+            fuse_view(
+                rec,
+                (x, 0),
+                (quality, 1),
+                place,
+                20.0,
+                (&sum, &weight),
+                ends,
+            );
         }
         vec![sum]
     })
@@ -442,14 +450,14 @@ fn check_silu_mul(gpu: &Gpu, _: &'static str) -> Result<Ran> {
 fn check_slice_masks(gpu: &Gpu, _: &'static str) -> Result<Ran> {
     let (size, count, channels) = ([3, 5, 20], 36, 16);
     let (hyper, pixels) = (random(41, 3 * 5 * 20), random(42, 3 * count * channels));
-    let mut want = random(43, 7 * count);
-    let y = upload(gpu, [7, count], &want)?;
-    naive::slice_masks(&hyper, size, &pixels, channels, 2, (&mut want, 1));
+    let mut want = random(43, 3 * 7 * count);
+    let y = upload(gpu, [3, 7, count], &want)?;
+    naive::slice_masks(&hyper, size, &pixels, channels, 2..5, (&mut want, 1));
     let hyper = upload(gpu, size, &hyper)?;
     let packed = naive::pack_half(&pixels);
     let pixels = upload(gpu, packed.len(), &packed)?;
     values(gpu, want, |rec| {
-        slice_masks(rec, &hyper, &pixels, channels, 2, &y, 1);
+        slice_masks(rec, &hyper, &pixels, channels, 2..5, &y, 1);
         vec![y.clone()]
     })
 }
