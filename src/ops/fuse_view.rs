@@ -6,7 +6,7 @@ use crate::tensor::Tensor;
 
 kernel! {
     /// Weighted sums of clamped logits over the views, voxel by voxel.
-    FUSE_VIEW = "fuse_view" + "shared/doubled"; {
+    FUSE_VIEW = "fuse_view"; {
         size_x: u32, size_y: u32, size_z: u32, height: u32, width: u32, axis: u32, column_axis: u32,
         row_offset: i32, column_offset: i32, low: u32, high: u32, mask: u32, slices: u32,
         prompts: u32, prompt: u32, limit: f32,
@@ -28,9 +28,28 @@ pub struct Placement {
     pub slices: std::ops::Range<usize>,
 }
 
+impl Placement {
+    /// Workgroups for the blocks of two lines by two columns of all slices.
+    fn grid(&self, size: [usize; 3]) -> [usize; 3] {
+        // Block k is made of 2k - 1 and 2k, so position p is in block (p + 1) / 2, rounded down.
+        let blocks = |offset: i32, count: usize| {
+            let (first, last) = ((offset + 1) >> 1, (offset + count as i32) >> 1);
+            (last - first + 1) as usize
+        };
+        let columns = blocks(self.column_offset, size[self.column_axis]);
+        let lines = blocks(self.row_offset, size[3 - self.axis - self.column_axis]);
+        let slices = size[self.axis];
+        match self.axis {
+            0 => [slices.div_ceil(WG), columns, lines],
+            _ => [columns.div_ceil(WG), slices, lines],
+        }
+    }
+}
+
 /// Adds the logits of one prompt in one view to `sum` and `weight` (both `[z, y, x]`): they are mask `mask` of
 /// `x`, `[masks, slices, height, width]`, shown at twice its size; `quality` is `[slices, prompts, 4]` with the
-/// predicted Dice of `prompt` first. `first` starts the sums, `last` divides them into mean logits.
+/// predicted Dice of `prompt` first. `first` starts the sums, `last` divides them into mean logits,
+/// after which `weight` holds nothing of use.
 #[track_caller]
 pub fn fuse_view(
     rec: &Recorder,
@@ -87,6 +106,6 @@ pub fn fuse_view(
             ("sum", sum),
             ("weight", weight),
         ],
-        [size_x.div_ceil(WG), size_y, size_z],
+        place.grid([size_x, size_y, size_z]),
     );
 }
