@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::pipeline::segmenter::Segmentation;
+use crate::pipeline::result::Segmentation;
 use crate::pipeline::structures::Target;
 use crate::pipeline::volume::{Volume, write_labels, write_map, write_names};
 use crate::pipeline::{files, preview};

@@ -1,0 +1,160 @@
+//! What a segmentation gives: the label map, a row for each structure, and the report of the run.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::error::Result;
+use crate::gpu::AdapterSummary;
+use crate::pipeline::inputs::ReportedInput;
+use crate::pipeline::instruct::Instruction;
+use crate::pipeline::prepare::View;
+use crate::pipeline::request::Fusion;
+use crate::pipeline::statistics;
+use crate::pipeline::structures::Target;
+use crate::pipeline::volume::{Names, Volume};
+
+/// One structure of the result.
+#[derive(Clone, Debug, Serialize)]
+pub struct StructureResult {
+    /// The label in the map.
+    pub label: u16,
+    /// The structure's name.
+    pub name: String,
+    /// Whether anything was found.
+    pub present: bool,
+    /// The volume of its own mask, overlaps with other structures included, in millilitres.
+    pub volume_ml: Option<f64>,
+    /// The mean intensity in the first modality.
+    pub mean_intensity: Option<f64>,
+    /// The median intensity in the first modality.
+    pub median_intensity: Option<f64>,
+    /// Whether the mask reaches the border of the field of view.
+    pub touches_border: Option<bool>,
+    /// The predicted Dice.
+    pub predicted_dice: Option<f32>,
+    /// Voxels that bear its label in the map, after more specific structures took theirs.
+    pub labelled_voxels: u64,
+}
+
+/// The run, in a form that machines read.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The program and its version.
+    pub version: &'static str,
+    /// What it is not.
+    pub disclaimer: &'static str,
+    /// The adapter.
+    pub adapter: AdapterSummary,
+    /// How weights are stored and sums are taken.
+    pub precision: String,
+    /// SHA-256 of every weight file that was used, by role.
+    pub weights: BTreeMap<&'static str, String>,
+    /// The volumes.
+    pub inputs: Vec<ReportedInput>,
+    /// The views.
+    pub views: Vec<View>,
+    /// Whether every second slice was taken.
+    pub fast: bool,
+    /// How modalities were fused.
+    pub fusion: Fusion,
+    /// Every instruction that was used.
+    pub instructions: Vec<Instruction>,
+    /// Seconds per stage, in order.
+    pub seconds: Vec<(&'static str, f64)>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// A labelled map with everything that belongs to it.
+#[derive(Clone, Debug)]
+pub struct Segmentation {
+    /// The first input, whose grid and header the results have.
+    pub reference: Volume,
+    /// A label for each voxel, 0 for none.
+    pub labels: Vec<u16>,
+    /// The labels' names.
+    pub names: Names,
+    /// A row for each target.
+    pub structures: Vec<StructureResult>,
+    /// The run.
+    pub report: Report,
+}
+
+impl Segmentation {
+    /// Writes the map, the table of its names, the statistics, the preview and the report into a folder,
+    /// which is made if need be. Returns the paths. See [`crate::pipeline::finish`].
+    ///
+    /// # Errors
+    /// A folder that cannot be written, or that holds an input under a result's name.
+    pub fn write(&self, folder: &Path) -> Result<Vec<PathBuf>> {
+        crate::pipeline::finish::write(self, folder)
+    }
+}
+
+/// The map as it grows, one target after the other.
+pub(super) struct LabelMap {
+    pub(super) labels: Vec<u16>,
+    /// Parts of the target that holds the voxel, and its logit there.
+    holder: Vec<(u32, f32)>,
+}
+
+impl LabelMap {
+    pub(super) fn new(reference: &Volume) -> Self {
+        let voxels = reference.data.len();
+        Self {
+            labels: vec![0; voxels],
+            holder: vec![(u32::MAX, 0.0); voxels],
+        }
+    }
+
+    /// Draws a target's mask. Where masks overlap the more specific target holds the voxel; of two
+    /// equals the one with the higher logit, of two equal logits the first.
+    pub(super) fn add(
+        &mut self,
+        target: &Target,
+        logits: &[f32],
+        quality: Option<f32>,
+        reference: &Volume,
+    ) -> StructureResult {
+        let mask: Vec<u8> = logits.iter().map(|logit| u8::from(*logit > 0.0)).collect();
+        for ((label, holder), logit) in self.labels.iter_mut().zip(&mut self.holder).zip(logits) {
+            let (parts, held) = *holder;
+            if *logit > 0.0 && (target.parts < parts || target.parts == parts && *logit > held) {
+                *label = target.label;
+                *holder = (target.parts, *logit);
+            }
+        }
+        let names = Names::from([(1, target.name.clone())]);
+        let measured =
+            statistics::measure(&mask, &reference.data, &reference.grid(), &names).swap_remove(0);
+        let present = measured.voxels > 0;
+        StructureResult {
+            label: target.label,
+            name: target.name.clone(),
+            present,
+            volume_ml: measured.volume_ml,
+            mean_intensity: measured.mean,
+            median_intensity: measured.median,
+            touches_border: present.then_some(measured.touches_border),
+            predicted_dice: quality,
+            labelled_voxels: 0,
+        }
+    }
+
+    /// Counts the labels and names them.
+    pub(super) fn finish(&self, targets: &[Target], structures: &mut [StructureResult]) -> Names {
+        let mut counts: BTreeMap<u16, u64> = BTreeMap::new();
+        self.labels
+            .iter()
+            .for_each(|label| *counts.entry(*label).or_default() += 1);
+        for structure in structures {
+            structure.labelled_voxels = counts.get(&structure.label).copied().unwrap_or(0);
+        }
+        targets
+            .iter()
+            .map(|target| (u32::from(target.label), target.name.clone()))
+            .collect()
+    }
+}
