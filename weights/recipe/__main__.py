@@ -27,9 +27,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument('--labels', type=Path, help='folder of FreeSurfer label maps')
     parser.add_argument('--text', type=Path, help='folder of all-MiniLM-L6-v2')
     parser.add_argument('--held-out', type=int, default=3, help='label maps kept for evaluation')
-    parser.add_argument('--per-cell', type=int, default=24,
+    parser.add_argument('--per-cell', type=int, default=40,
                         help='sentences for each target, contrast and view')
-    parser.add_argument('--negatives', type=int, default=12_000)
+    parser.add_argument('--negatives', type=int, default=18_000)
     parser.add_argument('--written', type=Path,
                         help='instructions that the language model wrote, of `make instructions`')
     parser.add_argument('--slices', type=int, default=default.slices)

@@ -71,7 +71,10 @@ REQUESTS = ('{v} {t}', '{v} {t}', 'I need {k} of {t}', 'we would like {k} of {t}
             'tell {t} from the rest', 'cut out {t}', 'fill in {t}', '{n} to be {done}',
             'make {t} {colour}', 'colour {t} in {colour}', '{t} in {colour}', 'put {k} on {t}',
             'put a circle around {t}', 'all voxels that belong to {t}', 'every voxel inside {t}',
-            'where {t} lies', 'how does {t} look', 'target: {n}', 'structure of interest: {n}')
+            'where {t} lies', 'how does {t} look', 'which area is {t}', 'in what place is {t}',
+            'do you see {t}', 'is {t} in it', 'what is the shape of {t}', 'how far does {t} reach',
+            'what is the outline of {t}', 'who can draw {t}', 'which of these voxels are {t}',
+            'what is {t} here', 'when you see {t}, mark it', 'which side of the line is {t}', 'target: {n}', 'structure of interest: {n}')
 PRODUCTS = ('a mask', 'a binary mask', 'the segmentation', 'a contour', 'the outline', 'a map',
             'a label map', 'a binary image', 'the delineation', 'the region', 'an annotation',
             'the boundary', 'a drawing', 'the extent', 'a volume measurement', 'an overlay')

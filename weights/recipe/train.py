@@ -54,6 +54,7 @@ class Settings:
     dense: float = 0.3              # weight of the dense head
     meaning: float = 0.05           # weight of naming a sentence's target from its token
     words: int = 1500               # steps on sentences alone before the first slice
+    last_words: int = 1500          # and after the last
     seed: int = 1
     bf16: bool = True
 
@@ -141,6 +142,43 @@ class Trainer:
                 right.append((named == target[sentence]).float().mean())
         self.averaged = copy.deepcopy(self.model).requires_grad_(False)
         return float(torch.stack(right).mean()) if right else 0.0
+
+    @torch.no_grad()
+    def _tokens(self, bank: Bank, batch: int = 1024) -> Tensor:
+        """The prompt tokens that the averaged model makes of all sentences of a bank, [n, D]."""
+        sentences = torch.arange(len(bank.targets()), device=self.device)
+        pool = self.averaged.prompt_encoder
+        return torch.cat([pool(*bank.look_up(part)) for part in sentences.split(batch)])
+
+    def settle_words(self, bank: Bank, steps: int, batch: int = 384) -> float:
+        """Teaches the averaged text pooling to say the same of all sentences for one target: the mean
+        of what it says of them now, so that the decoder hears what it knows.  Returns the mean squared
+        distance that is left, in parts of what it was.
+        """
+        target = bank.targets()
+        tokens = self._tokens(bank)
+        members = F.one_hot(target, NOTHING + 1).to(tokens.dtype)
+        home = (members.T @ tokens) / members.sum(0)[:, None]
+        before = (tokens - home[target]).square().mean()
+        pool = self.averaged.prompt_encoder
+        parameters = list(pool.text_pool.parameters())
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        optimiser = torch.optim.AdamW(parameters, lr=5e-4, betas=(0.9, 0.98), weight_decay=1e-3)
+        draw = torch.Generator().manual_seed(self.settings.seed + 1)
+        for step in range(steps):
+            for group in optimiser.param_groups:
+                group['lr'] = 5e-4 * min(1, (step + 1) / 50) * (1 - step / steps)
+            sentence = torch.randint(len(target), (batch,), generator=draw).to(self.device)
+            token = pool(*bank.look_up(sentence))
+            loss = (token - home[target[sentence]]).square().mean() / before
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimiser.step()
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+        return float((self._tokens(bank) - home[target]).square().mean() / before)
 
     def train(self, batch: Batch) -> Tensor:
         """One step; returns the MEASURES as a tensor on the device, without waiting for it."""
@@ -238,7 +276,7 @@ class Trainer:
 
     def load(self, state: dict) -> None:
         """Continues from `torch.load` of a saved file."""
-        old = state['settings']
+        old = {**asdict(Settings()), **state['settings']}
         changed = [key for key, value in asdict(self.settings).items() if old.get(key) != value]
         level = min(Settings(**old).level_steps, self.settings.level_steps)
         if state['step'] <= level:
@@ -340,6 +378,7 @@ def _run(rank: int, settings: Settings, config: Config, volumes: Tensor, bank: B
             trainer.save(path)
             draw_curve(log, out / 'curve.svg')
 
+    began_at = trainer.step
     began = saved = mark = time.monotonic()
     window: list[Tensor] = []
     indices = range(trainer.step * settings.ranks + rank, settings.steps * settings.ranks,
@@ -373,6 +412,9 @@ def _run(rank: int, settings: Settings, config: Config, volumes: Tensor, bank: B
         if save:
             keep(checkpoint)
             saved = mark = time.monotonic()
+    if rank == 0 and began_at < settings.steps <= trainer.step:
+        left = trainer.settle_words(bank, settings.last_words)
+        print(f'words settled: {left:.4f} of their spread is left', flush=True)
     keep(checkpoint)
     return trainer.step >= settings.steps
 

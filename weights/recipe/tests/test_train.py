@@ -1,5 +1,6 @@
 """Runs stop and go on as if they had not; the losses mean what they say."""
 
+import copy
 import json
 import math
 
@@ -18,7 +19,7 @@ CPU = torch.device('cpu')
 
 def settings(**changes) -> Settings:
     small = {'slices': 12, 'fall': 4, 'batch': 2, 'prompts': 4, 'warmup': 2, 'words': 2,
-             'bf16': False}
+             'last_words': 2, 'bf16': False}
     return Settings(**small | changes)
 
 
@@ -113,6 +114,21 @@ def test_rate_rises_stays_and_falls():
 def test_words_alone_learn_to_name_their_target(bank, small):
     trainer = Trainer(settings(), small, bank, CPU)
     assert trainer.learn_words(bank, 150, batch=64) > 5 * trainer.learn_words(bank, 1, batch=64)
+
+
+def test_settled_words_say_the_same_of_a_target(bank, small):
+    trainer = Trainer(settings(), small, bank, CPU)
+    trainer.learn_words(bank, 150, batch=64)
+
+    def named():
+        found = trainer.word_head.classify(trainer._tokens(bank)).argmax(1)
+        return float((found == bank.targets()).float().mean())
+    before, image = named(), copy.deepcopy(trainer.averaged.image_encoder.state_dict())
+    assert trainer.settle_words(bank, 0) == pytest.approx(1)
+    assert trainer.settle_words(bank, 150, batch=64) < 0.5
+    assert named() > before
+    after = trainer.averaged.image_encoder.state_dict()
+    assert all(torch.equal(image[name], after[name]) for name in image)
 
 
 def test_the_fused_loss_has_the_gradient_of_its_formula():
