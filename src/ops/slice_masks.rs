@@ -43,10 +43,7 @@ pub fn slice_masks(
         (1..=MOST_MASKS).contains(&masks) && masks == prompts.len() && prompts.end <= all,
         "{prompts:?} of {all} prompts in {masks} masks"
     );
-    assert!(
-        first + run <= slices,
-        "slice {first} + {run} of {slices}"
-    );
+    assert!(first + run <= slices, "slice {first} + {run} of {slices}");
     let params = Params {
         slices: slices as u32,
         pixels: count as u32,
