@@ -12,12 +12,12 @@ use keraunos::{Error, Result};
 
 use crate::{Scores, dice, mean, real, request, show};
 
-/// Contrasts by the suffix of a phantom's file, and what the engine is told.
-const CONTRASTS: [(&str, Modality); 4] = [
-    ("T1w", Modality::T1),
-    ("T2w", Modality::T2),
-    ("FLAIR", Modality::Flair),
-    ("any", Modality::T1),
+/// Contrasts by the suffixes of a phantom's files, and what the engine is told.
+const CONTRASTS: [(&[&str], Modality); 4] = [
+    (&["T1w"], Modality::T1),
+    (&["T2w"], Modality::T2),
+    (&["FLAIR"], Modality::Flair),
+    (&["any", "any2", "any3"], Modality::T1),
 ];
 
 /// MeshNet's structures and the FreeSurfer labels that make ours of them.
@@ -101,7 +101,11 @@ pub fn phantoms(segmenter: &Segmenter, folder: &Path) -> Result<()> {
     let mut found: BTreeMap<&str, [Vec<Option<f64>>; 4]> = BTreeMap::new();
     for subject in &subjects(folder)? {
         let truths = truths(folder, subject)?;
-        for (n, (suffix, modality)) in CONTRASTS.into_iter().enumerate() {
+        let contrasts = CONTRASTS.into_iter().enumerate();
+        let scans = contrasts.flat_map(|(n, (suffixes, modality))| {
+            suffixes.iter().map(move |suffix| (n, suffix, modality))
+        });
+        for (n, suffix, modality) in scans {
             let scan = subject.to_string_lossy().replace("dseg", suffix);
             if !Path::new(&scan).exists() {
                 continue;
@@ -276,10 +280,10 @@ pub fn fusion(segmenter: &Segmenter, folder: &Path) -> Result<()> {
     for subject in &subjects(folder)? {
         eprintln!("== {}, fusion", subject.display());
         let truths = truths(folder, subject)?;
-        let asking = |contrasts: &[(&str, Modality)], fusion| {
+        let asking = |contrasts: &[(&[&str], Modality)], fusion| {
             let mut inputs = Vec::new();
-            for (suffix, modality) in contrasts {
-                let scan = subject.to_string_lossy().replace("dseg", suffix);
+            for (suffixes, modality) in contrasts {
+                let scan = subject.to_string_lossy().replace("dseg", suffixes[0]);
                 inputs.extend(request(Path::new(&scan), *modality).inputs);
             }
             let mut asking = Request::new(inputs);

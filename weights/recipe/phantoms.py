@@ -20,7 +20,8 @@ from .anatomy import BRAIN, CLASS_OF_ID, MEMBERS, TARGETS, plain_name
 from .paint import tissue
 from .rng import Rng
 
-SUFFIXES = ('T1w', 'T2w', 'FLAIR', 'any')       # of paint's contrasts, in their order
+# of paint's contrasts, in their order; contrasts of no sequence differ so much that one says little
+SUFFIXES = (('T1w',), ('T2w',), ('FLAIR',), ('any', 'any2', 'any3'))
 
 
 def paint_volume(classes: Tensor, contrast: int, rng: Rng) -> Tensor:
@@ -69,10 +70,11 @@ def write_phantoms(files: list[Path], first: int, out: Path, seed: int = 7) -> l
         classes = CLASS_OF_ID[ids]
         truth = np.where(BRAIN[classes] | (ids == 24), ids, 0).astype(np.int16)
         nibabel.save(nibabel.Nifti1Image(truth, image.affine), out / f'sub-{first + n}_dseg.nii.gz')
-        for contrast, suffix in enumerate(SUFFIXES):
-            rng = Rng('cpu', seed, 4 * n + contrast)
-            painted = paint_volume(torch.from_numpy(classes), contrast, rng)
-            painted = (1000 * painted.numpy()).round().astype(np.int16)
-            written.append(out / f'sub-{first + n}_{suffix}.nii.gz')
-            nibabel.save(nibabel.Nifti1Image(painted, image.affine), written[-1])
+        for contrast, suffixes in enumerate(SUFFIXES):
+            for draw, suffix in enumerate(suffixes):
+                rng = Rng('cpu', seed + draw, 4 * n + contrast)
+                painted = paint_volume(torch.from_numpy(classes), contrast, rng)
+                painted = (1000 * painted.numpy()).round().astype(np.int16)
+                written.append(out / f'sub-{first + n}_{suffix}.nii.gz')
+                nibabel.save(nibabel.Nifti1Image(painted, image.affine), written[-1])
     return written
