@@ -1,7 +1,7 @@
 //! A 3 × 3 convolution with padding 1, NHWC, as an implicit matrix product.
 
-use crate::gpu::{Bind, Recorder, kernel};
-use crate::ops::{Activation, broadcast_pays, conv_broadcast, groups};
+use crate::gpu::{Recorder, kernel};
+use crate::ops::{Activation, Product, broadcast_pays, conv_broadcast, groups};
 use crate::tensor::{Matrix, Tensor};
 
 kernel! {
@@ -94,20 +94,15 @@ pub(super) fn conv_tile(
         panels: weight.panels() as u32,
         stride: stride as u32,
     };
-    let variant = CONV
-        .format(weight.format)
-        .set("ACTIVATION", activation as u32)
-        .set("RESIDUAL", u32::from(residual.is_some()))
-        .flops(2 * y.len() * weight.inputs);
-    let mut bindings: Vec<(&str, &dyn Bind)> = weight.bindings().collect();
-    // Without a residual any readable buffer fills its place.
-    bindings.extend([
-        ("x", x as &dyn Bind),
-        ("bias", bias),
-        ("residual", residual.unwrap_or(x)),
-        ("y", &y),
-    ]);
+    let product = Product {
+        x,
+        weight,
+        bias,
+        activation,
+        residual,
+    };
+    let variant = product.variant(&CONV);
     let threads = (images * out_height * out_width).div_ceil(8) * weight.panels();
-    rec.dispatch(variant, params, &bindings, [groups(threads), 1]);
+    product.dispatch(rec, variant, params, &y, [groups(threads), 1]);
     y
 }

@@ -1,7 +1,7 @@
 //! A 3 × 3 convolution where a load is dear and a subgroup can share it: CPU adapters.
 
-use crate::gpu::{Bind, Recorder, kernel};
-use crate::ops::{Activation, broadcasts, conv_result, groups};
+use crate::gpu::{Recorder, kernel};
+use crate::ops::{Activation, Product, broadcasts, conv_result, groups};
 use crate::tensor::{Matrix, Tensor};
 
 kernel! {
@@ -40,22 +40,16 @@ pub fn conv_broadcast(
         panels: weight.panels() as u32,
         stride: stride as u32,
     };
-    let variant = CONV_BROADCAST
-        .format(weight.format)
-        .set("LANES", lanes)
-        .set("ACTIVATION", activation as u32)
-        .set("RESIDUAL", u32::from(residual.is_some()))
-        .flops(2 * y.len() * weight.inputs);
-    let mut bindings: Vec<(&str, &dyn Bind)> = weight.bindings().collect();
-    // Without a residual any readable buffer fills its place.
-    bindings.extend([
-        ("x", x as &dyn Bind),
-        ("bias", bias),
-        ("residual", residual.unwrap_or(x)),
-        ("y", &y),
-    ]);
+    let product = Product {
+        x,
+        weight,
+        bias,
+        activation,
+        residual,
+    };
+    let variant = product.variant(&CONV_BROADCAST).set("LANES", lanes);
     let blocks = (images * out_height * out_width).div_ceil(16);
     let threads = blocks * weight.panels().next_multiple_of(lanes as usize);
-    rec.dispatch(variant, params, &bindings, [groups(threads), 1]);
+    product.dispatch(rec, variant, params, &y, [groups(threads), 1]);
     y
 }

@@ -1,6 +1,6 @@
 //! `x · wᵀ + b` for many rows, with packed weights of any format.
 
-use crate::gpu::{Bind, Recorder, kernel};
+use crate::gpu::{Bind, Groups, Kernel, Recorder, Variant, kernel};
 use crate::ops::{Activation, broadcast_pays, groups, linear_broadcast, linear_vec};
 use crate::tensor::{Matrix, Tensor};
 
@@ -64,6 +64,49 @@ pub(super) fn check_linear(
     rows
 }
 
+/// A product with packed weights and what follows it, for whichever kernel: a convolution is one too.
+pub(super) struct Product<'a> {
+    pub(super) x: &'a Tensor,
+    pub(super) weight: &'a Matrix,
+    pub(super) bias: &'a Tensor,
+    pub(super) activation: Activation,
+    pub(super) residual: Option<&'a Tensor>,
+}
+
+impl Product<'_> {
+    /// The kernel for this format and epilogue.
+    pub(super) fn variant(&self, kernel: &'static Kernel) -> Variant {
+        kernel
+            .format(self.weight.format)
+            .set("ACTIVATION", self.activation as u32)
+            .set("RESIDUAL", u32::from(self.residual.is_some()))
+    }
+
+    /// Runs it into `y`, whose rows are of the weights' width.
+    #[track_caller]
+    pub(super) fn dispatch(
+        &self,
+        rec: &Recorder,
+        variant: Variant,
+        params: impl bytemuck::Pod,
+        y: &Tensor,
+        groups: impl Into<Groups>,
+    ) {
+        let weight = self.weight;
+        let rows = y.len() / weight.width();
+        let mut bindings: Vec<(&str, &dyn Bind)> = weight.bindings().collect();
+        // Without a residual any readable buffer fills its place.
+        bindings.extend([
+            ("x", self.x as &dyn Bind),
+            ("bias", self.bias),
+            ("residual", self.residual.unwrap_or(self.x)),
+            ("y", y),
+        ]);
+        let variant = variant.flops(2 * rows * weight.inputs * weight.outputs);
+        rec.dispatch(variant, params, &bindings, groups);
+    }
+}
+
 /// The kernel for every adapter.
 #[track_caller]
 pub(super) fn linear_tile(
@@ -82,23 +125,19 @@ pub(super) fn linear_tile(
         steps: weight.steps() as u32,
         panels: weight.panels() as u32,
     };
-    let variant = LINEAR
-        .format(weight.format)
-        .set("ACTIVATION", activation as u32)
-        .set("RESIDUAL", u32::from(residual.is_some()))
-        .flops(2 * rows * weight.inputs * weight.outputs);
-    let mut bindings: Vec<(&str, &dyn Bind)> = weight.bindings().collect();
-    // Without a residual any readable buffer fills its place.
-    bindings.extend([
-        ("x", x as &dyn Bind),
-        ("bias", bias),
-        ("residual", residual.unwrap_or(x)),
-        ("y", &y),
-    ]);
-    rec.dispatch(
+    let product = Product {
+        x,
+        weight,
+        bias,
+        activation,
+        residual,
+    };
+    let variant = product.variant(&LINEAR);
+    product.dispatch(
+        rec,
         variant,
         params,
-        &bindings,
+        &y,
         [groups(rows.div_ceil(8) * weight.panels()), 1],
     );
     y

@@ -1,7 +1,7 @@
 //! `x · wᵀ + b` where a load is dear and a subgroup can share it: CPU adapters.
 
-use crate::gpu::{Bind, Recorder, kernel};
-use crate::ops::{Activation, broadcasts, check_linear, groups};
+use crate::gpu::{Recorder, kernel};
+use crate::ops::{Activation, Product, broadcasts, check_linear, groups};
 use crate::tensor::{Matrix, Tensor};
 
 kernel! {
@@ -34,23 +34,19 @@ pub fn linear_broadcast(
         panels: weight.panels() as u32,
     };
     let tall = rows > 8;
-    let variant = LINEAR_BROADCAST
-        .format(weight.format)
+    let product = Product {
+        x,
+        weight,
+        bias,
+        activation,
+        residual,
+    };
+    let variant = product
+        .variant(&LINEAR_BROADCAST)
         .set("LANES", lanes)
-        .set("TALL", u32::from(tall))
-        .set("ACTIVATION", activation as u32)
-        .set("RESIDUAL", u32::from(residual.is_some()))
-        .flops(2 * rows * weight.inputs * weight.outputs);
-    let mut bindings: Vec<(&str, &dyn Bind)> = weight.bindings().collect();
-    // Without a residual any readable buffer fills its place.
-    bindings.extend([
-        ("x", x as &dyn Bind),
-        ("bias", bias),
-        ("residual", residual.unwrap_or(x)),
-        ("y", &y),
-    ]);
+        .set("TALL", u32::from(tall));
     let blocks = rows.div_ceil(if tall { 16 } else { 8 });
     let threads = blocks * weight.panels().next_multiple_of(lanes as usize);
-    rec.dispatch(variant, params, &bindings, [groups(threads), 1]);
+    product.dispatch(rec, variant, params, &y, [groups(threads), 1]);
     y
 }

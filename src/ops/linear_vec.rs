@@ -1,7 +1,7 @@
 //! `x · wᵀ + b` for one row or two: decoding, bound by the bytes of the weights.
 
-use crate::gpu::{Bind, Recorder, kernel};
-use crate::ops::{Activation, check_linear, light_groups, light_threads};
+use crate::gpu::{Recorder, kernel};
+use crate::ops::{Activation, Product, check_linear, light_groups, light_threads};
 use crate::tensor::{Matrix, Tensor};
 
 kernel! {
@@ -32,24 +32,22 @@ pub fn linear_vec(
         panels: weight.panels() as u32,
         first: 0,
     };
-    let variant = LINEAR_VEC
-        .format(weight.format)
+    let product = Product {
+        x,
+        weight,
+        bias,
+        activation,
+        residual,
+    };
+    let variant = product
+        .variant(&LINEAR_VEC)
         .set("SPLIT", split)
-        .set("WG", light_threads(rec))
-        .set("ACTIVATION", activation as u32)
-        .set("RESIDUAL", u32::from(residual.is_some()))
-        .flops(2 * rows * weight.inputs * weight.outputs);
-    let mut bindings: Vec<(&str, &dyn Bind)> = weight.bindings().collect();
-    bindings.extend([
-        ("x", x as &dyn Bind),
-        ("bias", bias),
-        ("residual", residual.unwrap_or(x)),
-        ("y", &y),
-    ]);
-    rec.dispatch(
+        .set("WG", light_threads(rec));
+    product.dispatch(
+        rec,
         variant,
         params,
-        &bindings,
+        &y,
         [light_groups(rec, weight.panels() * split as usize), rows],
     );
     y
