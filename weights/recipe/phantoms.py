@@ -22,13 +22,15 @@ from .rng import Rng
 
 # of paint's contrasts, in their order; contrasts of no sequence differ so much that one says little
 SUFFIXES = (('T1w',), ('T2w',), ('FLAIR',), ('any', 'any2', 'any3'))
+# in the order of the draws until one is of the contrast: other shares would paint other phantoms
+SHARES = (0.45, 0.20, 0.15, 0.20)
 
 
 def paint_volume(classes: Tensor, contrast: int, rng: Rng) -> Tensor:
     """Classes [x, y, z] -> intensities [x, y, z], 0 and above: tissue, texture, point spread, bias
     field and noise, the skull left on."""
     for _ in range(1000):
-        mean, spread, drawn = tissue(1, rng)
+        mean, spread, drawn = tissue(1, rng, SHARES)
         if int(drawn) == contrast:
             break
     flat = classes.flatten().long()

@@ -111,16 +111,20 @@ class Trainer:
              {'params': others, 'weight_decay': 0.0}],
             lr=settings.rate, betas=(0.9, 0.98), fused=True)
         self.step, self.seconds = 0, 0.0
+        self.speaks = False                 # the text pooling came with the decoder
         self.averaged = copy.deepcopy(self.model).requires_grad_(False)
 
     def learn_words(self, bank: Bank, steps: int, batch: int = 384) -> float:
         """Trains the pooling of the text alone to tell targets apart; the share it names right.
 
         Sentences are plenty and cost a thousandth of a slice: the decoder then starts with tokens
-        that already say structure and side.
+        that already say structure and side.  A pooling that came with a decoder stays as the decoder
+        knows it; then only the head learns to read its tokens.
         """
         pool = self.model.prompt_encoder
-        parameters = [*pool.text_pool.parameters(), *self.word_head.parameters()]
+        parameters = [*self.word_head.parameters()]
+        if not self.speaks:
+            parameters += pool.text_pool.parameters()
         optimiser = torch.optim.AdamW(parameters, lr=2e-3, betas=(0.9, 0.98), fused=True)
         draw = torch.Generator().manual_seed(self.settings.seed)
         target = bank.targets()
@@ -242,12 +246,20 @@ class Trainer:
 
         The file's convolutions have their batch norms folded in.  `images` [B, 1, S, S] show what
         each convolution gives, and its norm starts as that mean and deviation: as the identity.
+        Its text pooling reads states as they are, and is made to read standardised ones.
         """
         state = load_file(path)
         own = self.model.state_dict()
         fits = {name: tensor.float() for name, tensor in state.items()
                 if name in own and own[name].shape == tensor.shape}
         self.model.load_state_dict(fits, strict=False)
+        words = self.model.prompt_encoder
+        self.speaks = all(f'prompt_encoder.text_pool.{name}' in fits
+                          for name, _ in words.text_pool.named_parameters())
+        if self.speaks:
+            for layer in (words.text_pool.k_proj, words.text_pool.v_proj):
+                layer.bias += layer.weight @ words.mean
+                layer.weight *= words.deviation
 
         def measure(norm: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
             x = inputs[0].float()

@@ -109,3 +109,18 @@ def test_training_starts_from_an_exported_file_where_it_was(small, bank, tmp_pat
     trainer.model.train().image_encoder(images, got)    # batch norms measure what they measured
     for name in want:
         assert (want[name] - got[name]).abs().max() < 2e-2 * want[name].abs().max(), name
+
+
+def test_a_started_run_says_what_its_file_says(small, bank, tmp_path):
+    """Words alone teach the head to read the file's tokens and leave these as the decoder knows them."""
+    model = trained_like(small)
+    model.prompt_encoder.mean.copy_(bank.mean)
+    model.prompt_encoder.deviation.copy_(bank.deviation)
+    export(model, tmp_path / 'start.safetensors')
+    trainer = Trainer(Settings(bf16=False), small, bank, 'cpu')
+    trainer.start_from(tmp_path / 'start.safetensors', torch.rand(8, 1, 64, 64))
+    states, real = bank.look_up(torch.arange(20))
+    want = load_exported(tmp_path / 'start.safetensors').prompt_encoder(states, real)
+    assert trainer.learn_words(bank, 150, batch=64) > 5 * trainer.learn_words(bank, 1, batch=64)
+    got = trainer.averaged.prompt_encoder(states, real)
+    assert (want - got).abs().max() < 1e-4 * want.abs().max()
