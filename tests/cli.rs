@@ -2,8 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
 
+use keraunos::gpu::GpuOptions;
 use keraunos::ops::KERNELS;
+use keraunos::pipeline::adapter;
 use keraunos::pipeline::home::{Home, LANGUAGE_MODEL, TEXT_ENCODER};
 use keraunos::pipeline::volume::{Labels, Volume};
 use serde_json::Value;
@@ -15,9 +18,18 @@ use made::{Made, gzip};
 
 const SHAPE: [usize; 3] = [40, 48, 36];
 
+/// The program, which has met the adapter before.
 fn keraunos() -> Command {
+    static CACHE: LazyLock<PathBuf> = LazyLock::new(|| {
+        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
+        let met = adapter::open(&GpuOptions::default(), Some(&cache), &mut |_| ());
+        met.expect("an adapter that computes right");
+        cache
+    });
     let mut command = Command::new(env!("CARGO_BIN_EXE_keraunos"));
-    command.env_remove("RUST_LOG");
+    command
+        .env_remove("RUST_LOG")
+        .env("KERAUNOS_CACHE", &*CACHE);
     command
 }
 
@@ -884,6 +896,35 @@ fn generate_streams_to_stdout_and_counts_on_stderr() {
         "Be brief."
     );
     assert_eq!(stdout(&again), stdout(&output));
+}
+
+#[test]
+fn a_new_adapter_is_checked_once() {
+    let folder = folder();
+    let embed = || {
+        let mut command = keraunos();
+        command.args(["embed", "a thalamus"]);
+        command.env("KERAUNOS_CACHE", folder.path().join("cache"));
+        command.output().expect("it starts")
+    };
+    let (first, second) = (embed(), embed());
+    assert_eq!(
+        stderr(&first),
+        "checking this adapter's kernels; this is done once\n"
+    );
+    assert_eq!(said(&second), stdout(&first));
+    // A cache that cannot be kept costs time, not the result.
+    std::fs::write(folder.path().join("file"), "").expect("written");
+    let mut command = keraunos();
+    command.args(["embed", "a thalamus"]);
+    command.env("KERAUNOS_CACHE", folder.path().join("file/cache"));
+    let output = command.output().expect("it starts");
+    assert_eq!(stdout(&output), stdout(&first));
+    let lines = stderr(&output);
+    assert!(
+        lines.contains("warning: cannot write `") && lines.contains("again"),
+        "{lines}"
+    );
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use keraunos::error::Error;
 use keraunos::gpu::{Bind, Gpu, GpuOptions, Kernel, Profile, Recorder, Variant};
 use keraunos::ops::*;
-use keraunos::tensor::Tensor;
+use keraunos::tensor::{Matrix, Tensor};
 use support::{Random, gpu, open, read, weights};
 
 /// A short forward pass through kernels of every kind; the bits of its result.
@@ -179,6 +179,63 @@ fn a_profile_times_every_dispatch() {
     // x twice counts once, and so does y.
     assert!(timings[..2].iter().all(|t| t.bytes == 2 * 4 * 4096));
     assert!(timings[2099..].iter().any(|t| t.seconds > 0.0));
+}
+
+/// What the self-check finds wrong is not used, and its stand-in computes the same.
+#[test]
+fn a_distrusted_kernel_is_left_out() {
+    let profile = Arc::new(Profile::default());
+    let options = GpuOptions {
+        profile: Some(profile.clone()),
+        checked: true,
+        ..GpuOptions::default()
+    };
+    let gpu = match Gpu::open(&options) {
+        Ok(gpu) => gpu,
+        Err(Error::Gpu(message)) if message.contains("timestamp") => return,
+        Err(other) => panic!("{other}"),
+    };
+    let ones = |rows: usize, cols: usize| {
+        Tensor::upload(&gpu, "ones", [rows, cols], &vec![1f32; rows * cols]).unwrap()
+    };
+    let weight = Matrix::f32(&gpu, "w", [64, 32], &[0.5; 64 * 32]).unwrap();
+    let picture = Matrix::f32(&gpu, "w", [64, 36], &[0.5; 64 * 36]).unwrap();
+    let bias = Tensor::upload(&gpu, "b", [64], &[1f32; 64]).unwrap();
+    let (wide, narrow) = (ones(20, 32), ones(20, 16));
+    let pixels = ones(25, 4).reshape([1, 5, 5, 4]);
+    let heads = |width: usize| Heads { q: 1, kv: 1, width };
+    let run = || {
+        let before = profile.timings().len();
+        let rec = gpu.record("all");
+        let many = linear(&rec, &wide, &weight, &bias, Activation::None, None);
+        let one = linear(&rec, &ones(1, 32), &weight, &bias, Activation::None, None);
+        let conv = conv(&rec, &pixels, &picture, &bias, 1, Activation::None, None);
+        let attend = |x: &Tensor, width: usize| {
+            let all = Columns::all(x);
+            attention(&rec, all, all, all, heads(width), 1, false)
+        };
+        let (wide, narrow) = (attend(&wide, 32), attend(&narrow, 16));
+        let all = [&many, &one, &conv, &wide, &narrow];
+        let wanted: Vec<(&dyn Bind, usize)> =
+            all.iter().map(|t| (*t as &dyn Bind, t.len())).collect();
+        let values = rec.read::<f32>(&wanted).unwrap();
+        let labels = profile.timings()[before..]
+            .iter()
+            .map(|t| t.label.split([' ', '+']).next().unwrap().to_owned())
+            .collect::<Vec<_>>();
+        (values, labels)
+    };
+    let (want, _) = run();
+    for (kernel, _) in STAND_INS {
+        gpu.distrust(kernel, format!("{} is wrong", kernel.name));
+    }
+    let (got, labels) = run();
+    assert_eq!(
+        labels,
+        ["linear", "linear", "conv", "attention", "attention"]
+    );
+    assert_eq!(want, got);
+    assert_eq!(gpu.distrusted().len(), STAND_INS.len());
 }
 
 fn gpu_error<T>(result: Result<T, Error>) -> String {

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::console::Console;
 use crate::error::{Error, Result};
-use crate::gpu::{GpuOptions, Profile};
+use crate::gpu::{Gpu, GpuOptions, Profile};
 use crate::pipeline::evaluate::Pair;
 use crate::pipeline::modality::Modality;
 use crate::pipeline::prepare::View;
 use crate::pipeline::pull::Source;
 use crate::pipeline::structures::Target;
-use crate::pipeline::{Fusion, Input, Instruct, Options, Request};
+use crate::pipeline::{Fusion, Input, Instruct, Options, Request, Segmenter, adapter, home};
 use crate::tensor::Precision;
 
 const EXAMPLES: &str = "\
@@ -148,6 +149,14 @@ impl GpuArgs {
         }
     }
 
+    /// The adapter, with its kernels checked if it was not met before.
+    pub(super) fn open(&self, console: &Console) -> Result<Gpu> {
+        let cache = home::cache_folder();
+        adapter::open(&self.options(), cache.as_deref(), &mut |text| {
+            console.note(text);
+        })
+    }
+
     /// What was asked for, if anything.
     pub(super) fn device(&self) -> Option<&str> {
         self.device.as_deref()
@@ -174,7 +183,11 @@ pub(super) struct ModelArgs {
 }
 
 impl ModelArgs {
-    pub(super) fn options(&self) -> Options {
+    pub(super) fn segmenter(&self, console: &Console) -> Result<Segmenter> {
+        Segmenter::on(self.gpu.open(console)?, &self.options())
+    }
+
+    fn options(&self) -> Options {
         Options {
             gpu: self.gpu.options(),
             precision: match self.precision {

@@ -5,13 +5,12 @@ use serde_json::json;
 use super::args::EmbedArgs;
 use super::console::Console;
 use crate::error::Result;
-use crate::gpu::Gpu;
 use crate::pipeline::home::Home;
 use crate::pipeline::text_encoder::TextEncoder;
 
 pub(super) fn run(args: &EmbedArgs, console: &Console) -> Result<()> {
     let texts = args.texts()?;
-    let gpu = Gpu::open(&args.gpu.options())?;
+    let gpu = args.gpu.open(console)?;
     let encoder = TextEncoder::open(&gpu, &Home::new(args.model_dir.as_deref())?)?;
     let (values, cut) = encoder.embed(&gpu, &texts)?;
     if cut {

@@ -3,13 +3,12 @@
 use super::args::GenerateArgs;
 use super::console::Console;
 use crate::error::Result;
-use crate::gpu::Gpu;
 use crate::pipeline::home::Home;
 use crate::pipeline::instruct::Writer;
 
 pub(super) fn run(args: &GenerateArgs, console: &Console) -> Result<()> {
     let prompt = args.prompt()?;
-    let gpu = Gpu::open(&args.gpu.options())?;
+    let gpu = args.gpu.open(console)?;
     let writer = match &args.llm {
         Some(path) => Writer::from_file(&gpu, path)?,
         None => Writer::open(&gpu, &Home::new(args.model_dir.as_deref())?)?,

@@ -7,12 +7,11 @@ use serde_json::json;
 use super::args::InstructArgs;
 use super::console::Console;
 use crate::error::Result;
-use crate::pipeline::Segmenter;
 
 pub(super) fn run(args: InstructArgs, console: &Console) -> Result<()> {
     let request = args.volumes.request()?;
     let mut progress = console.progress();
-    let segmenter = Segmenter::open(&args.models.options())?;
+    let segmenter = args.models.segmenter(console)?;
     let (instructions, warnings) = segmenter.instruct(&request, &mut progress)?;
     progress.finish();
     for warning in &warnings {

@@ -10,7 +10,7 @@ use super::console::{Console, Progress, table};
 use crate::error::Result;
 use crate::pipeline::structures::Target;
 use crate::pipeline::volume::Volume;
-use crate::pipeline::{Observer, Segmentation, Segmenter, finish};
+use crate::pipeline::{Observer, Segmentation, finish};
 
 /// Whose work a user of the results should name.
 const CITATION: &str = "Zeus, arXiv:2504.07336, whose topology this is; FreeSurfer for the labels";
@@ -63,7 +63,10 @@ fn segment(
         probabilities: args.save_probabilities.then_some(folder),
         written: Vec::new(),
     };
-    let result = Segmenter::open(&args.models.options())?.segment(request, &mut watch)?;
+    let result = args
+        .models
+        .segmenter(console)?
+        .segment(request, &mut watch)?;
     watch.progress.finish();
     let paths = result.write(folder)?;
     for warning in &result.report.warnings {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::kernel::{Variant, reflect};
+use super::kernel::{Kernel, Variant, reflect};
 use super::pool::{Buffer, Pool, USAGE};
 use super::recorder::Recorder;
 use super::timer::{Profile, Timer};
@@ -61,6 +61,8 @@ pub struct Gpu {
     checked: bool,
     profile: Option<Arc<Profile>>,
     subgroup_lanes: Option<u32>,
+    /// Kernels that gave wrong values here.
+    distrusted: Mutex<BTreeMap<&'static str, String>>,
     pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
     pool: Arc<Pool>,
     params: Mutex<Vec<wgpu::Buffer>>,
@@ -231,6 +233,7 @@ impl Gpu {
             checked: options.checked,
             profile: options.profile.clone(),
             subgroup_lanes,
+            distrusted: Mutex::default(),
             pipelines: Mutex::default(),
             pool: Arc::default(),
             params: Mutex::default(),
@@ -247,6 +250,21 @@ impl Gpu {
     /// The lanes of a subgroup, if kernels may use subgroups and all have this size.
     pub fn subgroup_lanes(&self) -> Option<u32> {
         self.subgroup_lanes
+    }
+
+    /// From now on no op takes this kernel where another does the same work; `reason` says what it got wrong here.
+    pub fn distrust(&self, kernel: &Kernel, reason: String) {
+        lock(&self.distrusted).insert(kernel.name, reason);
+    }
+
+    /// Whether nothing is known against a kernel.
+    pub fn trusts(&self, kernel: &Kernel) -> bool {
+        !lock(&self.distrusted).contains_key(kernel.name)
+    }
+
+    /// Why kernels are not used here that others would be, one sentence each.
+    pub fn distrusted(&self) -> Vec<String> {
+        lock(&self.distrusted).values().cloned().collect()
     }
 
     /// Whether every kernel is compiled with bounds checks.

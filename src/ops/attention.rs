@@ -2,7 +2,7 @@
 
 use super::attention_broadcast::{attention_broadcasts, broadcast};
 use crate::gpu::{Recorder, Variant, kernel};
-use crate::ops::{NARROW, attention_narrow};
+use crate::ops::{ATTENTION_BROADCAST, ATTENTION_NARROW, NARROW, attention_narrow};
 use crate::tensor::Tensor;
 
 kernel! {
@@ -167,7 +167,8 @@ impl<'a> Asked<'a> {
     /// By the kernel that is the faster one on this adapter.
     #[track_caller]
     fn run(&self, rec: &Recorder) -> Tensor {
-        if attention_broadcasts(rec.gpu(), self.heads) {
+        let gpu = rec.gpu();
+        if attention_broadcasts(gpu, self.heads) && gpu.trusts(&ATTENTION_BROADCAST) {
             broadcast(rec, self)
         } else {
             tile(rec, self)
@@ -189,7 +190,7 @@ pub fn attention(
     causal: bool,
 ) -> Tensor {
     let asked = Asked::of(q, k, v, heads, batch, causal);
-    if heads.width <= NARROW && !causal {
+    if heads.width <= NARROW && !causal && rec.gpu().trusts(&ATTENTION_NARROW) {
         return attention_narrow(rec, q, k, v, heads, batch);
     }
     asked.run(rec)

@@ -1,7 +1,7 @@
 //! A 3 × 3 convolution with padding 1, NHWC, as an implicit matrix product.
 
 use crate::gpu::{Recorder, kernel};
-use crate::ops::{Activation, Product, broadcast_pays, conv_broadcast, groups};
+use crate::ops::{Activation, CONV_BROADCAST, Product, broadcast_pays, conv_broadcast, groups};
 use crate::tensor::{Matrix, Tensor};
 
 kernel! {
@@ -24,7 +24,7 @@ pub fn conv(
     activation: Activation,
     residual: Option<&Tensor>,
 ) -> Tensor {
-    if broadcast_pays(rec.gpu(), weight.panels()) {
+    if broadcast_pays(rec.gpu(), &CONV_BROADCAST, weight.panels()) {
         conv_broadcast(rec, x, weight, bias, stride, activation, residual)
     } else {
         conv_tile(rec, x, weight, bias, stride, activation, residual)

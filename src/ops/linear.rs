@@ -1,7 +1,9 @@
 //! `x · wᵀ + b` for many rows, with packed weights of any format.
 
 use crate::gpu::{Bind, Groups, Kernel, Recorder, Variant, kernel};
-use crate::ops::{Activation, broadcast_pays, groups, linear_broadcast, linear_vec};
+use crate::ops::{
+    Activation, LINEAR_BROADCAST, LINEAR_VEC, broadcast_pays, groups, linear_broadcast, linear_vec,
+};
 use crate::tensor::{Matrix, Tensor};
 
 kernel! {
@@ -25,9 +27,9 @@ pub fn linear(
     activation: Activation,
     residual: Option<&Tensor>,
 ) -> Tensor {
-    if x.matrix()[0] <= FEW_ROWS {
+    if x.matrix()[0] <= FEW_ROWS && rec.gpu().trusts(&LINEAR_VEC) {
         linear_vec(rec, x, weight, bias, activation, residual)
-    } else if broadcast_pays(rec.gpu(), weight.panels()) {
+    } else if broadcast_pays(rec.gpu(), &LINEAR_BROADCAST, weight.panels()) {
         linear_broadcast(rec, x, weight, bias, activation, residual)
     } else {
         linear_tile(rec, x, weight, bias, activation, residual)

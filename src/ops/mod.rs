@@ -97,8 +97,18 @@ fn broadcasts(gpu: &Gpu) -> Option<u32> {
         .filter(|lanes| gpu.is_cpu() && *lanes >= 8 && WG.is_multiple_of(*lanes as usize))
 }
 
-/// Whether a product with so many panels is faster by a `_broadcast` kernel: below half a subgroup of them too
-/// many lanes would be idle.
-fn broadcast_pays(gpu: &Gpu, panels: usize) -> bool {
-    broadcasts(gpu).is_some_and(|lanes| 2 * panels >= lanes as usize)
+/// Whether a product with so many panels is faster by this `_broadcast` kernel, and may use it: below half a
+/// subgroup of panels too many lanes would be idle.
+fn broadcast_pays(gpu: &Gpu, kernel: &Kernel, panels: usize) -> bool {
+    broadcasts(gpu).is_some_and(|lanes| 2 * panels >= lanes as usize) && gpu.trusts(kernel)
 }
+
+/// Kernels that are there for speed alone, each with the plain one that its op takes instead where the self-check
+/// finds it wrong.
+pub static STAND_INS: &[(&Kernel, &Kernel)] = &[
+    (&ATTENTION_BROADCAST, &ATTENTION),
+    (&ATTENTION_NARROW, &ATTENTION),
+    (&CONV_BROADCAST, &CONV),
+    (&LINEAR_BROADCAST, &LINEAR),
+    (&LINEAR_VEC, &LINEAR),
+];

@@ -312,6 +312,24 @@ fn data_folder() -> Option<PathBuf> {
     Some(base.join("keraunos"))
 }
 
+/// The folder for what can be found out again: `KERAUNOS_CACHE`, else the platform's folder for caches.
+pub fn cache_folder() -> Option<PathBuf> {
+    if let Some(folder) = variable("KERAUNOS_CACHE") {
+        return Some(folder);
+    }
+    if cfg!(windows) {
+        return Some(variable("LOCALAPPDATA")?.join("keraunos/cache"));
+    }
+    let base = if let Some(base) = variable("XDG_CACHE_HOME") {
+        base
+    } else if cfg!(target_os = "macos") {
+        user_folder()?.join("Library/Caches")
+    } else {
+        user_folder()?.join(".cache")
+    };
+    Some(base.join("keraunos"))
+}
+
 /// The folder in which the Hugging Face tools cache whole repositories.
 fn hub_cache_folder() -> Option<PathBuf> {
     if let Some(cache) = variable("HF_HUB_CACHE").or_else(|| variable("HUGGINGFACE_HUB_CACHE")) {

@@ -3,6 +3,7 @@
 //!
 //! [`Segmenter`] is the whole way, from a [`Request`] to a [`Segmentation`]; the modules are its stations.
 
+pub mod adapter;
 pub mod chat;
 pub mod evaluate;
 pub mod files;

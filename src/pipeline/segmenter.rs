@@ -85,12 +85,20 @@ impl Clock {
 }
 
 impl Segmenter {
-    /// Opens an adapter and loads the segmentation model.
+    /// Opens an adapter and loads the segmentation model. The adapter's kernels are not checked:
+    /// [`adapter::open`](crate::pipeline::adapter::open) and [`Segmenter::on`] do that too.
     ///
     /// # Errors
     /// No such adapter, or weights that do not fit.
     pub fn open(options: &Options) -> Result<Self> {
-        let gpu = Gpu::open(&options.gpu)?;
+        Self::on(Gpu::open(&options.gpu)?, options)
+    }
+
+    /// Loads the segmentation model on an open adapter.
+    ///
+    /// # Errors
+    /// Weights that do not fit.
+    pub fn on(gpu: Gpu, options: &Options) -> Result<Self> {
         let checkpoint = match &options.weights {
             Some(path) => Checkpoint::open(path)?,
             None => Checkpoint::from_bytes(ZEUS_MINI, "zeus-mini (embedded)")?,
@@ -154,6 +162,7 @@ impl Segmenter {
             inputs,
             mut warnings,
         } = load(&request.inputs)?;
+        warnings.extend(self.gpu.distrusted());
         clock.lap("read");
         let mut weights = BTreeMap::from([("segmentation", self.zeus_sha256.clone())]);
 

@@ -4,8 +4,8 @@ use super::{Bench, Trial, Work};
 use crate::error::Result;
 use crate::ops::check::inputs::{bias, random, upload, weights};
 use crate::ops::{
-    Activation, MOST_MASKS, Placement, broadcast_pays, conv, fuse_view, naive, pack_half,
-    pixel_shuffle, resample, slice_masks,
+    Activation, CONV_BROADCAST, MOST_MASKS, Placement, broadcast_pays, conv, fuse_view, naive,
+    pack_half, pixel_shuffle, resample, slice_masks,
 };
 
 /// Pixels of a low-resolution mask, and channels they are weighed from.
@@ -66,7 +66,7 @@ fn conv_row(
         flops: 2 * 9 * inputs * outputs * out * out,
         bytes: 4 * (side * side * inputs + written) + 18 * inputs * outputs,
     };
-    let kernel = match broadcast_pays(bench.gpu, outputs.div_ceil(8)) {
+    let kernel = match broadcast_pays(bench.gpu, &CONV_BROADCAST, outputs.div_ceil(8)) {
         true => "conv_broadcast",
         false => "conv",
     };

@@ -3,7 +3,7 @@
 use super::{Bench, Trial, Work};
 use crate::error::Result;
 use crate::ops::check::inputs::{bias, numbers, random, upload, weights};
-use crate::ops::{Activation, broadcast_pays, embed, linear, matmul, naive};
+use crate::ops::{Activation, LINEAR_BROADCAST, broadcast_pays, embed, linear, matmul, naive};
 
 /// Storage bits of a weight.
 fn bits(format: &str) -> f64 {
@@ -25,7 +25,9 @@ fn linear_row(
 ) -> Result<()> {
     let kernel = match rows {
         1 | 2 => "linear_vec",
-        _ if broadcast_pays(bench.gpu, outputs.div_ceil(8)) => "linear_broadcast",
+        _ if broadcast_pays(bench.gpu, &LINEAR_BROADCAST, outputs.div_ceil(8)) => {
+            "linear_broadcast"
+        }
         _ => "linear",
     };
     let mut case = format!("{format} {rows} x {inputs} -> {outputs}");

@@ -16,6 +16,8 @@ use crate::tensor::Tensor;
 pub struct KernelCheck {
     /// The kernel, with the storage format of its weights where it reads any.
     pub name: String,
+    /// The kernel alone.
+    pub kernel: &'static str,
     /// The largest `|got − want| / (1 + |want|)`; none if the kernel did not run.
     pub error: Option<f64>,
     /// The largest error that passes.
@@ -63,6 +65,7 @@ pub fn self_check(gpu: &Gpu) -> Vec<KernelCheck> {
             };
             KernelCheck {
                 name,
+                kernel: case.name,
                 error,
                 tolerance: case.tolerance,
                 seconds,

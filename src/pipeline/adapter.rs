@@ -1,0 +1,231 @@
+//! An adapter that computes right: its kernels are checked once, and what was found is remembered.
+//!
+//! A driver that gets a kernel wrong draws wrong masks without a word. So the first time that this program meets an
+//! adapter with a driver, every kernel runs beside its plain loop ([`self_check`]). What is wrong and only there for
+//! speed is left out from then on; what is wrong and needed ends the program. The answer is kept in the cache
+//! folder, one small file for each adapter, driver and set of kernels.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, GpuOptions, WEIGHT_FORMATS};
+use crate::ops::{KERNELS, STAND_INS, self_check};
+use crate::pipeline::files;
+use crate::tensor::hex;
+
+/// What was found out about an adapter.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Known {
+    adapter: String,
+    driver: String,
+    backend: String,
+    /// SHA-256 of this version's kernels.
+    kernels: String,
+    faults: Vec<Fault>,
+}
+
+/// A kernel that gave wrong values, or none.
+#[derive(Debug, Serialize, Deserialize)]
+struct Fault {
+    kernel: String,
+    problem: String,
+}
+
+/// Opens an adapter and keeps it from kernels that it gets wrong. Where it was not met before they are all run, which
+/// takes seconds; `tell` is given a sentence then. Without a `cache` they are run every time.
+///
+/// # Errors
+/// As [`Gpu::open`]; a kernel that is wrong and has no stand-in.
+pub fn open(options: &GpuOptions, cache: Option<&Path>, tell: &mut dyn FnMut(&str)) -> Result<Gpu> {
+    let gpu = Gpu::open(options)?;
+    let mut known = Known::of(&gpu);
+    let place = cache.map(|folder| folder.join(known.file_name()));
+    match place.as_deref().and_then(|place| known.read(place)) {
+        Some(earlier) => known = earlier,
+        None => {
+            tell("checking this adapter's kernels; this is done once");
+            // Without timings of its own: what a profile is for comes later.
+            let plain = GpuOptions {
+                profile: None,
+                ..options.clone()
+            };
+            known.faults = faults(&Gpu::open(&plain)?);
+            if let Some(Err(problem)) = place.map(|place| known.write(&place)) {
+                tell(&format!("warning: {problem}; the check will be done again"));
+            }
+        }
+    }
+    for fault in &known.faults {
+        avoid(&gpu, fault)?;
+    }
+    Ok(gpu)
+}
+
+/// The kernels that an adapter gets wrong.
+fn faults(gpu: &Gpu) -> Vec<Fault> {
+    let wrong = self_check(gpu).into_iter().filter_map(|check| {
+        Some(Fault {
+            kernel: check.kernel.to_owned(),
+            problem: format!("{}: {}", check.name, check.fault?),
+        })
+    });
+    wrong.collect()
+}
+
+/// Takes the stand-in of a kernel from now on.
+fn avoid(gpu: &Gpu, Fault { kernel, problem }: &Fault) -> Result<()> {
+    match STAND_INS.iter().find(|(fast, _)| fast.name == kernel) {
+        Some((fast, plain)) => {
+            let plain = plain.name;
+            gpu.distrust(
+                fast,
+                format!(
+                    "kernel `{kernel}` is wrong on this adapter and `{plain}` is used instead ({problem})"
+                ),
+            );
+            Ok(())
+        }
+        None => Err(Error::Gpu(format!(
+            "kernel `{kernel}` is wrong on adapter `{}` and nothing can stand in for it ({problem}); \
+             see `keraunos doctor`, or take another adapter by --device",
+            gpu.summary().name
+        ))),
+    }
+}
+
+impl Known {
+    /// An adapter of which nothing bad is known.
+    fn of(gpu: &Gpu) -> Self {
+        let summary = gpu.summary();
+        let mut kernels = Sha256::new();
+        for kernel in KERNELS {
+            kernels.update(kernel.source);
+        }
+        for (_, source) in WEIGHT_FORMATS {
+            kernels.update(source);
+        }
+        Self {
+            adapter: summary.name.clone(),
+            driver: summary.driver.clone(),
+            backend: summary.backend.into(),
+            kernels: hex(&kernels.finalize()),
+            faults: Vec::new(),
+        }
+    }
+
+    /// One name for each adapter, driver and set of kernels.
+    fn file_name(&self) -> PathBuf {
+        let whole = format!(
+            "{}\n{}\n{}\n{}",
+            self.adapter, self.driver, self.backend, self.kernels
+        );
+        format!("adapter-{}.json", &hex(&Sha256::digest(whole))[..16]).into()
+    }
+
+    /// What an earlier run found of this same adapter; a file that is anything else counts as none.
+    fn read(&self, place: &Path) -> Option<Self> {
+        let earlier: Self = serde_json::from_slice(&std::fs::read(place).ok()?).ok()?;
+        let same = self.adapter == earlier.adapter
+            && self.driver == earlier.driver
+            && self.backend == earlier.backend
+            && self.kernels == earlier.kernels;
+        same.then_some(earlier)
+    }
+
+    fn write(&self, place: &Path) -> Result<()> {
+        if let Some(folder) = place.parent() {
+            std::fs::create_dir_all(folder).map_err(Error::write(folder))?;
+        }
+        let text = serde_json::to_string_pretty(self).map_err(|e| Error::write(place)(e.into()))?;
+        files::atomic_write(place, |file| writeln!(file, "{text}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn opened(cache: &Path) -> (Result<Gpu>, Vec<String>) {
+        let mut told = Vec::new();
+        let gpu = open(&GpuOptions::default(), Some(cache), &mut |text| {
+            told.push(text.to_owned());
+        });
+        (gpu, told)
+    }
+
+    /// The one file of a cache folder.
+    fn file(cache: &Path) -> PathBuf {
+        let mut files = std::fs::read_dir(cache).expect("a folder");
+        let first = files.next().expect("a file").expect("an entry").path();
+        assert!(files.next().is_none());
+        first
+    }
+
+    fn record(place: &Path, kernel: &str) {
+        let text = std::fs::read(place).expect("a file");
+        let mut known: Known = serde_json::from_slice(&text).expect("what was found");
+        known.faults = vec![Fault {
+            kernel: kernel.into(),
+            problem: "value 3 is NaN, expected 1".into(),
+        }];
+        known.write(place).expect("written");
+    }
+
+    #[test]
+    fn an_adapter_is_checked_once_and_what_is_wrong_is_left_out() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = folder.path().join("new");
+        let (gpu, told) = opened(&cache);
+        assert!(gpu.expect("an adapter").distrusted().is_empty());
+        assert_eq!(told.len(), 1, "{told:?}");
+        let (gpu, told) = opened(&cache);
+        assert!(gpu.expect("an adapter").distrusted().is_empty());
+        assert!(told.is_empty(), "{told:?}");
+
+        // As if the check had found faults: first one that another kernel can stand in for.
+        record(&file(&cache), "linear_vec");
+        let (gpu, told) = opened(&cache);
+        let why = gpu.expect("an adapter").distrusted();
+        assert!(told.is_empty() && why.len() == 1, "{told:?} {why:?}");
+        assert!(why[0].contains("`linear_vec`") && why[0].contains("`linear` is used"));
+        assert!(why[0].contains("value 3 is NaN"), "{why:?}");
+        record(&file(&cache), "layer_norm");
+        let problem = opened(&cache).0.expect_err("no stand-in").to_string();
+        assert!(problem.contains("`layer_norm`") && problem.contains("value 3 is NaN"));
+    }
+
+    #[test]
+    fn what_is_remembered_of_another_adapter_or_damaged_counts_as_nothing() {
+        let gpu = Gpu::open(&GpuOptions::default()).expect("an adapter");
+        let folder = tempfile::tempdir().expect("a folder");
+        let known = Known::of(&gpu);
+        let place = folder.path().join(known.file_name());
+        assert!(known.read(&place).is_none());
+        known.write(&place).expect("written");
+        assert!(known.read(&place).is_some());
+        let other = Known {
+            driver: "another".into(),
+            ..Known::of(&gpu)
+        };
+        assert_ne!(other.file_name(), known.file_name());
+        assert!(other.read(&place).is_none());
+        std::fs::write(&place, b"{\"adapter\": 1").expect("written");
+        assert!(known.read(&place).is_none());
+    }
+
+    #[test]
+    fn every_stand_in_is_a_kernel_of_its_own() {
+        for (fast, plain) in STAND_INS {
+            assert!(KERNELS.iter().any(|kernel| kernel.name == fast.name));
+            assert!(
+                STAND_INS.iter().all(|(other, _)| other.name != plain.name),
+                "{}",
+                plain.name
+            );
+        }
+    }
+}
