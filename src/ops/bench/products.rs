@@ -9,8 +9,12 @@ use crate::ops::{Activation, broadcast_pays, embed, linear, matmul, naive};
 fn bits(format: &str) -> f64 {
     match format {
         "f32" => 32.0,
-        "f16" => 16.0,
+        "f16" | "bf16" => 16.0,
         "q8_0" => 8.5,
+        "q4_0" | "q4_k" => 4.5,
+        "q5_0" | "q5_k" => 5.5,
+        "q5_1" => 6.0,
+        "q6_k" => 6.5625,
         _ => 5.0,
     }
 }
