@@ -12,32 +12,19 @@
 // beyond n are zeros in the packed weight. k and n are multiples of 4.
 
 override WG: u32 = 64;
-override RESIDUAL: u32 = 0;
 
 struct Params {
     rows: u32,
-    cols: u32,
-    steps: u32,   // k / 4
-    panels: u32,  // ceil(cols / 8)
+    cols: u32,     // columns of this product in y
+    steps: u32,    // k / 4
+    panels: u32,   // of 8 columns of w
+    y_cols: u32,   // columns of y
+    y_first: u32,  // the first of them that is this product's
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;         // (rows, steps) of 4 k
-@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;      // (2 · panels) of 4 columns
-@group(0) @binding(4) var<storage, read> residual: array<vec4<f32>>;  // (rows, cols / 4), any buffer if RESIDUAL is 0
-@group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>;   // (rows, cols / 4)
-
-// `sum` already holds the bias.
-fn store(row: u32, quad: u32, sum: vec4<f32>) {
-    if (row < params.rows) & (quad * 4u < params.cols) {
-        let at = row * (params.cols / 4u) + quad;
-        var v = activate(sum);
-        if RESIDUAL == 1u {
-            v += residual[at];
-        }
-        y[at] = v;
-    }
-}
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;     // (rows, steps) of 4 k
+@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;  // (2 · panels) of 4 columns
 
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -98,20 +85,12 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         b7 = dot_b(v7, w, b7);
     }
 
-    store(row + 0u, panel * 2u, a0);
-    store(row + 0u, panel * 2u + 1u, b0);
-    store(row + 1u, panel * 2u, a1);
-    store(row + 1u, panel * 2u + 1u, b1);
-    store(row + 2u, panel * 2u, a2);
-    store(row + 2u, panel * 2u + 1u, b2);
-    store(row + 3u, panel * 2u, a3);
-    store(row + 3u, panel * 2u + 1u, b3);
-    store(row + 4u, panel * 2u, a4);
-    store(row + 4u, panel * 2u + 1u, b4);
-    store(row + 5u, panel * 2u, a5);
-    store(row + 5u, panel * 2u + 1u, b5);
-    store(row + 6u, panel * 2u, a6);
-    store(row + 6u, panel * 2u + 1u, b6);
-    store(row + 7u, panel * 2u, a7);
-    store(row + 7u, panel * 2u + 1u, b7);
+    store(row + 0u, panel, a0, b0);
+    store(row + 1u, panel, a1, b1);
+    store(row + 2u, panel, a2, b2);
+    store(row + 3u, panel, a3, b3);
+    store(row + 4u, panel, a4, b4);
+    store(row + 5u, panel, a5, b5);
+    store(row + 6u, panel, a6, b6);
+    store(row + 7u, panel, a7, b7);
 }

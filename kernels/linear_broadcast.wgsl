@@ -13,32 +13,19 @@
 override WG: u32 = 64;
 override LANES: u32 = 8;  // of a subgroup, 8 or more
 override TALL: u32 = 1;   // 1: 16 rows, 0: 8 rows
-override RESIDUAL: u32 = 0;
 
 struct Params {
     rows: u32,
-    cols: u32,
-    steps: u32,   // k / 4
-    panels: u32,  // ceil(cols / 8)
+    cols: u32,     // columns of this product in y
+    steps: u32,    // k / 4
+    panels: u32,   // of 8 columns of w
+    y_cols: u32,   // columns of y
+    y_first: u32,  // the first of them that is this product's
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;         // (rows, steps) of 4 k
-@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;      // (2 · panels) of 4 columns
-@group(0) @binding(4) var<storage, read> residual: array<vec4<f32>>;  // (rows, cols / 4), any buffer if RESIDUAL is 0
-@group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>;   // (rows, cols / 4)
-
-// `sum` already holds the bias.
-fn store(row: u32, quad: u32, sum: vec4<f32>) {
-    if (row < params.rows) & (quad * 4u < params.cols) {
-        let at = row * (params.cols / 4u) + quad;
-        var v = activate(sum);
-        if RESIDUAL == 1u {
-            v += residual[at];
-        }
-        y[at] = v;
-    }
-}
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;     // (rows, steps) of 4 k
+@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;  // (2 · panels) of 4 columns
 
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
@@ -143,38 +130,22 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(subgroup_invocati
     if own >= params.panels {
         return;
     }
-    store(row + 0u, panel * 2u, a0);
-    store(row + 0u, panel * 2u + 1u, b0);
-    store(row + 1u, panel * 2u, a1);
-    store(row + 1u, panel * 2u + 1u, b1);
-    store(row + 2u, panel * 2u, a2);
-    store(row + 2u, panel * 2u + 1u, b2);
-    store(row + 3u, panel * 2u, a3);
-    store(row + 3u, panel * 2u + 1u, b3);
-    store(row + 4u, panel * 2u, a4);
-    store(row + 4u, panel * 2u + 1u, b4);
-    store(row + 5u, panel * 2u, a5);
-    store(row + 5u, panel * 2u + 1u, b5);
-    store(row + 6u, panel * 2u, a6);
-    store(row + 6u, panel * 2u + 1u, b6);
-    store(row + 7u, panel * 2u, a7);
-    store(row + 7u, panel * 2u + 1u, b7);
+    store(row + 0u, panel, a0, b0);
+    store(row + 1u, panel, a1, b1);
+    store(row + 2u, panel, a2, b2);
+    store(row + 3u, panel, a3, b3);
+    store(row + 4u, panel, a4, b4);
+    store(row + 5u, panel, a5, b5);
+    store(row + 6u, panel, a6, b6);
+    store(row + 7u, panel, a7, b7);
     if TALL == 1u {
-        store(row + 8u, panel * 2u, a8);
-        store(row + 8u, panel * 2u + 1u, b8);
-        store(row + 9u, panel * 2u, a9);
-        store(row + 9u, panel * 2u + 1u, b9);
-        store(row + 10u, panel * 2u, a10);
-        store(row + 10u, panel * 2u + 1u, b10);
-        store(row + 11u, panel * 2u, a11);
-        store(row + 11u, panel * 2u + 1u, b11);
-        store(row + 12u, panel * 2u, a12);
-        store(row + 12u, panel * 2u + 1u, b12);
-        store(row + 13u, panel * 2u, a13);
-        store(row + 13u, panel * 2u + 1u, b13);
-        store(row + 14u, panel * 2u, a14);
-        store(row + 14u, panel * 2u + 1u, b14);
-        store(row + 15u, panel * 2u, a15);
-        store(row + 15u, panel * 2u + 1u, b15);
+        store(row + 8u, panel, a8, b8);
+        store(row + 9u, panel, a9, b9);
+        store(row + 10u, panel, a10, b10);
+        store(row + 11u, panel, a11, b11);
+        store(row + 12u, panel, a12, b12);
+        store(row + 13u, panel, a13, b13);
+        store(row + 14u, panel, a14, b14);
+        store(row + 15u, panel, a15, b15);
     }
 }

@@ -5,40 +5,26 @@
 // read once, still packed; the scales of a block of 32 k are unpacked once for its 8 steps.
 //
 // SPLIT 1 has no barrier and suits a CPU driver; a GPU wants some ten thousand threads, so SPLIT 8 or
-// more there. Rows are the y of the grid. k is a multiple of 4, n of 4; `first` is the first panel
-// of this weight binding: a matrix beyond the binding limit comes as several, at 64 columns.
+// more there. Rows are the y of the grid. k and n are multiples of 4.
 
 override WG: u32 = 64;
 override SPLIT: u32 = 1;
-override RESIDUAL: u32 = 0;
 
 struct Params {
     rows: u32,
-    cols: u32,    // of y: the row length
-    steps: u32,   // k / 4
-    panels: u32,  // of this dispatch
-    first: u32,   // panel of y that this dispatch starts at, a multiple of 8
+    cols: u32,     // columns of this product in y
+    steps: u32,    // k / 4
+    panels: u32,   // of 8 columns of w
+    y_cols: u32,   // columns of y
+    y_first: u32,  // the first of them that is this product's
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;         // (rows, steps) of 4 k
-@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;      // (cols / 4) of 4 columns, padded to a multiple of 8
-@group(0) @binding(4) var<storage, read> residual: array<vec4<f32>>;  // (rows, cols / 4), any buffer if RESIDUAL is 0
-@group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>;   // (rows, cols / 4)
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;     // (rows, steps) of 4 k
+@group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;  // (2 · panels) of 4 columns
 
 var<workgroup> slices_a: array<vec4<f32>, WG>;
 var<workgroup> slices_b: array<vec4<f32>, WG>;
-
-fn store(row: u32, quad: u32, sum: vec4<f32>) {
-    if quad * 4u < params.cols {
-        let at = row * (params.cols / 4u) + quad;
-        var v = activate(sum + bias[quad]);
-        if RESIDUAL == 1u {
-            v += residual[at];
-        }
-        y[at] = v;
-    }
-}
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -72,8 +58,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
     }
     if (slice == 0u) & (panel < params.panels) {
-        let quad = (params.first + panel) * 2u;
-        store(group.y, quad, a);
-        store(group.y, quad + 1u, b);
+        store(group.y, panel, a + bias[panel * 2u], b + bias[panel * 2u + 1u]);
     }
 }

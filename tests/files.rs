@@ -266,8 +266,8 @@ fn gguf_tensors_are_whole_named_once_and_of_a_known_type() {
         &["`x` takes 4194304 bytes", "past the end"],
     );
     names(
-        &add("x", &[256], 12),
-        &["`x` is Q4_K", "expected one of F32"],
+        &add("x", &[256], 11),
+        &["`x` is Q3_K", "expected one of F32"],
     );
     names(&add("x", &[256], 39), &["`x` is MXFP4"]);
     names(&add("x", &[1], 1234), &["`x` is ggml type 1234"]);
@@ -518,7 +518,16 @@ fn weights_that_are_not_numbers_are_found() {
 #[test]
 fn block_encodings_decode_to_the_reference_bits() {
     let goldens = Checkpoint::open(Path::new("tests/goldens/dequantize.safetensors")).unwrap();
-    for encoding in [Encoding::Q8_0, Encoding::Q4_0, Encoding::Q4_1] {
+    for encoding in [
+        Encoding::Q8_0,
+        Encoding::Q4_0,
+        Encoding::Q4_1,
+        Encoding::Q5_0,
+        Encoding::Q5_1,
+        Encoding::Q4_K,
+        Encoding::Q5_K,
+        Encoding::Q6_K,
+    ] {
         let name = encoding.to_string().to_lowercase();
         let raw = goldens.tensor(&format!("{name}.raw")).unwrap();
         let want = goldens
@@ -554,6 +563,8 @@ fn plain_encodings_decode_exactly() {
     );
     assert_eq!(Encoding::I64.decode(&[0; 8]), None);
     assert_eq!(Encoding::Q4_1.byte_len(33), None);
+    assert_eq!(Encoding::Q6_K.byte_len(512), Some(420));
+    assert_eq!(Encoding::Q6_K.byte_len(288), None);
     assert_eq!(Encoding::F64.byte_len(u64::MAX), None);
 }
 

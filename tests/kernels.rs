@@ -213,7 +213,9 @@ fn every_file_is_linked() {
         let shared = text(format!("kernels/shared/{stem}.wgsl"));
         let users = KERNELS
             .iter()
-            .filter(|kernel| kernel.source.contains(&shared))
+            .map(|kernel| kernel.source)
+            .chain(WEIGHT_FORMATS.iter().map(|(_, source)| *source))
+            .filter(|source| source.contains(&shared))
             .count();
         assert!(
             users > 0,

@@ -3,6 +3,8 @@
 //! zeus-mini is part of the project. The language models are looked for where the product looks, see
 //! `keraunos::pipeline::home`; a test that lacks one fails and says how to get it.
 
+#[path = "support/model_files.rs"]
+mod model_files;
 mod support;
 
 use std::collections::BTreeMap;
@@ -17,8 +19,9 @@ use keraunos::ops::argmax;
 use keraunos::pipeline::home::{Home, LANGUAGE_MODEL, TEXT_ENCODER};
 use keraunos::pipeline::stock::StockTokens;
 use keraunos::pipeline::text_encoder::TextEncoder;
-use keraunos::tensor::{Checkpoint, Precision, Tensor, Weights};
-use support::gpu;
+use keraunos::tensor::{Checkpoint, Encoding, Precision, Tensor, Weights};
+use model_files::{GgufFile, leak};
+use support::{Random, blocks, gpu};
 
 fn project(path: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -498,5 +501,127 @@ fn a_batch_that_does_not_fit_is_an_error() {
             llama.forward(&rec, &Batch::sequence(&ids, 0), &cache, |_, _| ()),
             Err(Error::Argument(_))
         ));
+    }
+}
+
+/// ggml's number of an encoding.
+fn ggml(encoding: Encoding) -> u32 {
+    (0..64)
+        .find(|number| Encoding::from_ggml(*number) == Ok(encoding))
+        .expect("a number")
+}
+
+/// A Llama of two small blocks whose matrices are stored as `formats` says, `[q, k, v, output, gate, up, down]` of each
+/// block; and the same with all of them written out as f32.
+fn small_llama(formats: [[Encoding; 7]; 2]) -> [Vec<u8>; 2] {
+    let (dim, kv, hidden, vocab) = (256, 128, 256, 39);
+    let mut random = Random::new(31);
+    let mut files = [(); 2].map(|()| {
+        GgufFile::default()
+            .str("general.architecture", "llama")
+            .u32("llama.embedding_length", dim as u32)
+            .u32("llama.block_count", 2)
+            .u32("llama.attention.head_count", 4)
+            .u32("llama.attention.head_count_kv", 2)
+            .u32("llama.feed_forward_length", hidden as u32)
+            .u32("llama.context_length", 64)
+            .f32("llama.attention.layer_norm_rms_epsilon", 1e-5)
+    });
+    let mut add = |name: String, shape: &[usize], encoding: Encoding| {
+        let count = shape.iter().product();
+        let scale = (3.0 / shape[0] as f32).sqrt();
+        let bytes = match encoding {
+            Encoding::F32 => bytemuck::pod_collect_to_vec(&random.values(count)),
+            Encoding::F16 | Encoding::BF16 => {
+                let values = random.values(count).into_iter();
+                let bits = values.map(|v| match encoding {
+                    Encoding::F16 => half::f16::from_f32(scale * v).to_bits(),
+                    _ => half::bf16::from_f32(scale * v).to_bits(),
+                });
+                bytemuck::pod_collect_to_vec(&bits.collect::<Vec<u16>>())
+            }
+            _ => blocks(&mut random, encoding, count, scale),
+        };
+        let plain: Vec<u8> = bytemuck::pod_collect_to_vec(&encoding.decode(&bytes).unwrap());
+        let dims: Vec<i64> = shape.iter().map(|n| *n as i64).collect();
+        for (file, (encoding, bytes)) in files
+            .iter_mut()
+            .zip([(encoding, &bytes), (Encoding::F32, &plain)])
+        {
+            *file = std::mem::take(file).tensor(&name, &dims, ggml(encoding), bytes);
+        }
+    };
+    add("token_embd.weight".into(), &[dim, vocab], Encoding::Q6_K);
+    add("output_norm.weight".into(), &[dim], Encoding::F32);
+    for (n, [q, k, v, output, gate, up, down]) in formats.into_iter().enumerate() {
+        for (name, shape, encoding) in [
+            ("attn_norm", &[dim][..], Encoding::F32),
+            ("attn_q", &[dim, dim], q),
+            ("attn_k", &[dim, kv], k),
+            ("attn_v", &[dim, kv], v),
+            ("attn_output", &[dim, dim], output),
+            ("ffn_norm", &[dim], Encoding::F32),
+            ("ffn_gate", &[dim, hidden], gate),
+            ("ffn_up", &[dim, hidden], up),
+            ("ffn_down", &[hidden, dim], down),
+        ] {
+            add(format!("blk.{n}.{name}.weight"), shape, encoding);
+        }
+    }
+    files.map(|file| file.bytes())
+}
+
+/// Files like Q4_K_M mix formats, in a stack too: they give what the same weights give as f32, one product more for
+/// each change of format within q, k and v.
+#[test]
+fn a_llama_of_mixed_formats_equals_its_weights_as_f32() {
+    use Encoding::*;
+    let mixed = [
+        [Q4_K, Q4_K, Q6_K, Q5_K, Q5_0, Q5_0, Q5_1],
+        [BF16, Q4_0, Q8_0, F16, BF16, BF16, Q4_1],
+    ];
+    let batches = [
+        Batch::sequence(&[3, 38, 0, 17, 17, 5, 9, 30, 1, 2, 11], 0),
+        Batch::sequence(&[7], 11),
+    ];
+    let runs = small_llama(mixed).map(|bytes| {
+        let checkpoint = Checkpoint::from_bytes(leak(bytes), "mixed.gguf").expect("a file");
+        let model = Llama::new(gpu(), &checkpoint, Precision::Auto).expect("a model");
+        let cache = model.cache(gpu(), 16).expect("a cache");
+        let mut logits = Vec::new();
+        let mut dispatches = 0;
+        for batch in &batches {
+            let rec = gpu().record("mixed");
+            let hidden = model
+                .forward(&rec, batch, &cache, |_, _| ())
+                .expect("a pass");
+            let y = model.logits(&rec, &hidden);
+            dispatches = rec.dispatches();
+            logits.extend(y.read(rec).expect("a pass"));
+        }
+        (logits, dispatches)
+    });
+    let [(mixed, more), (plain, dispatches)] = &runs;
+    // Embedding, last norm and logits; of a block two norms, q·k·v, rotation, attention, output, gate·up and down.
+    assert_eq!((*dispatches, *more), (3 + 2 * 8, 3 + 2 * 8 + 1 + 2));
+    // The sums are the same, but for the tiles that smaller parts are computed by.
+    support::close(mixed, plain, 1e-4, 1e-4);
+    assert!(
+        plain.iter().any(|v| v.abs() > 0.5),
+        "logits that say something"
+    );
+
+    let [bytes, _] = small_llama([[F32, F32, F32, F32, Q5_0, Q5_1, F32], [F32; 7]]);
+    let checkpoint = Checkpoint::from_bytes(leak(bytes), "unlike.gguf").expect("a file");
+    let error = Llama::new(gpu(), &checkpoint, Precision::Auto).expect_err("two formats");
+    let error = error.to_string();
+    for part in [
+        "unlike.gguf",
+        "blk.0.ffn_gate.weight",
+        "Q5_0",
+        "blk.0.ffn_up.weight",
+        "Q5_1",
+    ] {
+        assert!(error.contains(part), "{error}");
     }
 }

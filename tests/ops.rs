@@ -7,15 +7,22 @@ mod support;
 use keraunos::gpu::{Bind, Recorder};
 use keraunos::ops::*;
 use keraunos::tensor::{Matrix, Tensor};
-use support::{Golden, Random, check, close, gpu, pad, poison, read, staged, upload, weights};
+use support::{
+    Golden, Random, check, close, encoding, gpu, pad, poison, read, staged, upload, weights,
+    whole_blocks,
+};
 
-const FORMATS: [&str; 4] = ["f32", "f16", "q8_0", "q4_1"];
-const ACTIVATIONS: [Activation; 5] = [
+const FORMATS: [&str; 11] = [
+    "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k",
+];
+const ACTIVATIONS: [Activation; 7] = [
     Activation::None,
     Activation::Gelu,
     Activation::Relu,
     Activation::Silu,
     Activation::Sigmoid,
+    Activation::GeluTanh,
+    Activation::QuickGelu,
 ];
 
 fn activation(name: &serde_json::Value) -> Activation {
@@ -87,8 +94,8 @@ fn linear_at_every_edge_of_its_tile() {
 }
 
 #[test]
-fn linear_in_every_format_with_every_epilogue() {
-    for format in FORMATS {
+fn linear_with_every_epilogue() {
+    for format in ["f32", "q4_1"] {
         for activation in ACTIVATIONS {
             for has_residual in [false, true] {
                 for rows in [1, 2, 13] {
@@ -96,17 +103,194 @@ fn linear_in_every_format_with_every_epilogue() {
                 }
             }
         }
-        for size in [[3, 32, 4], [1, 32, 200], [40, 256, 136], [2, 288, 65]] {
+    }
+}
+
+#[test]
+fn linear_in_every_format() {
+    for format in FORMATS {
+        for [rows, inputs, outputs] in [
+            [1, 32, 72],
+            [2, 96, 72],
+            [13, 96, 72],
+            [3, 32, 4],
+            [1, 32, 200],
+            [40, 256, 136],
+            [2, 288, 65],
+            [1, 768, 9],
+            [5, 512, 67],
+        ] {
+            let size = [rows, whole_blocks(format, inputs), outputs];
             check_linear(format, size, Activation::None, false);
         }
+        let inputs = whole_blocks(format, 96);
+        for rows in [1, 13] {
+            check_linear(format, [rows, inputs, 72], Activation::Silu, true);
+        }
+    }
+}
+
+/// A product with a column of the identity is the weight itself: by every kernel, to the bit.
+#[test]
+fn linear_gives_back_its_weights() {
+    for format in FORMATS {
+        let (inputs, outputs) = (whole_blocks(format, 64), 72);
+        let mut random = Random::new(11);
+        let w = weights(gpu(), &mut random, format, [outputs, inputs]);
+        let bias = upload(outputs, &vec![0f32; outputs]);
+        for rows in [1, 7, 32] {
+            for first in (0..inputs).step_by(29) {
+                let unit = |row: usize| (first + row * 5) % inputs;
+                let mut x = vec![0f32; rows * inputs];
+                (0..rows).for_each(|row| x[row * inputs + unit(row)] = 1.0);
+                let want: Vec<f32> = (0..rows)
+                    .flat_map(|row| (0..outputs).map(move |o| o * inputs + unit(row)))
+                    .map(|at| w.values[at])
+                    .collect();
+                let rec = gpu().record("linear");
+                let x = staged(&rec, [rows, inputs], &x);
+                check(rec, &want, 0.0, 0.0, |rec| {
+                    linear(rec, &x, &w.matrix, &bias, Activation::None, None)
+                });
+            }
+        }
+    }
+}
+
+/// Gate and up as one product: rows of two matrices by fours, against the two products.
+#[track_caller]
+fn check_gated(
+    format: &str,
+    [rows, inputs, outputs]: [usize; 3],
+    activation: Activation,
+    has_residual: bool,
+) {
+    let mut random = Random::new((rows * 1_000_003 + inputs * 1009 + outputs) as u64);
+    let w = weights(gpu(), &mut random, format, [2 * outputs, inputs]);
+    let by_fours = |values: &[f32], of: usize| -> Vec<f32> {
+        let parts = [0, 1].map(|part| {
+            let fours = values.chunks_exact(4 * of).skip(part).step_by(2);
+            fours.flatten().copied().collect::<Vec<f32>>()
+        });
+        parts.concat()
+    };
+    let x = random.values(rows * inputs);
+    let bias = random.values(2 * outputs);
+    let residual = random.values(rows * outputs);
+    let want = naive::linear_gated(
+        &x,
+        &by_fours(&w.values, inputs),
+        &by_fours(&bias, 1),
+        inputs,
+        activation,
+        has_residual.then_some(&residual),
+    );
+    let matrix = w.matrix.gated();
+    assert_eq!((matrix.outputs, matrix.width()), (outputs, outputs));
+    let rec = gpu().record("gated");
+    let x = staged(&rec, [rows, inputs], &x);
+    let bias = upload(2 * outputs, &bias);
+    let residual = has_residual.then(|| staged(&rec, [rows, outputs], &residual));
+    check(rec, &want, 2e-5, 2e-5, |rec| {
+        linear(rec, &x, &matrix, &bias, activation, residual.as_ref())
+    });
+}
+
+#[test]
+fn gated_linear_at_every_edge_and_in_every_format() {
+    for rows in [1, 2, 3, 8, 9, 16, 17] {
+        for outputs in [4, 8, 28, 32, 36, 64, 68] {
+            check_gated("f32", [rows, 36, outputs], Activation::Silu, false);
+        }
+        for activation in ACTIVATIONS {
+            check_gated("f32", [rows, 20, 12], activation, true);
+        }
+    }
+    for format in FORMATS {
+        for rows in [1, 13] {
+            let size = [rows, whole_blocks(format, 96), 76];
+            check_gated(format, size, Activation::Silu, false);
+        }
+    }
+}
+
+#[test]
+fn gated_linear_like_pytorch() {
+    let golden = Golden::open("linear_gated");
+    for (case, scalars) in &golden.cases {
+        let size = |name: &str| scalars[name].as_u64().unwrap() as usize;
+        let (m, k, n) = (size("m"), size("k"), size("n"));
+        let [gate, up] = ["gate", "up"].map(|role| golden.values(case, role));
+        let [gate_bias, up_bias] = ["gate_bias", "up_bias"].map(|role| golden.values(case, role));
+        let fours = |a: &[f32], b: &[f32], of: usize| -> Vec<f32> {
+            let pairs = a.chunks_exact(4 * of).zip(b.chunks_exact(4 * of));
+            pairs.flat_map(|(a, b)| [a, b].concat()).collect()
+        };
+        let matrix = Matrix::f32(gpu(), case, [2 * n, k], &fours(&gate, &up, k));
+        let matrix = matrix.unwrap().gated();
+        let bias = upload(2 * n, &fours(&gate_bias, &up_bias, 1));
+        let rec = gpu().record("gated");
+        let x = staged(&rec, [m, k], &golden.values(case, "x"));
+        let activation = activation(&scalars["activation"]);
+        check(rec, &golden.values(case, "y"), 1e-5, 1e-5, |rec| {
+            linear(rec, &x, &matrix, &bias, activation, None)
+        });
+    }
+}
+
+/// Matrices of different formats fill a result side by side, by each kernel, and nothing between or beyond.
+#[test]
+fn linear_into_columns_beside_others() {
+    for (rows, has_residual) in [(1, false), (2, true), (13, true), (9, false)] {
+        let mut random = Random::new(rows as u64);
+        let inputs = 256;
+        // 12 and 44 are no whole panels: their last one must not reach into the next part.
+        let parts = [("q4_k", 12), ("f16", 44), ("q6_k", 72), ("q5_0", 8)];
+        let cols: usize = parts.iter().map(|(_, outputs)| outputs).sum();
+        let x = random.values(rows * inputs);
+        let residual = random.values(rows * cols);
+        let mut want = vec![0f32; rows * cols];
+        let mut packed = Vec::new();
+        let mut first = 0;
+        for (format, outputs) in parts {
+            let w = weights(gpu(), &mut random, format, [outputs, inputs]);
+            let bias = random.values(outputs);
+            let y = naive::linear(&x, &w.values, &bias, inputs, Activation::Relu, None);
+            for (row, y) in y.chunks_exact(outputs).enumerate() {
+                for (c, y) in y.iter().enumerate() {
+                    let at = row * cols + first + c;
+                    want[at] = y + if has_residual { residual[at] } else { 0.0 };
+                }
+            }
+            packed.push((w.matrix, upload(panels(&bias).len(), &panels(&bias)), first));
+            first += outputs;
+        }
+        let rec = gpu().record("linear_into");
+        let x = staged(&rec, [rows, inputs], &x);
+        let residual = has_residual.then(|| staged(&rec, [rows, cols], &residual));
+        check(rec, &want, 1e-5, 1e-5, |rec| {
+            let y = Tensor::empty(rec, [rows, cols]);
+            for (weight, bias, first) in &packed {
+                let product = Product {
+                    x: &x,
+                    weight,
+                    bias,
+                    activation: Activation::Relu,
+                    residual: residual.as_ref(),
+                };
+                linear_into(rec, &product, &y, *first);
+            }
+            y
+        });
     }
 }
 
 /// On a GPU the inputs of a row are split among lanes, and a big matrix comes as several.
 #[test]
 fn linear_vec_split_and_in_parts() {
-    let (rows, inputs, outputs) = (3, 288, 200);
+    let (rows, outputs) = (3, 200);
     for format in FORMATS {
+        let inputs = whole_blocks(format, 288);
         for split in [1, 2, 8, 64] {
             let mut random = Random::new(7);
             let x = random.values(rows * inputs);
@@ -119,13 +303,13 @@ fn linear_vec_split_and_in_parts() {
             let want = naive::linear_vec(&x, &plain, &bias, inputs, Activation::Silu, None);
             let rec = gpu().record("linear_vec");
             let x = staged(&rec, [rows, inputs], &x);
-            let bias = upload(outputs, &bias);
+            let bias = [upload(128, &bias[..128]), upload(72, &bias[128..])];
             check(rec, &want, 1e-5, 1e-5, |rec| {
                 let y = Tensor::empty(rec, [rows, outputs]);
                 let mut first = 0;
-                for part in &parts {
-                    let panels = part.matrix.panels();
-                    let params = [rows, outputs, inputs / 4, panels, first].map(|n| n as u32);
+                for (part, bias) in parts.iter().zip(&bias) {
+                    let (own, panels) = (part.matrix.outputs, part.matrix.panels());
+                    let params = [rows, own, inputs / 4, panels, outputs, first].map(|n| n as u32);
                     let variant = LINEAR_VEC
                         .format(part.matrix.format)
                         .set("SPLIT", split)
@@ -133,13 +317,13 @@ fn linear_vec_split_and_in_parts() {
                     let mut bindings: Vec<(&str, &dyn Bind)> = part.matrix.bindings().collect();
                     bindings.extend([
                         ("x", &x as &dyn Bind),
-                        ("bias", &bias),
+                        ("bias", bias),
                         ("residual", &x),
                         ("y", &y),
                     ]);
                     let groups = [panels.div_ceil(64 / split as usize), rows];
                     rec.dispatch(variant, params, &bindings, groups);
-                    first += panels;
+                    first += own;
                 }
                 y
             });
@@ -333,13 +517,22 @@ fn conv_at_every_edge() {
                 );
             }
         }
+        for (activation, residual) in ACTIVATIONS
+            .into_iter()
+            .zip([true, false, true, false, true, false, true])
+        {
+            check_conv("q4_1", [1, 6, 5, 32], 24, stride, activation, residual);
+        }
         for format in FORMATS {
-            for (activation, residual) in ACTIVATIONS
-                .into_iter()
-                .zip([true, false, true, false, true])
-            {
-                check_conv(format, [1, 6, 5, 32], 24, stride, activation, residual);
-            }
+            let channels = whole_blocks(format, 32);
+            check_conv(
+                format,
+                [1, 6, 5, channels],
+                24,
+                stride,
+                Activation::None,
+                true,
+            );
         }
     }
 }
@@ -408,9 +601,10 @@ fn check_embed(format: &str, [rows, cols]: [usize; 2], tokens: usize) {
 fn embed_in_every_format() {
     for format in FORMATS {
         for tokens in [1, 7, 63, 64, 65, 131] {
-            check_embed(format, [133, 64], tokens);
+            check_embed(format, [133, whole_blocks(format, 64)], tokens);
         }
-        check_embed(format, [9, 32], 40);
+        check_embed(format, [9, whole_blocks(format, 32)], 40);
+        check_embed(format, [70, 768], 70);
     }
     check_embed("f16", [5, 3], 11);
     check_embed("f32", [65, 6], 100);
@@ -438,26 +632,60 @@ fn embed_like_pytorch() {
 #[test]
 fn dequantize_like_ggml() {
     let golden = Golden::open("dequantize");
-    for format in ["q8_0", "q4_1"] {
-        let &[rows, cols] = golden.shape(format, "y") else {
+    for format in &FORMATS[3..] {
+        let &[blocks, per_block] = golden.shape(format, "y") else {
             panic!("shape of {format}")
         };
-        let blocks = golden.bytes(format, "raw");
-        let matrix = match format {
-            "q8_0" => Matrix::q8_0(gpu(), format, [rows, cols], blocks),
-            _ => Matrix::q4_1(gpu(), format, [rows, cols], blocks),
-        };
-        let ids: Vec<u32> = (0..rows as u32).collect();
-        let ids = upload(rows, &ids);
-        let rec = gpu().record("embed");
-        let y = embed(&rec, &ids, &matrix.unwrap());
-        let got = read::<u32>(rec, &[&y]).swap_remove(0);
+        let raw = golden.bytes(format, "raw");
         let want: Vec<u32> = golden
             .values(format, "y")
             .iter()
             .map(|v| v.to_bits())
             .collect();
-        assert_eq!(got, want, "{format}");
+        // A block to a row, all in one row, and the same 70 times, beyond a group of 64 rows.
+        for (rows, cols, times) in [
+            (blocks, per_block, 1),
+            (1, blocks * per_block, 1),
+            (70, blocks * per_block, 70),
+        ] {
+            let raw = raw.repeat(times);
+            let matrix = Matrix::quantised(gpu(), format, [rows, cols], encoding(format), &raw);
+            let ids: Vec<u32> = (0..rows as u32).collect();
+            let ids = upload(rows, &ids);
+            let rec = gpu().record("embed");
+            let y = embed(&rec, &ids, &matrix.unwrap());
+            let got = read::<u32>(rec, &[&y]).swap_remove(0);
+            assert_eq!(got, want.repeat(times), "{format}");
+        }
+    }
+}
+
+/// What five formats take on the adapter beside what they take in a file.
+#[test]
+fn packed_matrices_are_hardly_larger_than_in_the_file() {
+    for (format, percent) in [
+        ("bf16", 0),
+        ("q8_0", 0),
+        ("q4_0", 0),
+        ("q4_1", 0),
+        ("q5_0", 0),
+        ("q5_1", 0),
+        ("q4_k", 3),
+        ("q5_k", 3),
+        ("q6_k", 0),
+    ] {
+        let (outputs, inputs) = (128, 512);
+        let w = weights(gpu(), &mut Random::new(1), format, [outputs, inputs]);
+        let count = (outputs * inputs) as u64;
+        let in_file = match format {
+            "bf16" => 2 * count,
+            _ => encoding(format).byte_len(count).unwrap(),
+        };
+        let taken = w.matrix.bytes();
+        assert!(
+            (in_file..=in_file + in_file * percent / 100).contains(&taken),
+            "{format}: {taken} bytes on the adapter, {in_file} in the file"
+        );
     }
 }
 
@@ -1350,29 +1578,6 @@ fn resample_like_pytorch() {
         check(rec, &golden.values(case, "y"), 1e-6, 1e-6, |rec| {
             resample(rec, &x)
         });
-    }
-}
-
-#[test]
-fn silu_mul_at_every_edge() {
-    for (rows, cols) in [
-        (1, 4),
-        (3, 8),
-        (1, 252),
-        (1, 256),
-        (1, 260),
-        (7, 64),
-        (5, 1536),
-    ] {
-        let mut x: Vec<f32> = Random::new((rows * cols) as u64).values(rows * 2 * cols);
-        x.iter_mut().for_each(|v| *v *= 6.0);
-        // Gates so low that e⁻ᵛ overflows close for good.
-        x[0] = -100.0;
-        x[1] = 100.0;
-        let want = naive::silu_mul(&x, cols);
-        let rec = gpu().record("silu_mul");
-        let x = staged(&rec, [rows, 2 * cols], &x);
-        check(rec, &want, 1e-6, 1e-5, |rec| silu_mul(rec, &x));
     }
 }
 

@@ -16,25 +16,9 @@ struct Scale {
 
 fn weight_scale(panel: u32, block: u32) -> Scale {
     let at = ((panel >> 3u) * (params.steps >> 3u) + block) * 16u + (panel & 7u);
-    let a = scale[at];
-    let b = scale[at + 8u];
-    let a0 = unpack2x16float(a.x);
-    let a1 = unpack2x16float(a.y);
-    let a2 = unpack2x16float(a.z);
-    let a3 = unpack2x16float(a.w);
-    let b0 = unpack2x16float(b.x);
-    let b1 = unpack2x16float(b.y);
-    let b2 = unpack2x16float(b.z);
-    let b3 = unpack2x16float(b.w);
-    return Scale(
-        vec4<f32>(a0.x, a1.x, a2.x, a3.x), vec4<f32>(b0.x, b1.x, b2.x, b3.x),
-        vec4<f32>(a0.y, a1.y, a2.y, a3.y), vec4<f32>(b0.y, b1.y, b2.y, b3.y),
-    );
-}
-
-// Columns 0..3 are the low 16 bits, columns 4..7 the high ones.
-fn nibbles(word: u32) -> vec4<f32> {
-    return vec4<f32>((vec4<u32>(word) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u));
+    let a = pairs(scale[at]);
+    let b = pairs(scale[at + 8u]);
+    return Scale(a.first, b.first, a.second, b.second);
 }
 
 fn weight_tile(panel: u32, step: u32, s: Scale) -> Tile {

@@ -14,15 +14,7 @@ struct Scale {
 
 fn weight_scale(panel: u32, block: u32) -> Scale {
     let d = scale[((panel >> 3u) * (params.steps >> 3u) + block) * 8u + (panel & 7u)];
-    return Scale(
-        vec4<f32>(unpack2x16float(d.x), unpack2x16float(d.y)),
-        vec4<f32>(unpack2x16float(d.z), unpack2x16float(d.w)),
-    );
-}
-
-// Four signed bytes, lowest first.
-fn bytes(word: u32) -> vec4<f32> {
-    return vec4<f32>((vec4<i32>(bitcast<i32>(word)) << vec4<u32>(24u, 16u, 8u, 0u)) >> vec4<u32>(24u));
+    return Scale(halves(d.x, d.y), halves(d.z, d.w));
 }
 
 fn weight_tile(panel: u32, step: u32, s: Scale) -> Tile {
@@ -30,7 +22,7 @@ fn weight_tile(panel: u32, step: u32, s: Scale) -> Tile {
     let a = weight[at];
     let b = weight[at + 8u];
     return Tile(
-        bytes(a.x) * s.a, bytes(a.y) * s.a, bytes(a.z) * s.a, bytes(a.w) * s.a,
-        bytes(b.x) * s.b, bytes(b.y) * s.b, bytes(b.z) * s.b, bytes(b.w) * s.b,
+        signed_bytes(a.x) * s.a, signed_bytes(a.y) * s.a, signed_bytes(a.z) * s.a, signed_bytes(a.w) * s.a,
+        signed_bytes(b.x) * s.b, signed_bytes(b.y) * s.b, signed_bytes(b.z) * s.b, signed_bytes(b.w) * s.b,
     );
 }

@@ -10,13 +10,32 @@ use wgpu::naga::{
 };
 
 macro_rules! weight_formats {
-    ($($name:literal),+) => {
-        &[$(($name, include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/weight/", $name, ".wgsl")))),+]
+    ($($name:literal $(+ $shared:literal)?),+ $(,)?) => {
+        &[$((
+            $name,
+            concat!(
+                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/weight/", $name, ".wgsl")),
+                $("\n", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/", $shared, ".wgsl")))?
+            ),
+        )),+]
     };
 }
 
-/// The storage formats of packed weights, each a file that kernels are linked with.
-pub const WEIGHT_FORMATS: &[(&str, &str)] = weight_formats!("f32", "f16", "q8_0", "q4_1");
+/// The storage formats of packed weights, each a file that kernels are linked with, and what it is
+/// linked with itself.
+pub const WEIGHT_FORMATS: &[(&str, &str)] = weight_formats!(
+    "f32",
+    "f16",
+    "bf16",
+    "q8_0" + "shared/quants",
+    "q4_0" + "shared/quants",
+    "q4_1" + "shared/quants",
+    "q5_0" + "shared/quants",
+    "q5_1" + "shared/quants",
+    "q4_k" + "shared/quants",
+    "q5_k" + "shared/quants",
+    "q6_k" + "shared/quants",
+);
 
 /// A WGSL program as declared by an op.
 #[derive(Debug)]

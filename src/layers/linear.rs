@@ -2,14 +2,31 @@
 
 use crate::error::Result;
 use crate::gpu::Recorder;
-use crate::ops::{Activation, linear};
+use crate::ops::{Activation, Product, linear_into};
 use crate::tensor::{Matrix, Tensor, Weights};
 
 /// A linear layer. Its results are padded to a multiple of 4 columns.
 #[derive(Debug)]
 pub struct Linear {
+    /// One product, or several side by side where the file stores parts of a stack in different formats.
+    parts: Vec<Part>,
+    outputs: usize,
+}
+
+/// A matrix with its bias.
+#[derive(Debug)]
+struct Part {
     weight: Matrix,
     bias: Tensor,
+}
+
+impl From<Part> for Linear {
+    fn from(part: Part) -> Self {
+        Self {
+            outputs: part.weight.outputs,
+            parts: vec![part],
+        }
+    }
 }
 
 impl Linear {
@@ -19,10 +36,9 @@ impl Linear {
     /// A missing or misshapen tensor.
     pub fn new([inputs, outputs]: [usize; 2], w: &Weights) -> Result<Self> {
         let bias = w.has("bias").then_some("bias");
-        Ok(Self {
-            weight: w.matrix("weight", [outputs, inputs])?,
-            bias: w.bias(bias, outputs)?,
-        })
+        let weight = w.matrix("weight", [outputs, inputs])?;
+        let bias = w.bias(bias, outputs)?;
+        Ok(Part { weight, bias }.into())
     }
 
     /// A 1 × 1 convolution on NHWC: `weight` `[outputs, inputs, 1, 1]`, `bias` `[outputs]`.
@@ -30,17 +46,17 @@ impl Linear {
     /// # Errors
     /// A missing or misshapen tensor.
     pub fn conv1x1([inputs, outputs]: [usize; 2], w: &Weights) -> Result<Self> {
-        Ok(Self {
-            weight: w.conv1x1("weight", [outputs, inputs])?,
-            bias: w.bias(Some("bias"), outputs)?,
-        })
+        let weight = w.conv1x1("weight", [outputs, inputs])?;
+        let bias = w.bias(Some("bias"), outputs)?;
+        Ok(Part { weight, bias }.into())
     }
 
     /// Several layers on the same input as one product: `(name, outputs)` each with `weight` and,
-    /// where the first has one, `bias`.
+    /// where the first has one, `bias`. A part in another format than the one before it becomes a product of its own,
+    /// into the same result.
     ///
     /// # Errors
-    /// A missing or misshapen tensor, or different formats.
+    /// A missing or misshapen tensor; a part of another format whose results would not begin at a multiple of 4.
     pub fn stacked(inputs: usize, parts: &[(&str, usize)], w: &Weights) -> Result<Self> {
         fn suffixed<'n>(names: &'n [String], parts: &[(&str, usize)]) -> Vec<(&'n str, usize)> {
             names
@@ -56,13 +72,45 @@ impl Linear {
                 .collect::<Vec<_>>()
         };
         let (weights, biases) = (named("weight"), named("bias"));
-        let weight = w.stacked(&suffixed(&weights, parts), inputs)?;
-        let bias = if w.has(&biases[0]) {
-            w.stacked_bias(&suffixed(&biases, parts))?
-        } else {
-            w.bias(None, weight.outputs)?
+        let mut biases = &suffixed(&biases, parts)[..];
+        let has_bias = w.has(biases[0].0);
+        let mut this = Self {
+            parts: Vec::new(),
+            outputs: 0,
         };
-        Ok(Self { weight, bias })
+        for (count, weight) in w.stacked(&suffixed(&weights, parts), inputs)? {
+            let own = biases.split_off(..count).expect("a bias for each part");
+            let bias = if has_bias {
+                w.stacked_bias(own)?
+            } else {
+                w.bias(None, weight.outputs)?
+            };
+            if !this.outputs.is_multiple_of(4) {
+                return Err(w.fault(format!(
+                    "`{}` is stored in another format than the {} outputs before it, no multiple of 4",
+                    own[0].0, this.outputs
+                )));
+            }
+            this.outputs += weight.outputs;
+            this.parts.push(Part { weight, bias });
+        }
+        Ok(this)
+    }
+
+    /// A gate and what it gates, on the same input, without bias: [`Linear::activated`] gives
+    /// `activation(x · gateᵀ) · (x · upᵀ)`.
+    ///
+    /// # Errors
+    /// A missing or misshapen tensor, or different formats.
+    pub fn gated(
+        [inputs, outputs]: [usize; 2],
+        [gate, up]: [&str; 2],
+        w: &Weights,
+    ) -> Result<Self> {
+        let names = [format!("{gate}.weight"), format!("{up}.weight")];
+        let weight = w.gated([&names[0], &names[1]], [outputs, inputs])?;
+        let bias = w.bias(None, weight.rows())?;
+        Ok(Part { weight, bias }.into())
     }
 
     /// A layer without bias on a matrix that is also used elsewhere: a tied output layer.
@@ -71,33 +119,49 @@ impl Linear {
     /// No memory.
     pub fn tied(weight: Matrix, w: &Weights) -> Result<Self> {
         let bias = w.bias(None, weight.outputs)?;
-        Ok(Self { weight, bias })
+        Ok(Part { weight, bias }.into())
     }
 
     /// The outputs without padding.
     pub fn outputs(&self) -> usize {
-        self.weight.outputs
+        self.outputs
     }
 
     /// `x · wᵀ + b`.
     pub fn forward(&self, rec: &Recorder, x: &Tensor) -> Tensor {
-        linear(rec, x, &self.weight, &self.bias, Activation::None, None)
+        self.apply(rec, x, Activation::None, None)
     }
 
     /// `activation(x · wᵀ + b)`.
     pub fn activated(&self, rec: &Recorder, x: &Tensor, activation: Activation) -> Tensor {
-        linear(rec, x, &self.weight, &self.bias, activation, None)
+        self.apply(rec, x, activation, None)
     }
 
     /// `x · wᵀ + b + residual`.
     pub fn added(&self, rec: &Recorder, x: &Tensor, residual: &Tensor) -> Tensor {
-        linear(
-            rec,
-            x,
-            &self.weight,
-            &self.bias,
-            Activation::None,
-            Some(residual),
-        )
+        self.apply(rec, x, Activation::None, Some(residual))
+    }
+
+    fn apply(
+        &self,
+        rec: &Recorder,
+        x: &Tensor,
+        activation: Activation,
+        residual: Option<&Tensor>,
+    ) -> Tensor {
+        let y = Tensor::empty(rec, [x.matrix()[0], self.outputs.next_multiple_of(4)]);
+        let mut first = 0;
+        for Part { weight, bias } in &self.parts {
+            let product = Product {
+                x,
+                weight,
+                bias,
+                activation,
+                residual,
+            };
+            linear_into(rec, &product, &y, first);
+            first += weight.width();
+        }
+        y
     }
 }

@@ -7,7 +7,7 @@
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recorder};
 use crate::layers::{Embedding, KvCache, Linear, RmsNorm};
-use crate::ops::{Columns, Heads, MOST_KEYS, attention_spans, rope_cache, silu_mul};
+use crate::ops::{Activation, Columns, Heads, MOST_KEYS, attention_spans, rope_cache};
 use crate::tensor::{Checkpoint, Precision, Tensor, Weights};
 
 /// The sizes of a Llama model, as its GGUF metadata gives them.
@@ -139,7 +139,7 @@ struct Block {
     attn_qkv: Linear,
     attn_output: Linear,
     ffn_norm: RmsNorm,
-    /// `ffn_gate` and `ffn_up` as one product.
+    /// `silu(ffn_gate) · ffn_up` as one product.
     ffn_gate_up: Linear,
     ffn_down: Linear,
 }
@@ -165,7 +165,7 @@ impl Block {
             attn_qkv: Linear::stacked(dim, &[("attn_q", dim), ("attn_k", kv), ("attn_v", kv)], w)?,
             attn_output: Linear::new([dim, dim], &w.at("attn_output"))?,
             ffn_norm: RmsNorm::new(dim, config.rms_eps, &w.at("ffn_norm"))?,
-            ffn_gate_up: Linear::stacked(dim, &[("ffn_gate", hidden), ("ffn_up", hidden)], w)?,
+            ffn_gate_up: Linear::gated([dim, hidden], ["ffn_gate", "ffn_up"], w)?,
             ffn_down: Linear::new([hidden, dim], &w.at("ffn_down"))?,
         })
     }
@@ -195,12 +195,8 @@ impl Block {
         );
         let attended = attention_spans(rec, q, k, v, &rows.spans, rows.prefix, config.heads);
         let x = self.attn_output.added(rec, &attended, &x);
-        let hidden = silu_mul(
-            rec,
-            &self
-                .ffn_gate_up
-                .forward(rec, &self.ffn_norm.forward(rec, &x)),
-        );
+        let normed = self.ffn_norm.forward(rec, &x);
+        let hidden = self.ffn_gate_up.activated(rec, &normed, Activation::Silu);
         self.ffn_down.added(rec, &hidden, &x)
     }
 }

@@ -103,6 +103,7 @@ pub(super) fn conv_tile(
     };
     let variant = product.variant(&CONV);
     let threads = (images * out_height * out_width).div_ceil(8) * weight.panels();
-    product.dispatch(rec, variant, params, &y, [groups(threads), 1]);
+    let rows = images * out_height * out_width;
+    product.dispatch(rec, variant, params, (&y, rows), [groups(threads), 1]);
     y
 }

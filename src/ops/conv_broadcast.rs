@@ -50,6 +50,7 @@ pub fn conv_broadcast(
     let variant = product.variant(&CONV_BROADCAST).set("LANES", lanes);
     let blocks = (images * out_height * out_width).div_ceil(16);
     let threads = blocks * weight.panels().next_multiple_of(lanes as usize);
-    product.dispatch(rec, variant, params, &y, [groups(threads), 1]);
+    let rows = images * out_height * out_width;
+    product.dispatch(rec, variant, params, (&y, rows), [groups(threads), 1]);
     y
 }

@@ -2,14 +2,14 @@
 
 use crate::gpu::{Bind, Groups, Kernel, Recorder, Variant, kernel};
 use crate::ops::{
-    Activation, LINEAR_BROADCAST, LINEAR_VEC, broadcast_pays, groups, linear_broadcast, linear_vec,
+    Activation, LINEAR_BROADCAST, LINEAR_VEC, broadcast_into, broadcast_pays, groups, vec_into,
 };
 use crate::tensor::{Matrix, Tensor};
 
 kernel! {
     /// A register tile of 8 rows by 8 columns per thread.
-    LINEAR = "linear" + "shared/tile" + "shared/activation", weight; {
-        rows: u32, cols: u32, steps: u32, panels: u32,
+    LINEAR = "linear" + "shared/tile" + "shared/activation" + "shared/store", weight; {
+        rows: u32, cols: u32, steps: u32, panels: u32, y_cols: u32, y_first: u32,
     }
 }
 
@@ -17,7 +17,8 @@ kernel! {
 const FEW_ROWS: usize = 2;
 
 /// `activate(x · wᵀ + bias) + residual`: x `[…, inputs]`, the result `[…, weight.width()]`; bias is
-/// padded to whole panels.
+/// padded to whole panels. Of a gated matrix `activate(x · gateᵀ + bias) · (x · upᵀ + bias) + residual`,
+/// the bias interleaved as the matrix is.
 #[track_caller]
 pub fn linear(
     rec: &Recorder,
@@ -27,55 +28,88 @@ pub fn linear(
     activation: Activation,
     residual: Option<&Tensor>,
 ) -> Tensor {
-    if x.matrix()[0] <= FEW_ROWS && rec.gpu().trusts(&LINEAR_VEC) {
-        linear_vec(rec, x, weight, bias, activation, residual)
-    } else if broadcast_pays(rec.gpu(), &LINEAR_BROADCAST, weight.panels()) {
-        linear_broadcast(rec, x, weight, bias, activation, residual)
-    } else {
-        linear_tile(rec, x, weight, bias, activation, residual)
+    Product {
+        x,
+        weight,
+        bias,
+        activation,
+        residual,
     }
+    .alone(rec, linear_into)
 }
 
-/// The shapes of a linear layer's operands; panics if they do not fit. Returns the rows.
+/// As [`linear`], into `weight.width()` columns of `y` from column `first` on: products of matrices in different
+/// formats side by side. The residual is as wide as `y`.
 #[track_caller]
-pub(super) fn check_linear(
-    x: &Tensor,
-    weight: &Matrix,
-    bias: &Tensor,
-    residual: Option<&Tensor>,
-) -> usize {
-    let [rows, inputs] = x.matrix();
-    assert_eq!(
-        inputs, weight.inputs,
-        "inputs of a linear layer with {} outputs",
-        weight.outputs
-    );
-    assert_eq!(
-        bias.len(),
-        weight.panels() * 8,
-        "bias of a linear layer with {} outputs",
-        weight.outputs
-    );
-    if let Some(residual) = residual {
-        assert_eq!(
-            residual.matrix(),
-            [rows, weight.width()],
-            "residual of a linear layer"
-        );
+pub fn linear_into(rec: &Recorder, product: &Product, y: &Tensor, first: usize) {
+    let gpu = rec.gpu();
+    if product.x.matrix()[0] <= FEW_ROWS && gpu.trusts(&LINEAR_VEC) {
+        vec_into(rec, product, y, first);
+    } else if broadcast_pays(gpu, &LINEAR_BROADCAST, product.weight.panels()) {
+        broadcast_into(rec, product, y, first);
+    } else {
+        tile_into(rec, product, y, first);
     }
-    rows
 }
 
 /// A product with packed weights and what follows it, for whichever kernel: a convolution is one too.
-pub(super) struct Product<'a> {
-    pub(super) x: &'a Tensor,
-    pub(super) weight: &'a Matrix,
-    pub(super) bias: &'a Tensor,
-    pub(super) activation: Activation,
-    pub(super) residual: Option<&'a Tensor>,
+#[derive(Clone, Copy, Debug)]
+pub struct Product<'a> {
+    /// The rows.
+    pub x: &'a Tensor,
+    /// The matrix.
+    pub weight: &'a Matrix,
+    /// What is added to the product, padded to whole panels.
+    pub bias: &'a Tensor,
+    /// What follows.
+    pub activation: Activation,
+    /// What is added last.
+    pub residual: Option<&'a Tensor>,
 }
 
 impl Product<'_> {
+    /// A result of its own, by `op`.
+    #[track_caller]
+    pub(super) fn alone(
+        &self,
+        rec: &Recorder,
+        op: impl FnOnce(&Recorder, &Self, &Tensor, usize),
+    ) -> Tensor {
+        let y = Tensor::empty(rec, [self.x.matrix()[0], self.weight.width()]);
+        op(rec, self, &y, 0);
+        y
+    }
+
+    /// The shapes of a linear layer's operands; panics if they do not fit. Returns the rows.
+    #[track_caller]
+    pub(super) fn check(&self, y: &Tensor, first: usize) -> usize {
+        let [rows, inputs] = self.x.matrix();
+        let (weight, outputs) = (self.weight, self.weight.outputs);
+        assert_eq!(
+            inputs, weight.inputs,
+            "inputs of a linear layer with {outputs} outputs"
+        );
+        assert_eq!(
+            self.bias.len(),
+            weight.panels() * 8,
+            "bias of a linear layer with {outputs} outputs"
+        );
+        let [y_rows, y_cols] = y.matrix();
+        assert_eq!(y_rows, rows, "rows of the result of a linear layer");
+        assert!(
+            first.is_multiple_of(4) && y_cols.is_multiple_of(4) && first + weight.width() <= y_cols,
+            "{outputs} outputs from column {first} on of {y_cols}"
+        );
+        if let Some(residual) = self.residual {
+            assert_eq!(
+                residual.matrix(),
+                [rows, y_cols],
+                "residual of a linear layer"
+            );
+        }
+        rows
+    }
+
     /// The kernel for this format and epilogue.
     pub(super) fn variant(&self, kernel: &'static Kernel) -> Variant {
         kernel
@@ -84,18 +118,23 @@ impl Product<'_> {
             .set("RESIDUAL", u32::from(self.residual.is_some()))
     }
 
-    /// Runs it into `y`, whose rows are of the weights' width.
+    /// The same of a linear layer, whose matrix may be gated.
+    pub(super) fn linear_variant(&self, kernel: &'static Kernel) -> Variant {
+        self.variant(kernel)
+            .set("GATED", u32::from(self.weight.gated))
+    }
+
+    /// Runs it into `y`, `rows` rows of results.
     #[track_caller]
     pub(super) fn dispatch(
         &self,
         rec: &Recorder,
         variant: Variant,
         params: impl bytemuck::Pod,
-        y: &Tensor,
+        (y, rows): (&Tensor, usize),
         groups: impl Into<Groups>,
     ) {
         let weight = self.weight;
-        let rows = y.len() / weight.width();
         let mut bindings: Vec<(&str, &dyn Bind)> = weight.bindings().collect();
         // Without a residual any readable buffer fills its place.
         bindings.extend([
@@ -104,7 +143,7 @@ impl Product<'_> {
             ("residual", self.residual.unwrap_or(self.x)),
             ("y", y),
         ]);
-        let variant = variant.flops(2 * rows * weight.inputs * weight.outputs);
+        let variant = variant.flops(2 * rows * weight.inputs * weight.rows());
         rec.dispatch(variant, params, &bindings, groups);
     }
 }
@@ -119,28 +158,30 @@ pub(super) fn linear_tile(
     activation: Activation,
     residual: Option<&Tensor>,
 ) -> Tensor {
-    let rows = check_linear(x, weight, bias, residual);
-    let y = Tensor::empty(rec, [rows, weight.width()]);
-    let params = Params {
-        rows: rows as u32,
-        cols: weight.width() as u32,
-        steps: weight.steps() as u32,
-        panels: weight.panels() as u32,
-    };
-    let product = Product {
+    Product {
         x,
         weight,
         bias,
         activation,
         residual,
+    }
+    .alone(rec, tile_into)
+}
+
+/// The same, as [`linear_into`].
+#[track_caller]
+pub(super) fn tile_into(rec: &Recorder, product: &Product, y: &Tensor, first: usize) {
+    let rows = product.check(y, first);
+    let weight = product.weight;
+    let params = Params {
+        rows: rows as u32,
+        cols: weight.width() as u32,
+        steps: weight.steps() as u32,
+        panels: weight.panels() as u32,
+        y_cols: y.matrix()[1] as u32,
+        y_first: first as u32,
     };
-    let variant = product.variant(&LINEAR);
-    product.dispatch(
-        rec,
-        variant,
-        params,
-        &y,
-        [groups(rows.div_ceil(8) * weight.panels()), 1],
-    );
-    y
+    let groups = [groups(rows.div_ceil(8) * weight.panels()), 1];
+    let variant = product.linear_variant(&LINEAR);
+    product.dispatch(rec, variant, params, (y, rows), groups);
 }

@@ -39,7 +39,6 @@ ops! {
     resample: RESAMPLE,
     rms_norm: RMS_NORM,
     rope_cache: ROPE_CACHE,
-    silu_mul: SILU_MUL,
     slice_masks: SLICE_MASKS,
 }
 
@@ -64,6 +63,10 @@ pub enum Activation {
     Silu = 3,
     /// `1 / (1 + e⁻ᵛ)`.
     Sigmoid = 4,
+    /// `v · (1 + tanh(√(2 / π) · (v + 0.044715 v³))) / 2`, the usual approximation of `Gelu`.
+    GeluTanh = 5,
+    /// `v / (1 + e^(-1.702 v))`, a coarser one.
+    QuickGelu = 6,
 }
 
 /// Threads of a workgroup in kernels that do one thing per thread, `override WG`'s default.

@@ -52,6 +52,11 @@ pub fn activate(activation: Activation, v: f64) -> f64 {
         Activation::Relu => v.max(0.0),
         Activation::Silu => v / (1.0 + (-v).exp()),
         Activation::Sigmoid => 1.0 / (1.0 + (-v).exp()),
+        Activation::GeluTanh => {
+            let u = (2.0 / std::f64::consts::PI).sqrt() * (v + 0.044715 * v.powi(3));
+            v * (1.0 + u.tanh()) / 2.0
+        }
+        Activation::QuickGelu => v / (1.0 + (-1.702 * v).exp()),
     }
 }
 
@@ -104,6 +109,38 @@ pub fn linear_broadcast(
     residual: Option<&[f32]>,
 ) -> Vec<f32> {
     linear(x, weight, bias, inputs, activation, residual)
+}
+
+/// Two products of the same rows, weights and biases one above the other, first the gates: what a gated matrix
+/// computes at once.
+pub fn linear_gated(
+    x: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    inputs: usize,
+    activation: Activation,
+    residual: Option<&[f32]>,
+) -> Vec<f32> {
+    let outputs = bias.len() / 2;
+    let mut y = Vec::new();
+    for row in x.chunks_exact(inputs) {
+        let dot = |o: usize| {
+            let w = &weight[o * inputs..][..inputs];
+            let products = row
+                .iter()
+                .zip(w)
+                .map(|(x, w)| f64::from(*x) * f64::from(*w));
+            products.sum::<f64>() + f64::from(bias[o])
+        };
+        for o in 0..outputs {
+            let mut v = activate(activation, dot(o)) * dot(outputs + o);
+            if let Some(residual) = residual {
+                v += f64::from(residual[y.len()]);
+            }
+            y.push(v as f32);
+        }
+    }
+    y
 }
 
 /// 3 × 3, padding 1: x `[images, height, width, channels]`, weight `[bias.len(), 3, 3, channels]`.
@@ -458,18 +495,6 @@ pub fn resample(x: &[f32], [images, height, width]: [usize; 3]) -> Vec<f32> {
             for column in 0..2 * width {
                 y.push(doubled(picture, [height, width], row, column) as f32);
             }
-        }
-    }
-    y
-}
-
-/// x `[rows, 2 · cols]`: gate, then up.
-pub fn silu_mul(x: &[f32], cols: usize) -> Vec<f32> {
-    let mut y = Vec::new();
-    for row in x.chunks_exact(2 * cols) {
-        for c in 0..cols {
-            let gate = activate(Activation::Silu, f64::from(row[c]));
-            y.push((gate * f64::from(row[cols + c])) as f32);
         }
     }
     y

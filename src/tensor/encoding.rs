@@ -1,7 +1,7 @@
 //! How the numbers of a tensor lie in a model file, and how to read them on the CPU.
 //!
 //! The names are the ones printed by the safetensors and GGUF formats. A block-quantised
-//! encoding stores runs of 32 numbers as small integers beside their scale; the arithmetic here
+//! encoding stores runs of 32 or 256 numbers as small integers beside their scale; the arithmetic here
 //! rounds exactly as the reference readers do, so that decoded values are bit-equal to theirs.
 
 use std::fmt;
@@ -10,9 +10,10 @@ use half::{bf16, f16};
 use safetensors::Dtype;
 
 /// The largest number of elements that any encoding stores as one block.
-const LARGEST_BLOCK: usize = 32;
+pub(super) const LARGEST_BLOCK: usize = 256;
 
 /// How the elements of a tensor are stored, always little-endian.
+#[expect(non_camel_case_types, reason = "the formats' own names")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Encoding {
     /// IEEE double.
@@ -29,6 +30,18 @@ pub enum Encoding {
     Q4_0,
     /// Blocks of 32: a half scale `d`, a half offset `m` and 32 nibbles `q`; the value is `q d + m`.
     Q4_1,
+    /// Blocks of 32: a half scale `d` and 32 five-bit `q`; the value is `(q - 16) d`.
+    Q5_0,
+    /// Blocks of 32: a half scale `d`, a half offset `m` and 32 five-bit `q`; the value is `q d + m`.
+    Q5_1,
+    /// Blocks of 256: half factors `d` and `e`, for each 32 of them six-bit `s` and `m`, and 256 nibbles
+    /// `q`; the value is `q s d - m e`.
+    Q4_K,
+    /// As `Q4_K` with five-bit `q`.
+    Q5_K,
+    /// Blocks of 256: a half factor `d`, for each 16 of them a signed byte `s`, and 256 six-bit `q`; the
+    /// value is `(q - 32) s d`.
+    Q6_K,
     /// Signed 64-bit integer.
     I64,
     /// Signed 32-bit integer.
@@ -51,14 +64,9 @@ pub enum Encoding {
 
 /// The types that ggml numbers but that are not read here, by number, for error messages.
 const UNREAD_GGML: &[(u32, &str)] = &[
-    (6, "Q5_0"),
-    (7, "Q5_1"),
     (9, "Q8_1"),
     (10, "Q2_K"),
     (11, "Q3_K"),
-    (12, "Q4_K"),
-    (13, "Q5_K"),
-    (14, "Q6_K"),
     (15, "Q8_K"),
     (16, "IQ2_XXS"),
     (17, "IQ2_XS"),
@@ -88,7 +96,12 @@ impl Encoding {
             1 => Self::F16,
             2 => Self::Q4_0,
             3 => Self::Q4_1,
+            6 => Self::Q5_0,
+            7 => Self::Q5_1,
             8 => Self::Q8_0,
+            12 => Self::Q4_K,
+            13 => Self::Q5_K,
+            14 => Self::Q6_K,
             24 => Self::I8,
             25 => Self::I16,
             26 => Self::I32,
@@ -140,6 +153,11 @@ impl Encoding {
             Self::Q8_0 => (32, 2 + 32),
             Self::Q4_0 => (32, 2 + 16),
             Self::Q4_1 => (32, 2 + 2 + 16),
+            Self::Q5_0 => (32, 2 + 4 + 16),
+            Self::Q5_1 => (32, 2 + 2 + 4 + 16),
+            Self::Q4_K => (256, 2 + 2 + 12 + 128),
+            Self::Q5_K => (256, 2 + 2 + 12 + 32 + 128),
+            Self::Q6_K => (256, 128 + 64 + 16 + 2),
         }
     }
 
@@ -154,10 +172,12 @@ impl Encoding {
 
     /// Whether the elements are real numbers, so that [`decode`](Self::decode) reads them.
     pub fn is_real(self) -> bool {
-        matches!(
-            self,
-            Self::F64 | Self::F32 | Self::F16 | Self::BF16 | Self::Q8_0 | Self::Q4_0 | Self::Q4_1
-        )
+        self.is_quantised() || matches!(self, Self::F64 | Self::F32 | Self::F16 | Self::BF16)
+    }
+
+    /// Whether it stores blocks of small integers beside their scales.
+    pub fn is_quantised(self) -> bool {
+        self.block().0 > 1
     }
 
     /// Decodes whole blocks into single precision, in storage order; doubles are rounded.
@@ -222,11 +242,94 @@ impl Encoding {
         Some(())
     }
 
+    /// The integers of one block as they are stored, before any offset is taken off, in the order of the
+    /// elements.
+    pub(super) fn quants(self, block: &[u8]) -> [u8; LARGEST_BLOCK] {
+        let mut quants = [0; LARGEST_BLOCK];
+        let all = quants.iter_mut().enumerate();
+        // of 32: the low nibbles of 16 bytes are the first half, the high nibbles the second
+        let nibble = |low: &[u8], i: usize| low[i % 16] >> (4 * (i / 16)) & 15;
+        let fifth = |high: &[u8], i: usize| (high[i / 8] >> (i % 8) & 1) << 4;
+        // of 256: the same with 32 bytes for each 64
+        let long_nibble =
+            |low: &[u8], i: usize| low[i / 64 * 32 + i % 32] >> (4 * (i / 32 % 2)) & 15;
+        match self {
+            Self::Q8_0 => quants[..32].copy_from_slice(&block[2..]),
+            Self::Q4_0 => (all.take(32)).for_each(|(i, q)| *q = nibble(&block[2..], i)),
+            Self::Q4_1 => (all.take(32)).for_each(|(i, q)| *q = nibble(&block[4..], i)),
+            Self::Q5_0 => {
+                let (high, low) = block[2..].split_at(4);
+                (all.take(32)).for_each(|(i, q)| *q = nibble(low, i) | fifth(high, i));
+            }
+            Self::Q5_1 => {
+                let (high, low) = block[4..].split_at(4);
+                (all.take(32)).for_each(|(i, q)| *q = nibble(low, i) | fifth(high, i));
+            }
+            Self::Q4_K => all.for_each(|(i, q)| *q = long_nibble(&block[16..], i)),
+            Self::Q5_K => {
+                let (high, low) = block[16..].split_at(32);
+                all.for_each(|(i, q)| {
+                    *q = long_nibble(low, i) | (high[i % 32] >> (i / 32) & 1) << 4
+                });
+            }
+            Self::Q6_K => {
+                // each half of 128 has 64 bytes of nibbles and 32 of pairs of bits, 32 elements to a plane
+                let (low, high) = block.split_at(128);
+                all.for_each(|(i, q)| {
+                    let (half, plane, at) = (i / 128, i / 32 % 4, i % 32);
+                    let low = low[half * 64 + plane % 2 * 32 + at] >> (4 * (plane / 2)) & 15;
+                    *q = low | (high[half * 32 + at] >> (2 * plane) & 3) << 4;
+                });
+            }
+            _ => unreachable!("{self} has no quants"),
+        }
+        quants
+    }
+
     /// Decodes one block into the front of `values`.
     fn decode_block(self, block: &[u8], values: &mut [f32; LARGEST_BLOCK]) {
         let half = |at: usize| f16::from_le_bytes([block[at], block[at + 1]]).to_f32();
-        // the low nibbles are the first half of the block, the high nibbles the second
-        let nibble = |quants: &[u8], i: usize| f32::from((quants[i % 16] >> (4 * (i / 16))) & 15);
+        if self.is_quantised() {
+            let quants = self.quants(block);
+            let scaled = values.iter_mut().zip(quants).enumerate();
+            // Two roundings, never a fused one: the reference readers multiply, then add.
+            match self {
+                Self::Q8_0 => {
+                    let d = half(0);
+                    scaled.for_each(|(_, (v, q))| *v = f32::from(q.cast_signed()) * d);
+                }
+                Self::Q4_0 => {
+                    let d = half(0);
+                    scaled.for_each(|(_, (v, q))| *v = (f32::from(q) - 8.0) * d);
+                }
+                Self::Q5_0 => {
+                    let d = half(0);
+                    scaled.for_each(|(_, (v, q))| *v = (f32::from(q) - 16.0) * d);
+                }
+                Self::Q4_1 | Self::Q5_1 => {
+                    let (d, m) = (half(0), half(2));
+                    scaled.for_each(|(_, (v, q))| *v = f32::from(q) * d + m);
+                }
+                Self::Q4_K | Self::Q5_K => {
+                    let (d, e) = (half(0), half(2));
+                    let parts: [(f32, f32); 8] = std::array::from_fn(|n| {
+                        let [s, m] = six_bits(&block[4..16], n);
+                        (d * f32::from(s), e * f32::from(m))
+                    });
+                    scaled.for_each(|(i, (v, q))| {
+                        *v = parts[i / 32].0 * f32::from(q) - parts[i / 32].1
+                    });
+                }
+                _ => {
+                    let d = half(208);
+                    scaled.for_each(|(i, (v, q))| {
+                        let s = block[192 + i / 16].cast_signed();
+                        *v = d * f32::from(s) * (f32::from(q) - 32.0);
+                    });
+                }
+            }
+            return;
+        }
         match self {
             Self::F64 => {
                 let bytes = block.try_into().expect("a double has eight bytes");
@@ -235,27 +338,21 @@ impl Encoding {
             Self::F32 => values[0] = f32::from_le_bytes([block[0], block[1], block[2], block[3]]),
             Self::F16 => values[0] = half(0),
             Self::BF16 => values[0] = bf16::from_le_bytes([block[0], block[1]]).to_f32(),
-            Self::Q8_0 => {
-                let d = half(0);
-                for (value, q) in values.iter_mut().zip(&block[2..]) {
-                    *value = f32::from(q.cast_signed()) * d;
-                }
-            }
-            Self::Q4_0 => {
-                let d = half(0);
-                for (i, value) in values.iter_mut().enumerate() {
-                    *value = (nibble(&block[2..], i) - 8.0) * d;
-                }
-            }
-            Self::Q4_1 => {
-                let (d, m) = (half(0), half(2));
-                for (i, value) in values.iter_mut().enumerate() {
-                    // two roundings, not a fused one: the reference readers multiply, then add
-                    *value = nibble(&block[4..], i) * d + m;
-                }
-            }
             _ => unreachable!("{self} is not a real encoding"),
         }
+    }
+}
+
+/// The scale and the minimum of the `n`th 32 elements of a `Q4_K` or `Q5_K` block, from the 12 bytes that
+/// hold eight of each: the first four whole in the low six bits of 8 bytes, the last four as nibbles,
+/// with their upper two bits in the upper two of those.
+pub(super) fn six_bits(packed: &[u8], n: usize) -> [u8; 2] {
+    match n {
+        0..4 => [packed[n] & 63, packed[n + 4] & 63],
+        _ => [
+            packed[n + 4] & 15 | packed[n - 4] >> 6 << 4,
+            packed[n + 4] >> 4 | packed[n] >> 6 << 4,
+        ],
     }
 }
 

@@ -672,7 +672,7 @@ impl<'a> Reader<'a> {
             let number = self.u32(&what)?;
             let encoding = Encoding::from_ggml(number).map_err(|kind| {
                 self.fail(format!(
-                    "{what} is {kind}, expected one of F32, F16, BF16, Q8_0, Q4_0, Q4_1"
+                    "{what} is {kind}, expected one of F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K"
                 ))
             })?;
             let offset = self.u64(&what)?;

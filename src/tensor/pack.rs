@@ -4,12 +4,18 @@
 //! outputs) lie interleaved, so that neighbouring threads read neighbouring 16-byte words. What one
 //! step of one panel looks like is the storage format's business: see `kernels/weight/*.wgsl`, which
 //! read exactly what this file writes. Outputs are padded with zeros to 64, inputs to 4 (quantised
-//! formats come in blocks of 32).
+//! formats come in blocks of 32 or 256).
+//!
+//! Quants and scales are moved, never computed: what a kernel unpacks is what the checkpoint holds. The
+//! bits of a quant beyond four lie apart, so that five and six of them take no room of eight; the six-bit scales
+//! of `Q4_K` and `Q5_K` get a byte each, 3 % of the matrix.
 
-use half::f16;
+use half::{bf16, f16};
 
 use crate::error::Result;
 use crate::gpu::{Bind, Buffer, Gpu};
+use crate::tensor::Encoding;
+use crate::tensor::encoding::six_bits;
 
 /// Outputs that lie interleaved.
 const GROUP: usize = 64;
@@ -17,8 +23,6 @@ const GROUP: usize = 64;
 const PANEL: usize = 8;
 /// Inputs of a step.
 const STEP: usize = 4;
-/// Inputs that share a scale in quantised formats.
-const BLOCK: usize = 32;
 
 /// A packed weight matrix in adapter memory.
 #[derive(Clone, Debug)]
@@ -29,10 +33,15 @@ pub struct Matrix {
     pub inputs: usize,
     /// The name of the linked storage format.
     pub format: &'static str,
-    /// The packed values or quants.
+    /// The packed values or quants, of wider quants the low four bits.
     pub weight: Buffer,
     /// The packed scales of a quantised format.
     pub scale: Option<Buffer>,
+    /// The bits of quants beyond four.
+    pub high: Option<Buffer>,
+    /// Whether an output has two rows, a gate and what it gates: a panel holds those of 4 outputs, first
+    /// the gates. What a product makes of them is `activate(gate) · up`.
+    pub gated: bool,
 }
 
 impl Matrix {
@@ -41,9 +50,18 @@ impl Matrix {
         self.outputs.next_multiple_of(4)
     }
 
-    /// The panels of 8 outputs.
+    /// The rows of the matrix.
+    pub fn rows(&self) -> usize {
+        if self.gated {
+            2 * self.width()
+        } else {
+            self.outputs
+        }
+    }
+
+    /// The panels of 8 rows.
     pub fn panels(&self) -> usize {
-        self.outputs.div_ceil(PANEL)
+        self.rows().div_ceil(PANEL)
     }
 
     /// The steps of 4 inputs.
@@ -51,11 +69,39 @@ impl Matrix {
         self.inputs / STEP
     }
 
+    /// The bytes it takes.
+    pub fn bytes(&self) -> u64 {
+        self.bindings().map(|(_, part)| part.buffer().bytes()).sum()
+    }
+
     /// The buffers under the names the kernels give them.
     pub fn bindings(&self) -> impl Iterator<Item = (&'static str, &dyn Bind)> {
-        let weight: &dyn Bind = &self.weight;
-        std::iter::once(("weight", weight))
-            .chain(self.scale.iter().map(|scale| ("scale", scale as &dyn Bind)))
+        let parts = [
+            ("weight", Some(&self.weight)),
+            ("scale", self.scale.as_ref()),
+            ("high", self.high.as_ref()),
+        ];
+        parts
+            .into_iter()
+            .filter_map(|(name, part)| Some((name, part? as &dyn Bind)))
+    }
+
+    /// The same memory read as gates and what they gate, if the rows are `[4 gates, 4 ups]` again and again.
+    ///
+    /// # Panics
+    /// If the rows do not come by 8.
+    #[must_use]
+    pub fn gated(self) -> Self {
+        assert!(
+            !self.gated && self.outputs.is_multiple_of(PANEL),
+            "{} rows of gates and ups",
+            self.outputs
+        );
+        Self {
+            outputs: self.outputs / 2,
+            gated: true,
+            ..self
+        }
     }
 
     /// Packs `values[out, in]` as f16, the storage of an f16 checkpoint.
@@ -65,11 +111,30 @@ impl Matrix {
     ///
     /// # Panics
     /// If `values` does not fill the matrix.
-    pub fn f16(
+    pub fn f16(gpu: &Gpu, label: &str, shape: [usize; 2], values: &[f32]) -> Result<Self> {
+        let bits = |v| f16::from_f32(v).to_bits();
+        Self::two_bytes(gpu, label, shape, values, "f16", bits)
+    }
+
+    /// Packs `values[out, in]` as bf16, the storage of a bf16 checkpoint.
+    ///
+    /// # Errors
+    /// As [`Matrix::f16`].
+    ///
+    /// # Panics
+    /// As [`Matrix::f16`].
+    pub fn bf16(gpu: &Gpu, label: &str, shape: [usize; 2], values: &[f32]) -> Result<Self> {
+        let bits = |v| bf16::from_f32(v).to_bits();
+        Self::two_bytes(gpu, label, shape, values, "bf16", bits)
+    }
+
+    fn two_bytes(
         gpu: &Gpu,
         label: &str,
         [outputs, inputs]: [usize; 2],
         values: &[f32],
+        format: &'static str,
+        bits: impl Fn(f32) -> u16,
     ) -> Result<Self> {
         assert_eq!(values.len(), outputs * inputs, "values of `{label}`");
         let steps = inputs.div_ceil(STEP);
@@ -79,17 +144,11 @@ impl Matrix {
             for (i, value) in row.iter().enumerate() {
                 let at = (((group * steps + i / STEP) * STEP + i % STEP) * PANEL + panel) * PANEL
                     + column;
-                packed[at] = f16::from_f32(*value).to_bits();
+                packed[at] = bits(*value);
             }
         }
-        Self::upload(
-            gpu,
-            label,
-            [outputs, steps * STEP],
-            "f16",
-            &packed,
-            None::<&[u32]>,
-        )
+        let weight = gpu.upload(label, &packed)?;
+        Ok(Self::plain([outputs, steps * STEP], format, weight))
     }
 
     /// Packs `values[out, in]` as f32.
@@ -117,126 +176,123 @@ impl Matrix {
                 packed[at] = *value;
             }
         }
-        Self::upload(
-            gpu,
-            label,
-            [outputs, steps * STEP],
-            "f32",
-            &packed,
-            None::<&[u32]>,
-        )
+        let weight = gpu.upload(label, &packed)?;
+        Ok(Self::plain([outputs, steps * STEP], "f32", weight))
     }
 
-    /// Packs rows of ggml `Q4_1` blocks: f16 scale, f16 minimum, 16 bytes of nibbles, the low ones
-    /// for the first 16 inputs of a block.
-    ///
-    /// # Errors
-    /// As [`Matrix::f16`].
-    ///
-    /// # Panics
-    /// If `inputs` is not a multiple of 32 or `blocks` has not the right length.
-    pub fn q4_1(
-        gpu: &Gpu,
-        label: &str,
-        [outputs, inputs]: [usize; 2],
-        blocks: &[u8],
-    ) -> Result<Self> {
-        const BYTES: usize = 20;
-        let (steps, per_row) = Self::blocks([outputs, inputs], blocks.len(), BYTES);
-        let groups = outputs.div_ceil(GROUP);
-        let mut quants = vec![0u32; groups * steps * PANEL * STEP];
-        let mut scales = vec![0u32; groups * per_row * GROUP];
-        for (n, block) in blocks.chunks_exact(BYTES).enumerate() {
-            let (o, b) = (n / per_row, n % per_row);
-            let (group, panel, column) = (o / GROUP, o % GROUP / PANEL, o % PANEL);
-            scales[(((group * per_row + b) * 2 + column / 4) * PANEL + panel) * 4 + column % 4] =
-                u32::from_le_bytes([block[0], block[1], block[2], block[3]]);
-            for (j, byte) in block[4..].iter().enumerate() {
-                for (i, nibble) in [(j, byte & 15), (j + 16, byte >> 4)] {
-                    let step = b * (BLOCK / STEP) + i / STEP;
-                    quants[((group * steps + step) * PANEL + panel) * STEP + i % STEP] |=
-                        u32::from(nibble) << (4 * column);
-                }
-            }
-        }
-        Self::upload(
-            gpu,
-            label,
-            [outputs, inputs],
-            "q4_1",
-            &quants,
-            Some(&scales),
-        )
-    }
-
-    /// Packs rows of ggml `Q8_0` blocks: f16 scale, 32 signed bytes.
-    ///
-    /// # Errors
-    /// As [`Matrix::f16`].
-    ///
-    /// # Panics
-    /// As [`Matrix::q4_1`].
-    pub fn q8_0(
-        gpu: &Gpu,
-        label: &str,
-        [outputs, inputs]: [usize; 2],
-        blocks: &[u8],
-    ) -> Result<Self> {
-        const BYTES: usize = 34;
-        let (steps, per_row) = Self::blocks([outputs, inputs], blocks.len(), BYTES);
-        let groups = outputs.div_ceil(GROUP);
-        let mut quants = vec![0u8; groups * steps * GROUP * STEP];
-        let mut scales = vec![0u16; groups * per_row * GROUP];
-        for (n, block) in blocks.chunks_exact(BYTES).enumerate() {
-            let (o, b) = (n / per_row, n % per_row);
-            let (group, panel, column) = (o / GROUP, o % GROUP / PANEL, o % PANEL);
-            scales[((group * per_row + b) * PANEL + panel) * PANEL + column] =
-                u16::from_le_bytes([block[0], block[1]]);
-            for (i, byte) in block[2..].iter().enumerate() {
-                let step = b * (BLOCK / STEP) + i / STEP;
-                let word = ((group * steps + step) * 2 + column / 4) * PANEL + panel;
-                quants[(word * STEP + i % STEP) * 4 + column % 4] = *byte;
-            }
-        }
-        Self::upload(
-            gpu,
-            label,
-            [outputs, inputs],
-            "q8_0",
-            &quants,
-            Some(&scales),
-        )
-    }
-
-    /// Steps and blocks per row of a quantised matrix, after checking its length.
-    #[track_caller]
-    fn blocks([outputs, inputs]: [usize; 2], bytes: usize, block_bytes: usize) -> (usize, usize) {
-        assert!(
-            inputs.is_multiple_of(BLOCK),
-            "quantised rows of {inputs} inputs"
-        );
-        assert_eq!(
-            bytes,
-            outputs * inputs / BLOCK * block_bytes,
-            "bytes of a quantised matrix"
-        );
-        (inputs / STEP, inputs / BLOCK)
-    }
-
-    fn upload<T: bytemuck::Pod, S: bytemuck::Pod>(
-        gpu: &Gpu,
-        label: &str,
-        [outputs, inputs]: [usize; 2],
-        format: &'static str,
-        weight: &[T],
-        scale: Option<&[S]>,
-    ) -> Result<Self> {
-        Ok(Self {
+    fn plain([outputs, inputs]: [usize; 2], format: &'static str, weight: Buffer) -> Self {
+        Self {
             outputs,
             inputs,
             format,
-            weight: gpu.upload(label, weight)?,
-            scale: scale.map(|scale| gpu.upload(label, scale)).transpose()?,
+            weight,
+            scale: None,
+            high: None,
+            gated: false,
+        }
+    }
+
+    /// Packs rows of ggml's blocks of a quantised encoding.
+    ///
+    /// # Errors
+    /// As [`Matrix::f16`].
+    ///
+    /// # Panics
+    /// If `encoding` is not quantised, `inputs` not a multiple of its blocks, or `bytes` has not the right
+    /// length.
+    pub fn quantised(
+        gpu: &Gpu,
+        label: &str,
+        [outputs, inputs]: [usize; 2],
+        encoding: Encoding,
+        bytes: &[u8],
+    ) -> Result<Self> {
+        let (per_block, block_bytes) = encoding.block();
+        assert!(
+            inputs.is_multiple_of(per_block),
+            "{encoding} rows of {inputs} inputs"
+        );
+        let per_row = inputs / per_block;
+        assert_eq!(
+            bytes.len(),
+            outputs * per_row * block_bytes,
+            "bytes of a {encoding} matrix"
+        );
+        // Bits of a quant, and bytes that its block has beside the quants.
+        let (format, bits, scale_bytes) = match encoding {
+            Encoding::Q8_0 => ("q8_0", 8, 2),
+            Encoding::Q4_0 => ("q4_0", 4, 2),
+            Encoding::Q4_1 => ("q4_1", 4, 4),
+            Encoding::Q5_0 => ("q5_0", 5, 2),
+            Encoding::Q5_1 => ("q5_1", 5, 4),
+            Encoding::Q4_K => ("q4_k", 4, 4 + 8 * 2),
+            Encoding::Q5_K => ("q5_k", 5, 4 + 8 * 2),
+            Encoding::Q6_K => ("q6_k", 6, 2 + 16),
+            other => panic!("{other} is not quantised"),
+        };
+        let (groups, steps) = (outputs.div_ceil(GROUP), inputs / STEP);
+        // Bytes of a tile.
+        let (low_bytes, high_bytes) = match bits {
+            8 => (PANEL * STEP, 0),
+            bits => (PANEL * STEP / 2, PANEL * STEP * (bits - 4) / 8),
+        };
+        let mut low = vec![0u8; groups * steps * PANEL * low_bytes];
+        let mut high = vec![0u8; groups * steps * PANEL * high_bytes];
+        let mut scales = vec![0u8; groups * per_row * GROUP * scale_bytes];
+        for (n, block) in bytes.chunks_exact(block_bytes).enumerate() {
+            let (o, b) = (n / per_row, n % per_row);
+            let (group, panel, column) = (o / GROUP, o % GROUP / PANEL, o % PANEL);
+            let quants = encoding.quants(block);
+            for (i, q) in quants[..per_block].iter().enumerate() {
+                let (step, k) = (group * steps + (b * per_block + i) / STEP, i % STEP);
+                let tile = step * PANEL + panel;
+                match bits {
+                    8 => {
+                        low[((step * 2 + column / 4) * PANEL + panel) * 16 + k * 4 + column % 4] =
+                            *q
+                    }
+                    _ => low[tile * 16 + k * 4 + column / 2] |= (q & 15) << (4 * (column % 2)),
+                }
+                match bits {
+                    5 => high[tile * 4 + k] |= (q >> 4) << column,
+                    6 => high[tile * 8 + k * 2 + column / 4] |= (q >> 4) << (2 * (column % 4)),
+                    _ => {}
+                }
+            }
+            let scales = &mut scales[(group * per_row + b) * GROUP * scale_bytes..];
+            let mut put =
+                |at: usize, bytes: &[u8]| scales[at..at + bytes.len()].copy_from_slice(bytes);
+            let pair = ((column / 4 * PANEL + panel) * 4 + column % 4) * 4;
+            let single = (panel * PANEL + column) * 2;
+            match encoding {
+                Encoding::Q8_0 | Encoding::Q4_0 | Encoding::Q5_0 => put(single, &block[..2]),
+                Encoding::Q4_1 | Encoding::Q5_1 => put(pair, &block[..4]),
+                Encoding::Q4_K | Encoding::Q5_K => {
+                    put(pair, &block[..4]);
+                    for part in 0..8 {
+                        let [scale, min] = six_bits(&block[4..16], part);
+                        let at = GROUP * 4 + (part * PANEL + panel) * 16 + column;
+                        put(at, &[scale]);
+                        put(at + 8, &[min]);
+                    }
+                }
+                _ => {
+                    put(single, &block[208..]);
+                    for part in 0..16 {
+                        let at = (part / 2 * PANEL + panel) * 16 + part % 2 * 8 + column;
+                        put(GROUP * 2 + at, &block[192 + part..][..1]);
+                    }
+                }
+            }
+        }
+        let weight = gpu.upload(label, &low)?;
+        Ok(Self {
+            scale: Some(gpu.upload(label, &scales)?),
+            high: match bits {
+                5 | 6 => Some(gpu.upload(label, &high)?),
+                _ => None,
+            },
+            ..Self::plain([outputs, inputs], format, weight)
         })
     }
 }

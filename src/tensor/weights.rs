@@ -66,16 +66,20 @@ impl<'a> Weights<'a> {
             .is_some()
     }
 
+    /// A fault of the file that these weights come from.
+    pub(crate) fn fault(&self, problem: String) -> Error {
+        Error::weights(self.checkpoint.path(), problem)
+    }
+
     fn entry(&self, name: &str, shape: &[usize]) -> Result<TensorEntry<'a>> {
         let full = format!("{}{name}", self.prefix);
-        let fault = |problem: String| Error::weights(self.checkpoint.path(), problem);
         let entry = self.checkpoint.tensor(&full).ok_or_else(|| {
-            fault(format!(
+            self.fault(format!(
                 "tensor `{full}` is missing, expected shape {shape:?}"
             ))
         })?;
         if entry.shape != shape {
-            return Err(fault(format!(
+            return Err(self.fault(format!(
                 "tensor `{full}` has shape {:?}, expected {shape:?}",
                 entry.shape
             )));
@@ -94,15 +98,14 @@ impl<'a> Weights<'a> {
     }
 
     fn decode(&self, entry: &TensorEntry) -> Result<Vec<f32>> {
-        let fault = |problem: String| Error::weights(self.checkpoint.path(), problem);
         let values = entry.decode().ok_or_else(|| {
-            fault(format!(
+            self.fault(format!(
                 "tensor `{}` is stored as {}, not as numbers",
                 entry.name, entry.encoding
             ))
         })?;
         match values.iter().position(|v| !v.is_finite()) {
-            Some(at) => Err(fault(format!(
+            Some(at) => Err(self.fault(format!(
                 "tensor `{}` holds {} at element {at}",
                 entry.name, values[at]
             ))),
@@ -148,27 +151,54 @@ impl<'a> Weights<'a> {
         self.pack(name, shape, &[entry])
     }
 
-    /// Several matrices with the same inputs, one above the other: q, k and v as one product.
+    /// Several matrices with the same inputs, one above the other: q, k and v as one product. Where the file stores
+    /// neighbours in different formats another matrix begins: each comes with the number of its parts.
     ///
     /// # Errors
-    /// As [`Weights::tensor`]; also if the formats differ.
-    pub fn stacked(&self, parts: &[(&str, usize)], inputs: usize) -> Result<Matrix> {
+    /// As [`Weights::tensor`].
+    pub fn stacked(&self, parts: &[(&str, usize)], inputs: usize) -> Result<Vec<(usize, Matrix)>> {
         let entries = parts
             .iter()
             .map(|(name, outputs)| self.entry(name, &[*outputs, inputs]))
             .collect::<Result<Vec<_>>>()?;
-        if let Some(other) = entries
-            .iter()
-            .find(|entry| entry.encoding != entries[0].encoding)
-        {
+        entries
+            .chunk_by(|a, b| self.stored(a.encoding) == self.stored(b.encoding))
+            .map(|run| {
+                let outputs = run.iter().map(|entry| entry.shape[0]).sum();
+                Ok((run.len(), self.pack(run[0].name, [outputs, inputs], run)?))
+            })
+            .collect()
+    }
+
+    /// Two matrices as one whose products are `activate(x · gateᵀ) · (x · upᵀ)`, see [`Matrix::gated`].
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`]; also if the formats differ.
+    pub fn gated(&self, names: [&str; 2], [outputs, inputs]: [usize; 2]) -> Result<Matrix> {
+        let [gate, up] = [
+            self.entry(names[0], &[outputs, inputs])?,
+            self.entry(names[1], &[outputs, inputs])?,
+        ];
+        if gate.encoding != up.encoding {
             let problem = format!(
-                "tensor `{}` is stored as {}, `{}` as {}; one format is needed",
-                other.name, other.encoding, entries[0].name, entries[0].encoding
+                "tensor `{}` is stored as {}, `{}` as {}; a gate and what it gates need one format",
+                gate.name, gate.encoding, up.name, up.encoding
             );
-            return Err(Error::weights(self.checkpoint.path(), problem));
+            return Err(self.fault(problem));
         }
-        let outputs = parts.iter().map(|(_, outputs)| outputs).sum();
-        self.pack(parts[0].0, [outputs, inputs], &entries)
+        let rows = 2 * outputs.next_multiple_of(4);
+        let packed = if gate.encoding.is_quantised() {
+            // Blocks of zeros are zeros, or nothing times a number.
+            let bytes = by_fours([gate.bytes, up.bytes], outputs);
+            Matrix::quantised(self.gpu, names[0], [rows, inputs], gate.encoding, &bytes)
+        } else {
+            let values = by_fours([&self.decode(&gate)?, &self.decode(&up)?], outputs);
+            self.pack_values(names[0], [rows, inputs], gate.encoding, &values)
+        };
+        Ok(Matrix {
+            outputs,
+            ..packed?.gated()
+        })
     }
 
     /// The biases of stacked matrices.
@@ -234,29 +264,19 @@ impl<'a> Weights<'a> {
 
     fn pack(&self, label: &str, shape: [usize; 2], entries: &[TensorEntry]) -> Result<Matrix> {
         let encoding = entries[0].encoding;
-        let block = match encoding {
-            Encoding::Q4_1 => Matrix::q4_1,
-            Encoding::Q8_0 => Matrix::q8_0,
-            _ => {
-                let mut values = Vec::new();
-                for entry in entries {
-                    values.extend(self.decode(entry)?);
-                }
-                return self.pack_values(label, shape, encoding, &values);
+        if !encoding.is_quantised() {
+            let mut values = Vec::new();
+            for entry in entries {
+                values.extend(self.decode(entry)?);
             }
-        };
+            return self.pack_values(label, shape, encoding, &values);
+        }
         match entries {
-            [one] => block(self.gpu, label, shape, one.bytes),
-            many => block(
-                self.gpu,
-                label,
-                shape,
-                &many
-                    .iter()
-                    .flat_map(|e| e.bytes)
-                    .copied()
-                    .collect::<Vec<u8>>(),
-            ),
+            [one] => Matrix::quantised(self.gpu, label, shape, encoding, one.bytes),
+            many => {
+                let bytes = many.iter().map(|entry| entry.bytes).collect::<Vec<_>>();
+                Matrix::quantised(self.gpu, label, shape, encoding, &bytes.concat())
+            }
         }
     }
 
@@ -267,22 +287,30 @@ impl<'a> Weights<'a> {
         encoding: Encoding,
         values: &[f32],
     ) -> Result<Matrix> {
-        let half = match self.precision {
-            Precision::Auto => encoding == Encoding::F16,
-            Precision::F32 => false,
-            Precision::F16 => true,
-        };
-        if half {
-            if let Some(beyond) = values.iter().find(|v| v.abs() > 65504.0) {
-                let problem = format!(
-                    "`{}{label}` holds {beyond}, beyond f16; use f32 precision",
-                    self.prefix
-                );
-                return Err(Error::weights(self.checkpoint.path(), problem));
-            }
-            Matrix::f16(self.gpu, label, shape, values)
-        } else {
-            Matrix::f32(self.gpu, label, shape, values)
+        let stored = self.stored(encoding);
+        if stored == Encoding::F16
+            && let Some(beyond) = values.iter().find(|v| v.abs() > 65504.0)
+        {
+            let problem = format!(
+                "`{}{label}` holds {beyond}, beyond f16; use f32 precision",
+                self.prefix
+            );
+            return Err(self.fault(problem));
+        }
+        match stored {
+            Encoding::F16 => Matrix::f16(self.gpu, label, shape, values),
+            Encoding::BF16 => Matrix::bf16(self.gpu, label, shape, values),
+            _ => Matrix::f32(self.gpu, label, shape, values),
+        }
+    }
+
+    /// How weights of an encoding are stored on the adapter.
+    fn stored(&self, encoding: Encoding) -> Encoding {
+        match (self.precision, encoding) {
+            (_, quantised) if quantised.is_quantised() => quantised,
+            (Precision::Auto, Encoding::F16 | Encoding::BF16) => encoding,
+            (Precision::Auto | Precision::F32, _) => Encoding::F32,
+            (Precision::F16, _) => Encoding::F16,
         }
     }
 
@@ -309,4 +337,17 @@ impl<'a> Weights<'a> {
     pub fn asked(&self) -> Vec<String> {
         self.asked.borrow().iter().cloned().collect()
     }
+}
+
+/// The rows of two matrices in turn, four of each, with rows of zeros after the last to fill four.
+fn by_fours<T: Copy + Default>(matrices: [&[T]; 2], rows: usize) -> Vec<T> {
+    let row = matrices[0].len() / rows;
+    let mut both = Vec::with_capacity(2 * rows.next_multiple_of(4) * row);
+    for first in (0..rows).step_by(4) {
+        for matrix in matrices {
+            both.extend_from_slice(&matrix[first * row..rows.min(first + 4) * row]);
+            both.resize(both.len().next_multiple_of(4 * row), T::default());
+        }
+    }
+    both
 }

@@ -43,7 +43,8 @@ def nhwc(x):
     return x.permute(0, 2, 3, 1)
 
 
-ACT = {'none': lambda x: x, 'gelu': F.gelu, 'relu': F.relu, 'silu': F.silu, 'sigmoid': torch.sigmoid}
+ACT = {'none': lambda x: x, 'gelu': F.gelu, 'relu': F.relu, 'silu': F.silu, 'sigmoid': torch.sigmoid,
+       'gelutanh': lambda x: F.gelu(x, approximate='tanh'), 'quickgelu': lambda x: x * torch.sigmoid(1.702 * x)}
 
 
 # ------------------------------------------------------------------ matrix products
@@ -61,6 +62,16 @@ def linear():
         yield a, dict(m=m, k=k, n=n, activation=a), dict(x=x, weight=w, bias=b, y=ACT[a](F.linear(x, w, b)))
     yield 'residual', dict(m=m, k=k, n=n, activation='none'), dict(x=x, weight=w, bias=b, residual=r, y=F.linear(x, w, b) + r)
     yield 'residual_gelu', dict(m=m, k=k, n=n, activation='gelu'), dict(x=x, weight=w, bias=b, residual=r, y=F.gelu(F.linear(x, w, b)) + r)
+
+
+@op
+def linear_gated():
+    """y = act(x gate^T + gate_bias) * (x up^T + up_bias); x (m, k), gate and up (n, k), their biases (n), y (m, n)."""
+    for m, k, n, a in [(1, 24, 12, 'silu'), (5, 36, 20, 'silu'), (17, 8, 36, 'gelu'), (3, 32, 8, 'gelutanh')]:
+        x, gate, up = rand(m, k), rand(n, k, scale=k ** -0.5), rand(n, k, scale=k ** -0.5)
+        gb, ub = rand(n), rand(n)
+        y = ACT[a](F.linear(x, gate, gb)) * F.linear(x, up, ub)
+        yield f'{a}_{m}x{k}x{n}', dict(m=m, k=k, n=n, activation=a), dict(x=x, gate=gate, up=up, gate_bias=gb, up_bias=ub, y=y)
 
 
 @op
@@ -247,10 +258,10 @@ def patchify():
 # ------------------------------------------------------------------ element by element
 @op
 def activate():
-    """y = f(x): exact (erf) gelu, silu, relu, sigmoid; one sweep of ordinary and one of very large and very small |x|."""
+    """y = f(x): exact (erf) gelu, silu, relu, sigmoid, gelu by tanh, quick gelu; one sweep of ordinary and one of very large and very small |x|."""
     edge = [0.0, -0.0, 1e-30, -1e-30, 1e-4, -1e-4, 0.5, -0.5, 3, -3, 5, -5, 5.5, -5.5, 6, -6, 8, -8, 12, -12, 20, -20, 50, -50, 87, -87, 88.5, -88.5,
             89, -89, 100, -100, 1e3, -1e3, 1e5, -1e5, 1e10, -1e10, 1e30, -1e30]
-    for a in ('gelu', 'silu', 'relu', 'sigmoid'):
+    for a in ('gelu', 'silu', 'relu', 'sigmoid', 'gelutanh', 'quickgelu'):
         for case, x in {'': rand(257, scale=2), '_edge': torch.tensor(edge).double()}.items():
             yield a + case, dict(activation=a), dict(x=x, y=ACT[a](x))
 

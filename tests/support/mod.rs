@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use keraunos::gpu::{Bind, Gpu, GpuOptions, Recorder};
 use keraunos::ops::{copy_rows, gather_rows};
-use keraunos::tensor::{Matrix, Shape, Tensor};
+use keraunos::tensor::{Encoding, Matrix, Shape, Tensor};
 
 /// The adapter that all tests of a program share, with bounds checks in its kernels.
 ///
@@ -167,53 +167,91 @@ pub fn weights(
     format: &str,
     [outputs, inputs]: [usize; 2],
 ) -> Weights {
-    use half::f16;
+    use half::{bf16, f16};
     let scale = (3.0 / inputs as f32).sqrt();
-    let mut block_bytes = Vec::new();
-    let mut values = Vec::new();
-    match format {
-        "f32" => values.extend((0..outputs * inputs).map(|_| scale * random.value())),
-        "f16" => values
-            .extend((0..outputs * inputs).map(|_| f16::from_f32(scale * random.value()).to_f32())),
-        "q8_0" => {
-            for _ in 0..outputs * inputs / 32 {
-                let d = f16::from_f32(scale / 127.0 * random.value());
-                block_bytes.extend(d.to_le_bytes());
-                for _ in 0..32 {
-                    let q = random.bits() as i8;
-                    block_bytes.push(q as u8);
-                    values.push(d.to_f32() * f32::from(q));
-                }
-            }
-        }
-        "q4_1" => {
-            for _ in 0..outputs * inputs / 32 {
-                let d = f16::from_f32(scale / 8.0 * random.value());
-                let m = f16::from_f32(scale * random.value());
-                block_bytes.extend(d.to_le_bytes());
-                block_bytes.extend(m.to_le_bytes());
-                let quants: Vec<u8> = (0..32).map(|_| random.below(16) as u8).collect();
-                block_bytes.extend((0..16).map(|j| quants[j] | quants[j + 16] << 4));
-                values.extend(
-                    quants
-                        .iter()
-                        .map(|q| d.to_f32() * f32::from(*q) + m.to_f32()),
-                );
-            }
-        }
-        other => panic!("no format {other}"),
-    }
+    let count = outputs * inputs;
     let shape = [outputs, inputs];
-    let matrix = match format {
-        "f32" => Matrix::f32(gpu, "test", shape, &values),
-        "f16" => Matrix::f16(gpu, "test", shape, &values),
-        "q8_0" => Matrix::q8_0(gpu, "test", shape, &block_bytes),
-        _ => Matrix::q4_1(gpu, "test", shape, &block_bytes),
+    let mut plain = |short: fn(f32) -> f32| -> Vec<f32> {
+        (0..count).map(|_| short(scale * random.value())).collect()
     };
-    match matrix {
-        Ok(matrix) => Weights { matrix, values },
+    let packed = match format {
+        "f32" => {
+            let values = plain(|v| v);
+            Matrix::f32(gpu, "test", shape, &values).map(|matrix| Weights { matrix, values })
+        }
+        "f16" => {
+            let values = plain(|v| f16::from_f32(v).to_f32());
+            Matrix::f16(gpu, "test", shape, &values).map(|matrix| Weights { matrix, values })
+        }
+        "bf16" => {
+            let values = plain(|v| bf16::from_f32(v).to_f32());
+            Matrix::bf16(gpu, "test", shape, &values).map(|matrix| Weights { matrix, values })
+        }
+        _ => {
+            let encoding = encoding(format);
+            let bytes = blocks(random, encoding, count, scale);
+            let values = encoding.decode(&bytes).unwrap();
+            Matrix::quantised(gpu, "test", shape, encoding, &bytes)
+                .map(|matrix| Weights { matrix, values })
+        }
+    };
+    match packed {
+        Ok(weights) => weights,
         Err(error) => panic!("{error}"),
     }
+}
+
+/// The quantised encoding whose storage format has this name.
+#[track_caller]
+pub fn encoding(format: &str) -> Encoding {
+    const QUANTISED: [Encoding; 8] = [
+        Encoding::Q8_0,
+        Encoding::Q4_0,
+        Encoding::Q4_1,
+        Encoding::Q5_0,
+        Encoding::Q5_1,
+        Encoding::Q4_K,
+        Encoding::Q5_K,
+        Encoding::Q6_K,
+    ];
+    QUANTISED
+        .into_iter()
+        .find(|encoding| encoding.to_string().to_lowercase() == format)
+        .unwrap_or_else(|| panic!("no format {format}"))
+}
+
+/// Whole blocks for `count` values of about `scale`: every bit of quants and sub-scales by chance, factors such that
+/// no value stands out.
+pub fn blocks(random: &mut Random, encoding: Encoding, count: usize, scale: f32) -> Vec<u8> {
+    use half::f16;
+    let (per_block, bytes) = encoding.block();
+    // Where the factors of a block are, and the largest number that each is multiplied by.
+    let factors: &[(usize, f32)] = match encoding {
+        Encoding::Q8_0 => &[(0, 127.0)],
+        Encoding::Q4_0 => &[(0, 8.0)],
+        Encoding::Q5_0 => &[(0, 16.0)],
+        Encoding::Q4_1 => &[(0, 8.0), (2, 1.0)],
+        Encoding::Q5_1 => &[(0, 16.0), (2, 1.0)],
+        Encoding::Q4_K => &[(0, 63.0 * 8.0), (2, 63.0)],
+        Encoding::Q5_K => &[(0, 63.0 * 16.0), (2, 63.0)],
+        Encoding::Q6_K => &[(208, 128.0 * 32.0)],
+        other => panic!("{other} has no blocks"),
+    };
+    let mut all = Vec::new();
+    for _ in 0..count / per_block {
+        let mut block: Vec<u8> = (0..bytes).map(|_| random.bits() as u8).collect();
+        for &(at, largest) in factors {
+            let factor = f16::from_f32(scale / largest * random.value());
+            block[at..at + 2].copy_from_slice(&factor.to_le_bytes());
+        }
+        all.extend(block);
+    }
+    all
+}
+
+/// At least so many inputs, whole blocks of the formats that have long ones.
+pub fn whole_blocks(format: &str, inputs: usize) -> usize {
+    inputs.next_multiple_of(if format.ends_with("_k") { 256 } else { 4 })
 }
 
 /// `values` as rows of `from` columns, each padded with zeros to `to` columns.

@@ -3,9 +3,7 @@
 use super::{Bench, Trial, Work};
 use crate::error::Result;
 use crate::ops::check::inputs::{random, upload};
-use crate::ops::{
-    add, argmax, copy_rows, gather_rows, layer_norm, mean_pool, naive, rms_norm, silu_mul,
-};
+use crate::ops::{add, argmax, copy_rows, gather_rows, layer_norm, mean_pool, naive, rms_norm};
 
 /// Bytes and nothing to compute.
 fn moved(bytes: usize) -> Work {
@@ -94,16 +92,5 @@ pub(super) fn measure(bench: &mut Bench) -> Result<()> {
         Ok(Trial::new(0, want, move |rec| {
             gather_rows(rec, &x, rows, 1, 3)
         }))
-    })?;
-    let (rows, cols) = (64, 1536);
-    let work = Work {
-        flops: 4 * rows * cols,
-        bytes: 12 * rows * cols,
-    };
-    bench.row("silu_mul", format!("{rows} x {cols}"), work, |gpu| {
-        let x = random(1, 2 * rows * cols);
-        let want = naive::silu_mul(&x, cols);
-        let x = upload(gpu, [rows, 2 * cols], &x)?;
-        Ok(Trial::new(0, want, move |rec| silu_mul(rec, &x)))
     })
 }

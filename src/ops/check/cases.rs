@@ -1,6 +1,6 @@
 //! A small case for each kernel: sizes that are no multiple of a tile, a workgroup or each other.
 
-use super::inputs::{bias, numbers, random, upload, weights};
+use super::inputs::{bias, numbers, random, upload, weights, whole_blocks};
 use super::{Case, Ran, bits, values};
 use crate::error::Result;
 use crate::gpu::{Gpu, Recorder};
@@ -9,7 +9,7 @@ use crate::ops::{
     Activation, Columns, Heads, Placement, add_scaled, argmax, attention_broadcast,
     attention_narrow, attention_spans, attention_tile, conv_broadcast, conv_tile, copy_rows, embed,
     fuse_view, gather_rows, layer_norm, linear_broadcast, linear_tile, linear_vec, matmul,
-    mean_pool, pack_half, pixel_shuffle, resample, rms_norm, rope_cache, silu_mul, slice_masks,
+    mean_pool, pack_half, pixel_shuffle, resample, rms_norm, rope_cache, slice_masks,
 };
 use crate::tensor::{Matrix, Tensor};
 
@@ -29,32 +29,74 @@ pub(super) const ALL: &[Case] = &[
     case("attention_spans", "", 2e-5, check_attention_spans),
     case("conv", "f32", 2e-5, check_conv),
     case("conv", "f16", 2e-5, check_conv),
+    case("conv", "bf16", 2e-5, check_conv),
     case("conv", "q8_0", 2e-5, check_conv),
+    case("conv", "q4_0", 2e-5, check_conv),
     case("conv", "q4_1", 2e-5, check_conv),
+    case("conv", "q5_0", 2e-5, check_conv),
+    case("conv", "q5_1", 2e-5, check_conv),
+    case("conv", "q4_k", 2e-5, check_conv),
+    case("conv", "q5_k", 2e-5, check_conv),
+    case("conv", "q6_k", 2e-5, check_conv),
     case("conv_broadcast", "f32", 2e-5, check_conv_broadcast),
     case("conv_broadcast", "f16", 2e-5, check_conv_broadcast),
+    case("conv_broadcast", "bf16", 2e-5, check_conv_broadcast),
     case("conv_broadcast", "q8_0", 2e-5, check_conv_broadcast),
+    case("conv_broadcast", "q4_0", 2e-5, check_conv_broadcast),
     case("conv_broadcast", "q4_1", 2e-5, check_conv_broadcast),
+    case("conv_broadcast", "q5_0", 2e-5, check_conv_broadcast),
+    case("conv_broadcast", "q5_1", 2e-5, check_conv_broadcast),
+    case("conv_broadcast", "q4_k", 2e-5, check_conv_broadcast),
+    case("conv_broadcast", "q5_k", 2e-5, check_conv_broadcast),
+    case("conv_broadcast", "q6_k", 2e-5, check_conv_broadcast),
     case("copy_rows", "", 0.0, check_copy_rows),
     case("embed", "f32", 0.0, check_embed),
     case("embed", "f16", 0.0, check_embed),
+    case("embed", "bf16", 0.0, check_embed),
     case("embed", "q8_0", 0.0, check_embed),
+    case("embed", "q4_0", 0.0, check_embed),
     case("embed", "q4_1", 0.0, check_embed),
+    case("embed", "q5_0", 0.0, check_embed),
+    case("embed", "q5_1", 0.0, check_embed),
+    case("embed", "q4_k", 0.0, check_embed),
+    case("embed", "q5_k", 0.0, check_embed),
+    case("embed", "q6_k", 0.0, check_embed),
     case("fuse_view", "", 2e-5, check_fuse_view),
     case("gather_rows", "", 0.0, check_gather_rows),
     case("layer_norm", "", 2e-5, check_layer_norm),
     case("linear", "f32", 2e-5, check_linear),
     case("linear", "f16", 2e-5, check_linear),
+    case("linear", "bf16", 2e-5, check_linear),
     case("linear", "q8_0", 2e-5, check_linear),
+    case("linear", "q4_0", 2e-5, check_linear),
     case("linear", "q4_1", 2e-5, check_linear),
+    case("linear", "q5_0", 2e-5, check_linear),
+    case("linear", "q5_1", 2e-5, check_linear),
+    case("linear", "q4_k", 2e-5, check_linear),
+    case("linear", "q5_k", 2e-5, check_linear),
+    case("linear", "q6_k", 2e-5, check_linear),
     case("linear_broadcast", "f32", 2e-5, check_linear_broadcast),
     case("linear_broadcast", "f16", 2e-5, check_linear_broadcast),
+    case("linear_broadcast", "bf16", 2e-5, check_linear_broadcast),
     case("linear_broadcast", "q8_0", 2e-5, check_linear_broadcast),
+    case("linear_broadcast", "q4_0", 2e-5, check_linear_broadcast),
     case("linear_broadcast", "q4_1", 2e-5, check_linear_broadcast),
+    case("linear_broadcast", "q5_0", 2e-5, check_linear_broadcast),
+    case("linear_broadcast", "q5_1", 2e-5, check_linear_broadcast),
+    case("linear_broadcast", "q4_k", 2e-5, check_linear_broadcast),
+    case("linear_broadcast", "q5_k", 2e-5, check_linear_broadcast),
+    case("linear_broadcast", "q6_k", 2e-5, check_linear_broadcast),
     case("linear_vec", "f32", 2e-5, check_linear_vec),
     case("linear_vec", "f16", 2e-5, check_linear_vec),
+    case("linear_vec", "bf16", 2e-5, check_linear_vec),
     case("linear_vec", "q8_0", 2e-5, check_linear_vec),
+    case("linear_vec", "q4_0", 2e-5, check_linear_vec),
     case("linear_vec", "q4_1", 2e-5, check_linear_vec),
+    case("linear_vec", "q5_0", 2e-5, check_linear_vec),
+    case("linear_vec", "q5_1", 2e-5, check_linear_vec),
+    case("linear_vec", "q4_k", 2e-5, check_linear_vec),
+    case("linear_vec", "q5_k", 2e-5, check_linear_vec),
+    case("linear_vec", "q6_k", 2e-5, check_linear_vec),
     case("matmul", "", 2e-5, check_matmul),
     case("mean_pool", "", 2e-5, check_mean_pool),
     case("pack_half", "", 0.0, check_pack_half),
@@ -62,7 +104,6 @@ pub(super) const ALL: &[Case] = &[
     case("resample", "", 1e-6, check_resample),
     case("rms_norm", "", 2e-5, check_rms_norm),
     case("rope_cache", "", 1e-4, check_rope_cache),
-    case("silu_mul", "", 2e-5, check_silu_mul),
     case("slice_masks", "", 2e-5, check_slice_masks),
 ];
 
@@ -209,8 +250,8 @@ fn check_conv_broadcast(gpu: &Gpu, format: &'static str) -> Result<Ran> {
 }
 
 fn check_conv_with(gpu: &Gpu, format: &'static str, op: ConvOp) -> Result<Ran> {
-    let (size, outputs) = ([2, 5, 7, 32], 68);
-    let (matrix, plain) = weights(gpu, format, [outputs, 9 * 32])?;
+    let (size, outputs) = ([2, 5, 7, whole_blocks(format, 32)], 68);
+    let (matrix, plain) = weights(gpu, format, [outputs, 9 * size[3]])?;
     let x = random(9, size.iter().product());
     let b = random(10, outputs);
     let residual = random(11, 2 * 3 * 4 * outputs);
@@ -242,9 +283,10 @@ fn check_copy_rows(gpu: &Gpu, _: &'static str) -> Result<Ran> {
 }
 
 fn check_embed(gpu: &Gpu, format: &'static str) -> Result<Ran> {
-    let (matrix, plain) = weights(gpu, format, [133, 64])?;
+    let inputs = whole_blocks(format, 64);
+    let (matrix, plain) = weights(gpu, format, [133, inputs])?;
     let ids: Vec<u32> = numbers(14, 67).map(|bits| (bits % 133) as u32).collect();
-    let want = naive::embed(&ids, &plain, 64);
+    let want = naive::embed(&ids, &plain, inputs);
     let ids = upload(gpu, ids.len(), &ids)?;
     values(gpu, want, |rec| vec![embed(rec, &ids, &matrix)])
 }
@@ -336,7 +378,7 @@ fn check_linear_broadcast(gpu: &Gpu, format: &'static str) -> Result<Ran> {
 }
 
 fn check_linear_with(gpu: &Gpu, format: &'static str, op: LinearOp) -> Result<Ran> {
-    let (rows, inputs, outputs) = (13, 96, 68);
+    let (rows, inputs, outputs) = (13, whole_blocks(format, 96), 68);
     let (matrix, plain) = weights(gpu, format, [outputs, inputs])?;
     let (x, b) = (random(23, rows * inputs), random(24, outputs));
     let residual = random(25, rows * outputs);
@@ -349,7 +391,7 @@ fn check_linear_with(gpu: &Gpu, format: &'static str, op: LinearOp) -> Result<Ra
 }
 
 fn check_linear_vec(gpu: &Gpu, format: &'static str) -> Result<Ran> {
-    let (rows, inputs, outputs) = (2, 288, 196);
+    let (rows, inputs, outputs) = (2, whole_blocks(format, 288), 196);
     let (matrix, plain) = weights(gpu, format, [outputs, inputs])?;
     let (x, b) = (random(26, rows * inputs), random(27, outputs));
     let want = naive::linear_vec(&x, &plain, &b, inputs, Activation::Silu, None);
@@ -438,13 +480,6 @@ fn check_rope_cache(gpu: &Gpu, _: &'static str) -> Result<Ran> {
         let q = rope_cache(rec, &qkv, &position, &slot, heads, 1e5, caches);
         vec![q, k_cache.clone(), v_cache.clone()]
     })
-}
-
-fn check_silu_mul(gpu: &Gpu, _: &'static str) -> Result<Ran> {
-    let x: Vec<f32> = random(40, 7 * 2 * 76).iter().map(|v| 8.0 * v).collect();
-    let want = naive::silu_mul(&x, 76);
-    let x = upload(gpu, [7, 2 * 76], &x)?;
-    values(gpu, want, |rec| vec![silu_mul(rec, &x)])
 }
 
 fn check_slice_masks(gpu: &Gpu, _: &'static str) -> Result<Ran> {

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::tensor::{Matrix, Shape, Tensor};
+use crate::tensor::{Encoding, Matrix, Shape, Tensor};
 
 /// Whole numbers without a pattern, the same ones on every run (splitmix64).
 pub(in crate::ops) fn numbers(seed: u64, count: usize) -> impl Iterator<Item = u64> {
@@ -36,6 +36,11 @@ pub(in crate::ops) fn bias(gpu: &Gpu, values: &[f32]) -> Result<Tensor> {
     upload(gpu, padded.len(), &padded)
 }
 
+/// At least so many inputs, whole blocks of the formats that have long ones.
+pub(in crate::ops) fn whole_blocks(format: &str, inputs: usize) -> usize {
+    inputs.next_multiple_of(if format.ends_with("_k") { 256 } else { 4 })
+}
+
 /// A packed matrix, and the values that it stands for.
 pub(in crate::ops) fn weights(
     gpu: &Gpu,
@@ -44,43 +49,63 @@ pub(in crate::ops) fn weights(
 ) -> Result<(Matrix, Vec<f32>)> {
     let [outputs, inputs] = shape;
     let label = "self-check";
-    match format {
-        "f32" | "f16" => {
+    let encoding = match format {
+        "f32" | "f16" | "bf16" => {
             let values: Vec<f32> = random(91, outputs * inputs)
                 .iter()
                 .map(|v| v * 0.25)
                 .collect();
-            let matrix = match format {
-                "f32" => Matrix::f32(gpu, label, shape, &values)?,
-                _ => Matrix::f16(gpu, label, shape, &values)?,
-            };
-            Ok((matrix, values))
-        }
-        _ => {
-            let four_bits = format == "q4_1";
-            let (mut blocks, mut values) = (Vec::new(), Vec::new());
-            for block in 0..(outputs * inputs / 32) as u64 {
-                // Powers of two are f16s whose bits need no conversion.
-                let exponent = (if four_bits { 6 } else { 10 }) + block as u16 % 3;
-                let (scale, field) = (2f32.powi(-i32::from(exponent)), (15 - exponent) << 10);
-                blocks.extend(field.to_le_bytes());
-                let quants: Vec<u64> = numbers(block + 1, 32).collect();
-                if four_bits {
-                    let offset = -8.0 * scale;
-                    blocks.extend((((15 - exponent + 3) << 10) | 0x8000).to_le_bytes());
-                    let nibble = |j: usize| (quants[j] & 15) as u8;
-                    blocks.extend((0..16).map(|j| nibble(j) | nibble(j + 16) << 4));
-                    values.extend((0..32).map(|j| scale * f32::from(nibble(j)) + offset));
-                } else {
-                    blocks.extend(quants.iter().map(|q| *q as u8));
-                    values.extend(quants.iter().map(|q| scale * f32::from(*q as u8 as i8)));
+            return match format {
+                "f32" => Ok((Matrix::f32(gpu, label, shape, &values)?, values)),
+                "f16" => Ok((Matrix::f16(gpu, label, shape, &values)?, values)),
+                _ => {
+                    let short = |v: &f32| f32::from_bits(v.to_bits() & 0xffff_0000);
+                    let values: Vec<f32> = values.iter().map(short).collect();
+                    Ok((Matrix::bf16(gpu, label, shape, &values)?, values))
                 }
-            }
-            let matrix = match four_bits {
-                true => Matrix::q4_1(gpu, label, shape, &blocks)?,
-                false => Matrix::q8_0(gpu, label, shape, &blocks)?,
             };
-            Ok((matrix, values))
         }
+        "q8_0" => Encoding::Q8_0,
+        "q4_0" => Encoding::Q4_0,
+        "q4_1" => Encoding::Q4_1,
+        "q5_0" => Encoding::Q5_0,
+        "q5_1" => Encoding::Q5_1,
+        "q4_k" => Encoding::Q4_K,
+        "q5_k" => Encoding::Q5_K,
+        "q6_k" => Encoding::Q6_K,
+        other => panic!("no format {other}"),
+    };
+    // Where a block's factor is, its exponent so that values stay below one, and that of its offset.
+    let (at, exponent, offset) = match encoding {
+        Encoding::Q8_0 => (0, 9, None),
+        Encoding::Q4_0 => (0, 5, None),
+        Encoding::Q5_0 => (0, 6, None),
+        Encoding::Q4_1 => (0, 5, Some(1)),
+        Encoding::Q5_1 => (0, 6, Some(1)),
+        Encoding::Q4_K => (0, 11, Some(7)),
+        Encoding::Q5_K => (0, 12, Some(7)),
+        _ => (208, 13, None),
+    };
+    let (per_block, bytes) = encoding.block();
+    let mut blocks = Vec::new();
+    for block in 0..(outputs * inputs / per_block) as u64 {
+        let mut drawn: Vec<u8> = numbers(block + 1, bytes).map(|n| n as u8).collect();
+        // Powers of two are f16s whose bits need no conversion.
+        let mut factor = |at: usize, exponent: u16, sign: u16| {
+            let bits = (15 - exponent) << 10 | sign;
+            drawn[at..at + 2].copy_from_slice(&bits.to_le_bytes());
+        };
+        factor(at, exponent + block as u16 % 2, 0);
+        if let Some(offset) = offset {
+            // An offset is added or, of a K-format, taken off.
+            let sign = if per_block == 32 { 0x8000 } else { 0 };
+            factor(at + 2, offset + block as u16 % 3, sign);
+        }
+        blocks.extend(drawn);
     }
+    let values = encoding.decode(&blocks).expect("real numbers");
+    Ok((
+        Matrix::quantised(gpu, label, shape, encoding, &blocks)?,
+        values,
+    ))
 }

@@ -1,0 +1,28 @@
+// w[c, k] = d[c, k / 32] · (q[c, k] - 8), q four bits, d an f16
+//
+// A tile is 8 neighbouring columns of y (a panel) by 4 neighbouring k (a step). Eight panels
+// (64 columns) lie interleaved, so that neighbouring lanes read neighbouring vec4s. The scales
+// are read once for 8 steps.
+
+@group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>;  // (ceil(n / 64), steps, 8 panels) of 4 k, a nibble for each of 8 columns
+@group(0) @binding(6) var<storage, read> scale: array<vec4<u32>>;   // (ceil(n / 64), k / 32, 8 panels) of 8 columns, f16 d
+
+struct Scale {
+    a: vec4<f32>,
+    b: vec4<f32>,
+}
+
+fn weight_scale(panel: u32, block: u32) -> Scale {
+    let d = scale[((panel >> 3u) * (params.steps >> 3u) + block) * 8u + (panel & 7u)];
+    return Scale(halves(d.x, d.y), halves(d.z, d.w));
+}
+
+fn weight_tile(panel: u32, step: u32, s: Scale) -> Tile {
+    let q = weight[((panel >> 3u) * params.steps + step) * 8u + (panel & 7u)];
+    return Tile(
+        (nibbles(q.x) - 8.0) * s.a, (nibbles(q.y) - 8.0) * s.a,
+        (nibbles(q.z) - 8.0) * s.a, (nibbles(q.w) - 8.0) * s.a,
+        (nibbles(q.x >> 16u) - 8.0) * s.b, (nibbles(q.y >> 16u) - 8.0) * s.b,
+        (nibbles(q.z >> 16u) - 8.0) * s.b, (nibbles(q.w >> 16u) - 8.0) * s.b,
+    );
+}

@@ -1,0 +1,35 @@
+// w[c, k] = d[c, k / 32] · (q[c, k] - 16), q five bits, d an f16
+//
+// A tile is 8 neighbouring columns of y (a panel) by 4 neighbouring k (a step). Eight panels
+// (64 columns) lie interleaved, so that neighbouring lanes read neighbouring vec4s. The scales
+// are read once for 8 steps.
+
+@group(0) @binding(2) var<storage, read> weight: array<vec4<u32>>;  // (ceil(n / 64), steps, 8 panels) of 4 k, the low nibble for each of 8 columns
+@group(0) @binding(6) var<storage, read> scale: array<vec4<u32>>;   // (ceil(n / 64), k / 32, 8 panels) of 8 columns, f16 d
+@group(0) @binding(7) var<storage, read> high: array<u32>;          // (ceil(n / 64), steps, 8 panels) of 4 k, the fifth bit for each of 8 columns
+
+struct Scale {
+    a: vec4<f32>,
+    b: vec4<f32>,
+}
+
+fn weight_scale(panel: u32, block: u32) -> Scale {
+    let d = scale[((panel >> 3u) * (params.steps >> 3u) + block) * 8u + (panel & 7u)];
+    return Scale(halves(d.x, d.y), halves(d.z, d.w));
+}
+
+fn weight_tile(panel: u32, step: u32, s: Scale) -> Tile {
+    let at = ((panel >> 3u) * params.steps + step) * 8u + (panel & 7u);
+    let q = weight[at];
+    let h = high[at];
+    return Tile(
+        (fives(q.x, h) - 16.0) * s.a,
+        (fives(q.y, h >> 8u) - 16.0) * s.a,
+        (fives(q.z, h >> 16u) - 16.0) * s.a,
+        (fives(q.w, h >> 24u) - 16.0) * s.a,
+        (fives(q.x >> 16u, h >> 4u) - 16.0) * s.b,
+        (fives(q.y >> 16u, h >> 12u) - 16.0) * s.b,
+        (fives(q.z >> 16u, h >> 20u) - 16.0) * s.b,
+        (fives(q.w >> 16u, h >> 28u) - 16.0) * s.b,
+    );
+}
