@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use keraunos::gpu::{Kernel, Reflection, Variant, WEIGHT_FORMATS, reflect};
+use keraunos::gpu::{COOP_TILES, Kernel, Reflection, Variant, WEIGHT_FORMATS, reflect};
 use keraunos::ops::KERNELS;
 use keraunos::ops::bench::CEILINGS;
 
@@ -39,6 +39,7 @@ fn files() -> Vec<String> {
     for folder in [
         "kernels",
         "kernels/ceiling",
+        "kernels/coop",
         "kernels/shared",
         "kernels/weight",
     ] {
@@ -51,16 +52,25 @@ fn files() -> Vec<String> {
     files
 }
 
-/// A kernel as it is compiled: once, or once for each storage format.
+/// A kernel as it is compiled: once, or once for each storage format, or for each of those and each cooperative matrix.
 fn linked(kernel: &'static Kernel) -> Vec<Variant> {
-    if kernel.formats.is_empty() {
-        return vec![kernel.into()];
+    let formats: Vec<Variant> = match kernel.formats {
+        [] => vec![kernel.into()],
+        formats => formats
+            .iter()
+            .map(|(name, _)| kernel.format(name))
+            .collect(),
+    };
+    if kernel.tiles.is_empty() {
+        return formats;
     }
-    kernel
-        .formats
-        .iter()
-        .map(|(name, _)| kernel.format(name))
-        .collect()
+    let tiled = |variant: &Variant| {
+        let tiles = kernel.tiles.iter().map(|(tile, _)| *tile);
+        tiles
+            .map(|tile| variant.clone().tile(tile))
+            .collect::<Vec<_>>()
+    };
+    formats.iter().flat_map(tiled).collect()
 }
 
 /// Everything that is wrong with a linked kernel.
@@ -209,6 +219,15 @@ fn every_file_is_linked() {
         formats,
         "files in kernels/weight/ and formats"
     );
+    let tiles: BTreeSet<String> = COOP_TILES
+        .iter()
+        .map(|(name, _)| (*name).to_owned())
+        .collect();
+    assert_eq!(
+        stems("kernels/coop", "wgsl"),
+        tiles,
+        "files in kernels/coop/ and tiles"
+    );
     for stem in stems("kernels/shared", "wgsl") {
         let shared = text(format!("kernels/shared/{stem}.wgsl"));
         let users = KERNELS
@@ -255,6 +274,7 @@ fn every_op_has_its_twin_its_test_and_its_bench() {
             .map(|stem| text(format!("src/ops/bench/{stem}.rs")))
             .concat(),
     );
+    let choices = text("src/ops/linear.rs");
     let mut modules = stems("src/ops", "rs");
     modules.remove("mod");
     modules.remove("naive");
@@ -281,8 +301,11 @@ fn every_op_has_its_twin_its_test_and_its_bench() {
             tests.contains(&format!(" {name}(")),
             "tests/ops.rs does not call `{name}`"
         );
+        // The rows of linear layers are named by the choice that the op itself makes.
+        let chosen = choices.contains(&format!("        &{}\n", name.to_uppercase()))
+            && benches.contains("linear_kernel(");
         assert!(
-            benches.contains(&format!("\"{name}\"")),
+            chosen || benches.contains(&format!("\"{name}\"")),
             "src/ops/bench/ has no row `{name}`"
         );
     }

@@ -4,7 +4,7 @@
 
 mod support;
 
-use keraunos::gpu::{Bind, Recorder};
+use keraunos::gpu::{Bind, Gpu, GpuOptions, Recorder};
 use keraunos::ops::*;
 use keraunos::tensor::{Matrix, Tensor};
 use support::{
@@ -327,6 +327,75 @@ fn linear_vec_split_and_in_parts() {
                 }
                 y
             });
+        }
+    }
+}
+
+/// Cooperative matrices, where the adapter has them: sizes that reach every edge of a block, whose products are exact in
+/// f16 and, but for tiles that sum in f16, in f32. Elsewhere opening for them is refused in words.
+#[test]
+fn linear_coop_at_every_edge() {
+    let options = GpuOptions {
+        cooperative: true,
+        checked: true,
+        ..GpuOptions::default()
+    };
+    let has = Gpu::adapters()[0]
+        .features
+        .contains(&"cooperative matrices");
+    let gpu = match Gpu::open(&options) {
+        Ok(gpu) => gpu,
+        Err(error) => {
+            assert!(!has, "{error}");
+            assert!(
+                error.to_string().contains("cooperative matrices"),
+                "{error}"
+            );
+            return;
+        }
+    };
+    let tolerance = match gpu.coop_tile() {
+        Some("f16_8") => 2e-2,
+        _ => 1e-4,
+    };
+    let mut random = Random::new(77);
+    for (rows, inputs, outputs) in [
+        (1, 4, 1),
+        (33, 32, 8),
+        (64, 36, 31),
+        (129, 64, 65),
+        (127, 100, 132),
+        (257, 128, 200),
+    ] {
+        let x: Vec<f32> = (0..rows * inputs)
+            .map(|_| random.below(17) as f32 / 8.0 - 1.0)
+            .collect();
+        let w: Vec<f32> = (0..outputs * inputs)
+            .map(|_| random.below(9) as f32 / 32.0 - 0.125)
+            .collect();
+        let bias = random.values(outputs);
+        let width = outputs.next_multiple_of(4);
+        let added = random.values(rows * width);
+        let matrix = Matrix::f16(&gpu, "w", [outputs, inputs], &w).unwrap();
+        let upload =
+            |shape: [usize; 2], values: &[f32]| Tensor::upload(&gpu, "x", shape, values).unwrap();
+        let (x_, added_) = (upload([rows, inputs], &x), upload([rows, width], &added));
+        let bias_ = panels(&bias);
+        let bias_ = upload([1, bias_.len()], &bias_).reshape(bias_.len());
+        let activation = Activation::Relu;
+        let rec = gpu.record("linear_coop");
+        let got = linear_coop(&rec, &x_, &matrix, &bias_, activation, Some(&added_));
+        let got = got.read(rec).unwrap();
+        let plain = naive::linear_coop(&x, &w, &bias, inputs, activation, None);
+        for row in 0..rows {
+            for column in 0..outputs {
+                let want = plain[row * outputs + column] + added[row * width + column];
+                let got = got[row * width + column];
+                assert!(
+                    (got - want).abs() <= tolerance * (1.0 + want.abs()),
+                    "{rows} x {inputs} -> {outputs}, row {row}, column {column}: {got}, expected {want}"
+                );
+            }
         }
     }
 }

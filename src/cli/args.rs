@@ -151,10 +151,7 @@ impl GpuArgs {
 
     /// The adapter, with its kernels checked if it was not met before.
     pub(super) fn open(&self, console: &Console) -> Result<Gpu> {
-        let cache = home::cache_folder();
-        adapter::open(&self.options(), cache.as_deref(), &mut |text| {
-            console.note(text);
-        })
+        open(&self.options(), console)
     }
 
     /// What was asked for, if anything.
@@ -168,7 +165,7 @@ impl GpuArgs {
 pub(super) struct ModelArgs {
     #[command(flatten)]
     gpu: GpuArgs,
-    /// How weights are stored on the adapter; sums are f32 always
+    /// How weights are stored on the adapter, and what multiplies them; sums are f32
     #[arg(long, value_enum, default_value_t)]
     precision: PrecisionArg,
     /// A Zeus checkpoint instead of the built-in one
@@ -184,14 +181,22 @@ pub(super) struct ModelArgs {
 
 impl ModelArgs {
     pub(super) fn segmenter(&self, console: &Console) -> Result<Segmenter> {
-        Segmenter::on(self.gpu.open(console)?, &self.options())
+        let gpu = open(&self.gpu_options(), console)?;
+        Segmenter::on(gpu, &self.options())
+    }
+
+    fn gpu_options(&self) -> GpuOptions {
+        GpuOptions {
+            cooperative: matches!(self.precision, PrecisionArg::Coop),
+            ..self.gpu.options()
+        }
     }
 
     fn options(&self) -> Options {
         Options {
-            gpu: self.gpu.options(),
+            gpu: self.gpu_options(),
             precision: match self.precision {
-                PrecisionArg::Auto => Precision::Auto,
+                PrecisionArg::Auto | PrecisionArg::Coop => Precision::Auto,
                 PrecisionArg::F32 => Precision::F32,
                 PrecisionArg::F16 => Precision::F16,
             },
@@ -544,6 +549,14 @@ enum PrecisionArg {
     F32,
     /// Half precision, half the memory
     F16,
+    /// As stored, products of f16 on the adapter's cooperative matrices (tensor cores)
+    Coop,
+}
+
+/// The adapter, with its kernels checked if it was not met before.
+fn open(options: &GpuOptions, console: &Console) -> Result<Gpu> {
+    let cache = home::cache_folder();
+    adapter::open(options, cache.as_deref(), &mut |text| console.note(text))
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]

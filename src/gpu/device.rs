@@ -18,6 +18,8 @@ pub struct GpuOptions {
     pub checked: bool,
     /// Take no kernel that needs subgroups, as on an adapter without them.
     pub without_subgroups: bool,
+    /// Multiply on cooperative matrices (tensor cores): activations and weights are rounded to f16 for it.
+    pub cooperative: bool,
     /// Time every dispatch and tell this; slower, since each becomes a pass of its own.
     pub profile: Option<Arc<Profile>>,
 }
@@ -50,8 +52,8 @@ pub(super) struct Pipeline {
     pub(super) bindings: BTreeMap<String, u32>,
 }
 
-/// A kernel by its address, since two may have one name; its format; its overrides.
-type PipelineKey = (usize, Option<&'static str>, Vec<(&'static str, u32)>);
+/// A kernel by its address, since two may have one name; what is linked to it; its overrides.
+type PipelineKey = (usize, [Option<&'static str>; 2], Vec<(&'static str, u32)>);
 
 /// One open adapter with its pipelines and memory. Shared between threads by reference.
 pub struct Gpu {
@@ -61,6 +63,7 @@ pub struct Gpu {
     checked: bool,
     profile: Option<Arc<Profile>>,
     subgroup_lanes: Option<u32>,
+    coop_tile: Option<&'static str>,
     /// Kernels that gave wrong values here.
     distrusted: Mutex<BTreeMap<&'static str, String>>,
     pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
@@ -138,6 +141,32 @@ fn summary(adapter: &wgpu::Adapter) -> AdapterSummary {
     }
 }
 
+/// Which of `COOP_TILES` an adapter has, best first; kernels need subgroups of one size for them.
+fn coop_tile(adapter: &wgpu::Adapter) -> Option<&'static str> {
+    use wgpu::CooperativeScalarType::{F16, F32};
+    let needed = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
+    let info = adapter.get_info();
+    let one_size = info.subgroup_min_size == info.subgroup_max_size;
+    if !one_size
+        || !adapter
+            .features()
+            .contains(needed | wgpu::Features::SUBGROUP)
+    {
+        return None;
+    }
+    let found = adapter.cooperative_matrix_properties();
+    let has = |side: u32, sums| {
+        found.iter().any(|tile| {
+            [tile.m_size, tile.n_size, tile.k_size] == [side; 3]
+                && (tile.ab_type, tile.cr_type) == (F16, sums)
+        })
+    };
+    [("f32_16", 16, F32), ("f32_8", 8, F32), ("f16_8", 8, F16)]
+        .into_iter()
+        .find(|(_, side, sums)| has(*side, *sums))
+        .map(|(name, ..)| name)
+}
+
 /// What a machine without an adapter lacks, in words that help.
 const NO_ADAPTER: &str = "neither Vulkan, Metal nor DirectX 12 offers one; on Linux install your card's Vulkan driver, \
      or the software one: `apt-get install mesa-vulkan-drivers`";
@@ -191,11 +220,34 @@ impl Gpu {
                 adapter.get_info().name
             )));
         }
+        let coop_tile = if options.cooperative && !options.without_subgroups {
+            coop_tile(&adapter)
+        } else {
+            None
+        };
+        if options.cooperative && coop_tile.is_none() {
+            return Err(Error::Gpu(format!(
+                "adapter `{}` has no cooperative matrices of f16 in subgroups of one size",
+                adapter.get_info().name
+            )));
+        }
+        let experimental_features = if coop_tile.is_some() {
+            features |=
+                wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
+            // Safety: asked for by name only, and of what it enables our kernels use whole tiles of memory that is
+            // theirs; the self-check runs them before anything else does.
+            #[expect(unsafe_code, reason = "cooperative matrices are experimental in wgpu")]
+            unsafe {
+                wgpu::ExperimentalFeatures::enabled()
+            }
+        } else {
+            wgpu::ExperimentalFeatures::disabled()
+        };
         let opened = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
             label: Some("keraunos"),
             required_features: features,
             required_limits: adapter.limits(),
-            experimental_features: wgpu::ExperimentalFeatures::disabled(),
+            experimental_features,
             memory_hints: wgpu::MemoryHints::MemoryUsage,
             trace: wgpu::Trace::Off,
         }));
@@ -233,6 +285,7 @@ impl Gpu {
             checked: options.checked,
             profile: options.profile.clone(),
             subgroup_lanes,
+            coop_tile,
             distrusted: Mutex::default(),
             pipelines: Mutex::default(),
             pool: Arc::default(),
@@ -250,6 +303,12 @@ impl Gpu {
     /// The lanes of a subgroup, if kernels may use subgroups and all have this size.
     pub fn subgroup_lanes(&self) -> Option<u32> {
         self.subgroup_lanes
+    }
+
+    /// The cooperative matrices that kernels use here: one of [`COOP_TILES`](super::COOP_TILES), if the adapter was opened
+    /// for them.
+    pub fn coop_tile(&self) -> Option<&'static str> {
+        self.coop_tile
     }
 
     /// From now on no op takes this kernel where another does the same work; `reason` says what it got wrong here.
@@ -400,7 +459,7 @@ impl Gpu {
     pub(super) fn pipeline(&self, variant: &Variant) -> Result<Arc<Pipeline>> {
         let key = (
             std::ptr::from_ref(variant.kernel).addr(),
-            variant.format,
+            [variant.format, variant.tile],
             variant.overrides.clone(),
         );
         if let Some(pipeline) = lock(&self.pipelines).get(&key) {

@@ -37,6 +37,16 @@ pub const WEIGHT_FORMATS: &[(&str, &str)] = weight_formats!(
     "q6_k" + "shared/quants",
 );
 
+macro_rules! coop_tiles {
+    ($($name:literal),+) => {
+        &[$(($name, include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/coop/", $name, ".wgsl")))),+]
+    };
+}
+
+/// The cooperative matrices that kernels can be linked for, best first, each a file: what they sum in, and the side of a
+/// tile. Which of them an adapter has, if any, [`Gpu::coop_tile`](crate::gpu::Gpu::coop_tile) says.
+pub const COOP_TILES: &[(&str, &str)] = coop_tiles!("f32_16", "f32_8", "f16_8");
+
 /// A WGSL program as declared by an op.
 #[derive(Debug)]
 pub struct Kernel {
@@ -48,6 +58,8 @@ pub struct Kernel {
     pub params: &'static [(&'static str, usize)],
     /// The storage formats that can be linked to it: name and source of `kernels/weight/<name>.wgsl`.
     pub formats: &'static [(&'static str, &'static str)],
+    /// The cooperative matrices that can be linked to it: name and source of `kernels/coop/<name>.wgsl`.
+    pub tiles: &'static [(&'static str, &'static str)],
     /// Whether it may run without bounds checks: `tests/ops.rs` proved that it needs none.
     pub(super) proven: bool,
 }
@@ -65,6 +77,7 @@ impl Kernel {
             source,
             params,
             formats: &[],
+            tiles: &[],
             proven: false,
         }
     }
@@ -75,12 +88,14 @@ impl Kernel {
         source: &'static str,
         params: &'static [(&'static str, usize)],
         formats: &'static [(&'static str, &'static str)],
+        tiles: &'static [(&'static str, &'static str)],
     ) -> Self {
         Self {
             name,
             source,
             params,
             formats,
+            tiles,
             proven: true,
         }
     }
@@ -114,6 +129,8 @@ pub struct Variant {
     pub kernel: &'static Kernel,
     /// The linked storage format, for kernels that read weights.
     pub format: Option<&'static str>,
+    /// The linked cooperative matrices, for kernels on them.
+    pub tile: Option<&'static str>,
     /// Values of `override` constants that differ from the source.
     pub overrides: Vec<(&'static str, u32)>,
     /// Floating-point operations of the dispatch, for profiles: no part of the pipeline.
@@ -125,6 +142,7 @@ impl From<&'static Kernel> for Variant {
         Self {
             kernel,
             format: None,
+            tile: None,
             overrides: Vec::new(),
             flops: 0,
         }
@@ -132,6 +150,21 @@ impl From<&'static Kernel> for Variant {
 }
 
 impl Variant {
+    /// Links cooperative matrices.
+    ///
+    /// # Panics
+    /// If the kernel was not declared with them.
+    #[must_use]
+    pub fn tile(mut self, tile: &'static str) -> Self {
+        assert!(
+            self.kernel.tiles.iter().any(|(name, _)| *name == tile),
+            "{} has no tiles {tile}",
+            self.kernel.name
+        );
+        self.tile = Some(tile);
+        self
+    }
+
     /// Sets an `override` constant.
     #[must_use]
     pub fn set(mut self, name: &'static str, value: u32) -> Self {
@@ -148,15 +181,15 @@ impl Variant {
 
     /// The WGSL text that is compiled.
     pub fn linked(&self) -> String {
-        let format = self
-            .kernel
-            .formats
-            .iter()
-            .find(|(name, _)| Some(*name) == self.format);
+        let linked = |files: &[(&str, &'static str)], wanted: Option<&str>| {
+            let file = files.iter().find(|(name, _)| Some(*name) == wanted);
+            file.map_or("", |(_, source)| source)
+        };
         format!(
-            "{}{}",
+            "{}{}{}",
             self.kernel.source,
-            format.map_or("", |(_, source)| source)
+            linked(self.kernel.formats, self.format),
+            linked(self.kernel.tiles, self.tile)
         )
     }
 
@@ -165,6 +198,9 @@ impl Variant {
         let mut label = self.kernel.name.to_owned();
         if let Some(format) = self.format {
             label += &format!("+{format}");
+        }
+        if let Some(tile) = self.tile {
+            label += &format!("+{tile}");
         }
         for (name, value) in &self.overrides {
             label += &format!(" {name}={value}");
@@ -200,10 +236,14 @@ pub fn reflect(name: &str, source: &str) -> Result<Reflection, String> {
     let module = naga::front::wgsl::parse_str(source)
         .map_err(|e| e.emit_to_string_with_path(source, name))?;
     // What kernels may use beyond the core: `unpack2x16float` and its inverse, which every backend of
-    // ours has, and subgroups, in kernels of which there is another form for adapters without.
+    // ours has, and subgroups, f16 and cooperative matrices in kernels of which there is another form for adapters
+    // without.
     let info = naga::valid::Validator::new(
         naga::valid::ValidationFlags::all(),
-        naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32 | naga::valid::Capabilities::SUBGROUP,
+        naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32
+            | naga::valid::Capabilities::SUBGROUP
+            | naga::valid::Capabilities::SHADER_FLOAT16
+            | naga::valid::Capabilities::COOPERATIVE_MATRIX,
     )
     .validate(&module)
     .map_err(|e| e.emit_to_string_with_path(source, name))?;
@@ -301,13 +341,15 @@ fn default_value(module: &Module, expression: Handle<Expression>) -> Result<u32,
 /// Declares a kernel of the engine: `kernel! { /// doc  NAME = "stem" + "shared/file" …; { field: u32, … } }`.
 ///
 /// Makes the `static` [`Kernel`] and the `#[repr(C)]` struct `Params`. Write `, weight` after the
-/// files for a kernel that a storage format is linked to.
+/// files for a kernel that a storage format is linked to, `, weight, coop` for one on cooperative matrices too.
 macro_rules! own_kernel {
     (@source $($file:literal),+) => { concat!($(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/", $file, ".wgsl")), "\n"),+) };
-    (@formats weight) => { crate::gpu::WEIGHT_FORMATS };
+    (@formats weight $($coop:ident)?) => { crate::gpu::WEIGHT_FORMATS };
     (@formats) => { &[] };
+    (@tiles weight coop) => { crate::gpu::COOP_TILES };
+    (@tiles $($weight:ident)?) => { &[] };
     (
-        $(#[$doc:meta])* $name:ident = $file:literal $(+ $shared:literal)* $(, $weight:ident)?;
+        $(#[$doc:meta])* $name:ident = $file:literal $(+ $shared:literal)* $(, $link:ident)*;
         { $($field:ident : $type:ty),+ $(,)? }
     ) => {
         $(#[$doc])*
@@ -315,7 +357,8 @@ macro_rules! own_kernel {
             $file,
             crate::gpu::kernel!(@source $file $(, $shared)*),
             &[$((stringify!($field), std::mem::offset_of!(Params, $field))),+],
-            crate::gpu::kernel!(@formats $($weight)?),
+            crate::gpu::kernel!(@formats $($link)*),
+            crate::gpu::kernel!(@tiles $($link)*),
         );
 
         #[repr(C)]

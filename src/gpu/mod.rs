@@ -13,7 +13,7 @@ mod timer;
 
 pub use device::{AdapterSummary, Gpu, GpuOptions};
 pub(crate) use kernel::own_kernel as kernel;
-pub use kernel::{Kernel, Reflection, Variant, WEIGHT_FORMATS, reflect};
+pub use kernel::{COOP_TILES, Kernel, Reflection, Variant, WEIGHT_FORMATS, reflect};
 pub use pool::{Bind, Buffer};
 pub use recorder::{Groups, Recorder};
 pub use timer::{Profile, Timing};

@@ -1,8 +1,9 @@
 //! `x · wᵀ + b` for many rows, with packed weights of any format.
 
-use crate::gpu::{Bind, Groups, Kernel, Recorder, Variant, kernel};
+use crate::gpu::{Bind, Gpu, Groups, Kernel, Recorder, Variant, kernel};
 use crate::ops::{
-    Activation, LINEAR_BROADCAST, LINEAR_VEC, broadcast_into, broadcast_pays, groups, vec_into,
+    Activation, LINEAR_BROADCAST, LINEAR_COOP, LINEAR_VEC, broadcast_into, broadcast_pays,
+    coop_into, coop_pays, groups, vec_into,
 };
 use crate::tensor::{Matrix, Tensor};
 
@@ -42,13 +43,26 @@ pub fn linear(
 /// formats side by side. The residual is as wide as `y`.
 #[track_caller]
 pub fn linear_into(rec: &Recorder, product: &Product, y: &Tensor, first: usize) {
-    let gpu = rec.gpu();
-    if product.x.matrix()[0] <= FEW_ROWS && gpu.trusts(&LINEAR_VEC) {
-        vec_into(rec, product, y, first);
-    } else if broadcast_pays(gpu, &LINEAR_BROADCAST, product.weight.panels()) {
-        broadcast_into(rec, product, y, first);
+    let rows = product.x.matrix()[0];
+    let into = match linear_kernel(rec.gpu(), rows, product.weight.panels()).name {
+        "linear_vec" => vec_into,
+        "linear_coop" => coop_into,
+        "linear_broadcast" => broadcast_into,
+        _ => tile_into,
+    };
+    into(rec, product, y, first);
+}
+
+/// The kernel that multiplies so many rows by so many panels on this adapter.
+pub(super) fn linear_kernel(gpu: &Gpu, rows: usize, panels: usize) -> &'static Kernel {
+    if rows <= FEW_ROWS && gpu.trusts(&LINEAR_VEC) {
+        &LINEAR_VEC
+    } else if coop_pays(gpu, rows) {
+        &LINEAR_COOP
+    } else if broadcast_pays(gpu, &LINEAR_BROADCAST, panels) {
+        &LINEAR_BROADCAST
     } else {
-        tile_into(rec, product, y, first);
+        &LINEAR
     }
 }
 

@@ -31,6 +31,7 @@ ops! {
     layer_norm: LAYER_NORM,
     linear: LINEAR,
     linear_broadcast: LINEAR_BROADCAST,
+    linear_coop: LINEAR_COOP,
     linear_vec: LINEAR_VEC,
     matmul: MATMUL,
     mean_pool: MEAN_POOL,
@@ -113,5 +114,6 @@ pub static STAND_INS: &[(&Kernel, &Kernel)] = &[
     (&ATTENTION_NARROW, &ATTENTION),
     (&CONV_BROADCAST, &CONV),
     (&LINEAR_BROADCAST, &LINEAR),
+    (&LINEAR_COOP, &LINEAR),
     (&LINEAR_VEC, &LINEAR),
 ];

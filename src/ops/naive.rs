@@ -111,6 +111,18 @@ pub fn linear_broadcast(
     linear(x, weight, bias, inputs, activation, residual)
 }
 
+/// The same product; only the kernel differs, which rounds `x` and `weight` to f16.
+pub fn linear_coop(
+    x: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    inputs: usize,
+    activation: Activation,
+    residual: Option<&[f32]>,
+) -> Vec<f32> {
+    linear(x, weight, bias, inputs, activation, residual)
+}
+
 /// Two products of the same rows, weights and biases one above the other, first the gates: what a gated matrix
 /// computes at once.
 pub fn linear_gated(

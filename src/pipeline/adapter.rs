@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, GpuOptions, WEIGHT_FORMATS};
+use crate::gpu::{COOP_TILES, Gpu, GpuOptions, WEIGHT_FORMATS};
 use crate::ops::{KERNELS, STAND_INS, self_check};
 use crate::pipeline::files;
 use crate::tensor::hex;
@@ -23,6 +23,8 @@ struct Known {
     adapter: String,
     driver: String,
     backend: String,
+    /// The cooperative matrices that it was opened for.
+    tile: Option<String>,
     /// SHA-256 of this version's kernels.
     kernels: String,
     faults: Vec<Fault>,
@@ -105,13 +107,14 @@ impl Known {
         for kernel in KERNELS {
             kernels.update(kernel.source);
         }
-        for (_, source) in WEIGHT_FORMATS {
+        for (_, source) in WEIGHT_FORMATS.iter().chain(COOP_TILES) {
             kernels.update(source);
         }
         Self {
             adapter: summary.name.clone(),
             driver: summary.driver.clone(),
             backend: summary.backend.into(),
+            tile: gpu.coop_tile().map(str::to_owned),
             kernels: hex(&kernels.finalize()),
             faults: Vec::new(),
         }
@@ -120,8 +123,8 @@ impl Known {
     /// One name for each adapter, driver and set of kernels.
     fn file_name(&self) -> PathBuf {
         let whole = format!(
-            "{}\n{}\n{}\n{}",
-            self.adapter, self.driver, self.backend, self.kernels
+            "{}\n{}\n{}\n{:?}\n{}",
+            self.adapter, self.driver, self.backend, self.tile, self.kernels
         );
         format!("adapter-{}.json", &hex(&Sha256::digest(whole))[..16]).into()
     }
@@ -132,6 +135,7 @@ impl Known {
         let same = self.adapter == earlier.adapter
             && self.driver == earlier.driver
             && self.backend == earlier.backend
+            && self.tile == earlier.tile
             && self.kernels == earlier.kernels;
         same.then_some(earlier)
     }

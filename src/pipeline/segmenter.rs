@@ -246,6 +246,9 @@ impl Segmenter {
             disclaimer: "Not a medical device; not for clinical use.",
             adapter: self.gpu.summary().clone(),
             precision: match self.precision {
+                Precision::Auto if self.gpu.coop_tile().is_some() => {
+                    "weights as stored, products of f16 on cooperative matrices".into()
+                }
                 Precision::Auto => "weights as stored, f32 sums".into(),
                 Precision::F16 => "f16 weights, f32 sums".into(),
                 Precision::F32 => "f32".into(),

@@ -15,6 +15,7 @@ macro_rules! ceiling {
             crate::gpu::kernel!(@source $file),
             &[$($field),+],
             &[],
+            &[],
         );
     };
 }

@@ -3,7 +3,7 @@
 use super::{Bench, Trial, Work};
 use crate::error::Result;
 use crate::ops::check::inputs::{bias, numbers, random, upload, weights};
-use crate::ops::{Activation, LINEAR_BROADCAST, broadcast_pays, embed, linear, matmul, naive};
+use crate::ops::{Activation, embed, linear, linear_kernel, matmul, naive};
 
 /// Storage bits of a weight.
 fn bits(format: &str) -> f64 {
@@ -27,13 +27,7 @@ fn linear_row(
     activation: Activation,
     has_residual: bool,
 ) -> Result<()> {
-    let kernel = match rows {
-        1 | 2 => "linear_vec",
-        _ if broadcast_pays(bench.gpu, &LINEAR_BROADCAST, outputs.div_ceil(8)) => {
-            "linear_broadcast"
-        }
-        _ => "linear",
-    };
+    let kernel = linear_kernel(bench.gpu, rows, outputs.div_ceil(8)).name;
     let mut case = format!("{format} {rows} x {inputs} -> {outputs}");
     if activation != Activation::None {
         case += &format!(" {activation:?}").to_lowercase();
@@ -151,13 +145,7 @@ fn gated_row(
     format: &'static str,
     [rows, inputs, outputs]: [usize; 3],
 ) -> Result<()> {
-    let kernel = match rows {
-        1 | 2 => "linear_vec",
-        _ if broadcast_pays(bench.gpu, &LINEAR_BROADCAST, outputs.div_ceil(4)) => {
-            "linear_broadcast"
-        }
-        _ => "linear",
-    };
+    let kernel = linear_kernel(bench.gpu, rows, outputs.div_ceil(4)).name;
     let case = format!("{format} {rows} x {inputs} -> {outputs} silu(gate) · up");
     let packed = (2 * inputs * outputs) as f64 * bits(format) / 8.0;
     let work = Work {

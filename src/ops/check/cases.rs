@@ -8,8 +8,8 @@ use crate::ops::naive;
 use crate::ops::{
     Activation, Columns, Heads, Placement, add_scaled, argmax, attention_broadcast,
     attention_narrow, attention_spans, attention_tile, conv_broadcast, conv_tile, copy_rows, embed,
-    fuse_view, gather_rows, layer_norm, linear_broadcast, linear_tile, linear_vec, matmul,
-    mean_pool, pack_half, pixel_shuffle, resample, rms_norm, rope_cache, slice_masks,
+    fuse_view, gather_rows, layer_norm, linear_broadcast, linear_coop, linear_tile, linear_vec,
+    matmul, mean_pool, pack_half, pixel_shuffle, resample, rms_norm, rope_cache, slice_masks,
 };
 use crate::tensor::{Matrix, Tensor};
 
@@ -86,6 +86,17 @@ pub(super) const ALL: &[Case] = &[
     case("linear_broadcast", "q4_k", 2e-5, check_linear_broadcast),
     case("linear_broadcast", "q5_k", 2e-5, check_linear_broadcast),
     case("linear_broadcast", "q6_k", 2e-5, check_linear_broadcast),
+    case("linear_coop", "f32", 4e-3, check_linear_coop),
+    case("linear_coop", "f16", 4e-3, check_linear_coop),
+    case("linear_coop", "bf16", 4e-3, check_linear_coop),
+    case("linear_coop", "q8_0", 4e-3, check_linear_coop),
+    case("linear_coop", "q4_0", 4e-3, check_linear_coop),
+    case("linear_coop", "q4_1", 4e-3, check_linear_coop),
+    case("linear_coop", "q5_0", 4e-3, check_linear_coop),
+    case("linear_coop", "q5_1", 4e-3, check_linear_coop),
+    case("linear_coop", "q4_k", 4e-3, check_linear_coop),
+    case("linear_coop", "q5_k", 4e-3, check_linear_coop),
+    case("linear_coop", "q6_k", 4e-3, check_linear_coop),
     case("linear_vec", "f32", 2e-5, check_linear_vec),
     case("linear_vec", "f16", 2e-5, check_linear_vec),
     case("linear_vec", "bf16", 2e-5, check_linear_vec),
@@ -371,6 +382,10 @@ fn check_layer_norm(gpu: &Gpu, _: &'static str) -> Result<Ran> {
 
 fn check_linear(gpu: &Gpu, format: &'static str) -> Result<Ran> {
     check_linear_with(gpu, format, linear_tile)
+}
+
+fn check_linear_coop(gpu: &Gpu, format: &'static str) -> Result<Ran> {
+    check_linear_with(gpu, format, linear_coop)
 }
 
 fn check_linear_broadcast(gpu: &Gpu, format: &'static str) -> Result<Ran> {

@@ -48,9 +48,11 @@ pub(super) struct Ran {
 pub fn self_check(gpu: &Gpu) -> Vec<KernelCheck> {
     // What an adapter without subgroups never runs it cannot get wrong.
     let broadcasts = super::broadcasts(gpu).is_some();
+    let cooperates = gpu.coop_tile().is_some();
     cases::ALL
         .iter()
         .filter(|case| broadcasts || !case.name.ends_with("_broadcast"))
+        .filter(|case| cooperates || !case.name.ends_with("_coop"))
         .map(|case| {
             let name = match case.format {
                 "" => case.name.to_owned(),
