@@ -9,7 +9,7 @@
 // a barrier is dearer still, so what counts is multiply-adds per load. There the loop body is
 // as long as it may be: two steps a turn overflow the instruction cache, a loop in the loop
 // moves every sum through memory. Rows beyond m read row m - 1 again and are not stored; columns
-// beyond n are zeros in the packed weight. k and n are multiples of 4.
+// beyond n are zeros in the packed weight. k and n are multiples of 4. What follows the sum is shared/store.wgsl.
 
 override WG: u32 = 64;
 

@@ -8,7 +8,7 @@
 //
 // A subgroup is a run of LANES threads: it holds LANES neighbouring panels of the same rows. Rows beyond m
 // read row m - 1 again, panels beyond the last the last one; neither is stored. All lanes stay in the
-// loop, which broadcasts ask for. k and n are multiples of 4.
+// loop, which broadcasts ask for. k and n are multiples of 4. What follows the sum is shared/store.wgsl.
 
 override WG: u32 = 64;
 override LANES: u32 = 8;  // of a subgroup, 8 or more

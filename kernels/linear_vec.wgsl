@@ -5,7 +5,7 @@
 // read once, still packed; the scales of a block of 32 k are unpacked once for its 8 steps.
 //
 // SPLIT 1 has no barrier and suits a CPU driver; a GPU wants some ten thousand threads, so SPLIT 8 or
-// more there. Rows are the y of the grid. k and n are multiples of 4.
+// more there. Rows are the y of the grid. k and n are multiples of 4. What follows the sum is shared/store.wgsl.
 
 override WG: u32 = 64;
 override SPLIT: u32 = 1;

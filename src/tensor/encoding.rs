@@ -289,47 +289,6 @@ impl Encoding {
     /// Decodes one block into the front of `values`.
     fn decode_block(self, block: &[u8], values: &mut [f32; LARGEST_BLOCK]) {
         let half = |at: usize| f16::from_le_bytes([block[at], block[at + 1]]).to_f32();
-        if self.is_quantised() {
-            let quants = self.quants(block);
-            let scaled = values.iter_mut().zip(quants).enumerate();
-            // Two roundings, never a fused one: the reference readers multiply, then add.
-            match self {
-                Self::Q8_0 => {
-                    let d = half(0);
-                    scaled.for_each(|(_, (v, q))| *v = f32::from(q.cast_signed()) * d);
-                }
-                Self::Q4_0 => {
-                    let d = half(0);
-                    scaled.for_each(|(_, (v, q))| *v = (f32::from(q) - 8.0) * d);
-                }
-                Self::Q5_0 => {
-                    let d = half(0);
-                    scaled.for_each(|(_, (v, q))| *v = (f32::from(q) - 16.0) * d);
-                }
-                Self::Q4_1 | Self::Q5_1 => {
-                    let (d, m) = (half(0), half(2));
-                    scaled.for_each(|(_, (v, q))| *v = f32::from(q) * d + m);
-                }
-                Self::Q4_K | Self::Q5_K => {
-                    let (d, e) = (half(0), half(2));
-                    let parts: [(f32, f32); 8] = std::array::from_fn(|n| {
-                        let [s, m] = six_bits(&block[4..16], n);
-                        (d * f32::from(s), e * f32::from(m))
-                    });
-                    scaled.for_each(|(i, (v, q))| {
-                        *v = parts[i / 32].0 * f32::from(q) - parts[i / 32].1
-                    });
-                }
-                _ => {
-                    let d = half(208);
-                    scaled.for_each(|(i, (v, q))| {
-                        let s = block[192 + i / 16].cast_signed();
-                        *v = d * f32::from(s) * (f32::from(q) - 32.0);
-                    });
-                }
-            }
-            return;
-        }
         match self {
             Self::F64 => {
                 let bytes = block.try_into().expect("a double has eight bytes");
@@ -338,6 +297,53 @@ impl Encoding {
             Self::F32 => values[0] = f32::from_le_bytes([block[0], block[1], block[2], block[3]]),
             Self::F16 => values[0] = half(0),
             Self::BF16 => values[0] = bf16::from_le_bytes([block[0], block[1]]).to_f32(),
+            _ => {
+                let quants = self.quants(block);
+                let numbers = values.iter_mut().zip(quants);
+                self.scale_block(block, numbers);
+            }
+        }
+    }
+
+    /// Sets each value of a block to its quant with the scales applied. Two roundings, never a fused one: the
+    /// reference readers multiply, then add.
+    fn scale_block<'v>(self, block: &[u8], numbers: impl Iterator<Item = (&'v mut f32, u8)>) {
+        let half = |at: usize| f16::from_le_bytes([block[at], block[at + 1]]).to_f32();
+        match self {
+            Self::Q8_0 => {
+                let d = half(0);
+                numbers.for_each(|(v, q)| *v = f32::from(q.cast_signed()) * d);
+            }
+            Self::Q4_0 => {
+                let d = half(0);
+                numbers.for_each(|(v, q)| *v = (f32::from(q) - 8.0) * d);
+            }
+            Self::Q5_0 => {
+                let d = half(0);
+                numbers.for_each(|(v, q)| *v = (f32::from(q) - 16.0) * d);
+            }
+            Self::Q4_1 | Self::Q5_1 => {
+                let (d, m) = (half(0), half(2));
+                numbers.for_each(|(v, q)| *v = f32::from(q) * d + m);
+            }
+            Self::Q4_K | Self::Q5_K => {
+                let (d, e) = (half(0), half(2));
+                let parts: [(f32, f32); 8] = std::array::from_fn(|n| {
+                    let [s, m] = six_bits(&block[4..16], n);
+                    (d * f32::from(s), e * f32::from(m))
+                });
+                for (i, (v, q)) in numbers.enumerate() {
+                    let (scale, min) = parts[i / 32];
+                    *v = scale * f32::from(q) - min;
+                }
+            }
+            Self::Q6_K => {
+                let d = half(208);
+                for (i, (v, q)) in numbers.enumerate() {
+                    let s = block[192 + i / 16].cast_signed();
+                    *v = d * f32::from(s) * (f32::from(q) - 32.0);
+                }
+            }
             _ => unreachable!("{self} is not a real encoding"),
         }
     }

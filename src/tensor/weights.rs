@@ -165,7 +165,9 @@ impl<'a> Weights<'a> {
             .chunk_by(|a, b| self.stored(a.encoding) == self.stored(b.encoding))
             .map(|run| {
                 let outputs = run.iter().map(|entry| entry.shape[0]).sum();
-                Ok((run.len(), self.pack(run[0].name, [outputs, inputs], run)?))
+                let name = run[0].name;
+                let label = name.strip_prefix(self.prefix.as_str()).unwrap_or(name);
+                Ok((run.len(), self.pack(label, [outputs, inputs], run)?))
             })
             .collect()
     }
@@ -287,7 +289,11 @@ impl<'a> Weights<'a> {
         encoding: Encoding,
         values: &[f32],
     ) -> Result<Matrix> {
-        let stored = self.stored(encoding);
+        // What was taken apart is no longer in blocks.
+        let stored = match encoding.is_quantised() {
+            true => self.stored(Encoding::F32),
+            false => self.stored(encoding),
+        };
         if stored == Encoding::F16
             && let Some(beyond) = values.iter().find(|v| v.abs() > 65504.0)
         {
