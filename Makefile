@@ -3,7 +3,7 @@
 # Where models and scans are kept; `make demo KERAUNOS_HOME=$HOME/models` for another place.
 export KERAUNOS_HOME ?= $(CURDIR)/models
 
-.PHONY: help build demo test models scan bench accept instructions recipe-test clean
+.PHONY: help build demo test models scan bench peers accept instructions recipe-test clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,10 @@ scan: ## the scan of the demo; prints its path
 bench: models ## speed of every kernel and model beside its ceiling
 	@scripts/adapter
 	cargo bench --locked
+
+peers: models ## rival engines beside keraunos on this machine, as Markdown; builds them first, which takes long
+	@scripts/adapter
+	@scripts/peers
 
 accept: models ## quality on the real volumes of KERAUNOS_SHARED (../shared), as Markdown
 	@scripts/adapter
