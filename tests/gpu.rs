@@ -41,11 +41,11 @@ fn forward(gpu: &Gpu, seed: u64) -> Vec<u32> {
         x = conv(
             &rec,
             &picture,
+            &Window::square(3, 1, 1),
             &taps,
             &short,
-            1,
             Activation::Relu,
-            Some(&picture),
+            Residual::After(&picture),
         )
         .reshape([35, 64]);
         x = rms_norm(&rec, &x, &norm, 1e-5);
