@@ -1,59 +1,70 @@
-// y[p, c] = activate(sum_{tap, i} x[p · stride + tap - 1, i] · w[c, tap, i] + bias[c]) (+ residual[p, c])
+// y[p, c] = activate(sum_{tap, i} x[p · stride + tap · dilation - padding, i] · w[c, tap, i] + bias[c] (+ residual[p, c])) (+ residual[p, c])
 //
-// conv.wgsl for CPU adapters with subgroups, as linear_broadcast.wgsl is linear.wgsl: the lanes of a subgroup need
-// the same 16 pixels, so each loads two of them and hands them round. A thread keeps the places of its own two
-// pixels alone. LANES neighbouring panels of the same pixels are a subgroup.
+// conv.wgsl for CPU adapters with subgroups, the other way round than linear_broadcast.wgsl: here each lane has pixels
+// of its own, and what a subgroup shares is the weights. A thread computes PIXELS pixels by PANELS panels of 8
+// channels. Each of its first PANELS lanes loads the tile of one panel and hands it round, so that a tile serves
+// 8 lanes of pixels, and an x that is loaded all panels. Few output channels keep every lane busy too.
+//
+// 240 sums (5 by 6 panels) or 256 (4 by 8) to a thread are the most that pay: the loop body is as long as the
+// instruction cache lets it be.
 
 override WG: u32 = 64;
-override LANES: u32 = 8;  // of a subgroup, 8 or more
-override RESIDUAL: u32 = 0;
+override LANES: u32 = 8;     // of a subgroup, 8 or more
+override PANELS: u32 = 8;    // of a thread, 8 at most; they divide a group's panels where there are several groups
+override PIXELS: u32 = 4;    // of a thread, 4 or 5
+override RESIDUAL: u32 = 0;  // 1: added after the activation, 2: before it
 
 struct Params {
     images: u32,
-    height: u32,      // of x
+    depth: u32,  // of x; a picture has one slice
+    height: u32,
     width: u32,
-    steps: u32,       // 9 · input channels / 4
-    out_height: u32,  // (height - 1) / stride + 1
+    quads: u32,  // channels / 4 of x
+    out_depth: u32,
+    out_height: u32,
     out_width: u32,
-    cols: u32,        // output channels
-    panels: u32,      // ceil(cols / 8)
-    stride: u32,
+    kernel_depth: u32,
+    kernel_height: u32,
+    kernel_width: u32,
+    stride_depth: u32,
+    stride_height: u32,
+    stride_width: u32,
+    padding_depth: u32,  // before the first slice
+    padding_height: u32,
+    padding_width: u32,
+    dilation_depth: u32,
+    dilation_height: u32,
+    dilation_width: u32,
+    steps: u32,         // taps · group_quads
+    group_quads: u32,   // input channels / 4 of a group
+    group_panels: u32,  // panels of a group
+    cols: u32,          // output channels
+    panels: u32,        // ceil(cols / 8)
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;         // (images, height, width) of 4 channels
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;         // (images, depth, height, width, quads) of 4 channels
 @group(0) @binding(3) var<storage, read> bias: array<vec4<f32>>;      // (2 · panels) of 4 columns
-@group(0) @binding(4) var<storage, read> residual: array<vec4<f32>>;  // (images, out_height, out_width, cols / 4), any buffer if RESIDUAL is 0
-@group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>;   // (images, out_height, out_width, cols / 4)
-
-// An output pixel: what its taps read.
-struct Pixel {
-    origin: u32,  // the vec4 of x under tap (0, 0); wraps below zero where that tap is outside
-    inside: u32,  // bit t: tap t lies in the image
-}
+@group(0) @binding(4) var<storage, read> residual: array<vec4<f32>>;  // (images, out_depth, out_height, out_width, cols / 4), any buffer if RESIDUAL is 0
+@group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>;   // (images, out_depth, out_height, out_width, cols / 4)
 
 // Pixels are numbered in memory order, across row and image ends; one beyond the last is the last.
-fn pixel(number: u32) -> Pixel {
-    let at = min(number, params.images * params.out_height * params.out_width - 1u);
+fn numbered(number: u32) -> Pixel {
+    let at = min(number, params.images * params.out_depth * params.out_height * params.out_width - 1u);
     let line = at / params.out_width;
-    let image = line / params.out_height;
-    let left = (at % params.out_width) * params.stride - 1u;
-    let top = (line % params.out_height) * params.stride - 1u;
-    let columns = u32(left < params.width) | 2u | (u32(left + 2u < params.width) << 2u);
-    let inside = (columns * u32(top < params.height)) | (columns << 3u) | ((columns * u32(top + 2u < params.height)) << 6u);
-    return Pixel(((image * params.height + top) * params.width + left) * (params.steps / 9u), inside);
-}
-
-fn tap_value(p: Pixel, tap: u32, offset: u32) -> vec4<f32> {
-    let inside = ((p.inside >> tap) & 1u) == 1u;
-    return select(vec4<f32>(0.0), x[select(0u, p.origin + offset, inside)], inside);
+    let slice = line / params.out_height;
+    return pixel(at % params.out_width, line % params.out_height, slice % params.out_depth, slice / params.out_depth);
 }
 
 // `sum` already holds the bias.
 fn store(row: u32, quad: u32, sum: vec4<f32>) {
-    if (row < params.images * params.out_height * params.out_width) & (quad * 4u < params.cols) {
+    if (row < params.images * params.out_depth * params.out_height * params.out_width) & (quad * 4u < params.cols) {
         let at = row * (params.cols / 4u) + quad;
-        var v = activate(sum);
+        var v = sum;
+        if RESIDUAL == 2u {
+            v += residual[at];
+        }
+        v = activate(v);
         if RESIDUAL == 1u {
             v += residual[at];
         }
@@ -61,146 +72,199 @@ fn store(row: u32, quad: u32, sum: vec4<f32>) {
     }
 }
 
+// The sums of 4 channels of a thread's pixels.
+struct Sums {
+    p0: vec4<f32>,
+    p1: vec4<f32>,
+    p2: vec4<f32>,
+    p3: vec4<f32>,
+    p4: vec4<f32>,
+}
+
+// One input channel of a thread's pixels.
+struct Values {
+    p0: f32,
+    p1: f32,
+    p2: f32,
+    p3: f32,
+    p4: f32,
+}
+
+// They begin with the bias. Panels beyond the last repeat it and are not stored.
+fn begin(panel: u32, half: u32) -> Sums {
+    let start = bias[min(panel, params.panels - 1u) * 2u + half];
+    return Sums(start, start, start, start, start);
+}
+
+fn add(s: Sums, v: Values, w: vec4<f32>) -> Sums {
+    var sums = s;
+    sums.p0 = fma(vec4<f32>(v.p0), w, s.p0);
+    sums.p1 = fma(vec4<f32>(v.p1), w, s.p1);
+    sums.p2 = fma(vec4<f32>(v.p2), w, s.p2);
+    sums.p3 = fma(vec4<f32>(v.p3), w, s.p3);
+    if PIXELS == 5u {
+        sums.p4 = fma(vec4<f32>(v.p4), w, s.p4);
+    }
+    return sums;
+}
+
+fn end(row: u32, quad: u32, s: Sums) {
+    store(row, quad, s.p0);
+    store(row + LANES, quad, s.p1);
+    store(row + 2u * LANES, quad, s.p2);
+    store(row + 3u * LANES, quad, s.p3);
+    if PIXELS == 5u {
+        store(row + 4u * LANES, quad, s.p4);
+    }
+}
+
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
-    let across = (params.panels + LANES - 1u) / LANES;  // subgroups side by side
+    let across = (params.panels + PANELS - 1u) / PANELS;  // subgroups side by side
     let subgroup = id.x / LANES;
-    let own = (subgroup % across) * LANES + lane;
-    let panel = min(own, params.panels - 1u);
-    let row = (subgroup / across) * 16u;
-    let p_lower = pixel(row + lane % 8u);
-    let p_upper = pixel(row + 8u + lane % 8u);
+    let first = (subgroup % across) * PANELS;
+    let own = min(first + lane % PANELS, params.panels - 1u);
+    let row = (subgroup / across) * (PIXELS * LANES) + lane;
+    let p0 = numbered(row);
+    let p1 = numbered(row + LANES);
+    let p2 = numbered(row + 2u * LANES);
+    let p3 = numbered(row + 3u * LANES);
+    let p4 = numbered(row + 4u * LANES);
 
-    var a0 = bias[panel * 2u];
-    var b0 = bias[panel * 2u + 1u];
-    var a1 = a0;
-    var b1 = b0;
-    var a2 = a0;
-    var b2 = b0;
-    var a3 = a0;
-    var b3 = b0;
-    var a4 = a0;
-    var b4 = b0;
-    var a5 = a0;
-    var b5 = b0;
-    var a6 = a0;
-    var b6 = b0;
-    var a7 = a0;
-    var b7 = b0;
-    var a8 = a0;
-    var b8 = b0;
-    var a9 = a0;
-    var b9 = b0;
-    var a10 = a0;
-    var b10 = b0;
-    var a11 = a0;
-    var b11 = b0;
-    var a12 = a0;
-    var b12 = b0;
-    var a13 = a0;
-    var b13 = b0;
-    var a14 = a0;
-    var b14 = b0;
-    var a15 = a0;
-    var b15 = b0;
+    var a0 = begin(first + 0u, 0u);
+    var b0 = begin(first + 0u, 1u);
+    var a1 = begin(first + 1u, 0u);
+    var b1 = begin(first + 1u, 1u);
+    var a2 = begin(first + 2u, 0u);
+    var b2 = begin(first + 2u, 1u);
+    var a3 = begin(first + 3u, 0u);
+    var b3 = begin(first + 3u, 1u);
+    var a4 = begin(first + 4u, 0u);
+    var b4 = begin(first + 4u, 1u);
+    var a5 = begin(first + 5u, 0u);
+    var b5 = begin(first + 5u, 1u);
+    var a6 = begin(first + 6u, 0u);
+    var b6 = begin(first + 6u, 1u);
+    var a7 = begin(first + 7u, 0u);
+    var b7 = begin(first + 7u, 1u);
 
-    let quads = params.steps / 9u;
-    var tap = 0u;
-    var channel = 0u;
-    var offset = 0u;
+    var tap = first_tap(first / params.group_panels);
     for (var step = 0u; step < params.steps; step++) {
-        let w = weight_tile(panel, step, weight_scale(panel, step / 8u));
-        let lower = tap_value(p_lower, tap, offset + channel);
-        let v0 = subgroupBroadcast(lower, 0u);
-        a0 = dot_a(v0, w, a0);
-        b0 = dot_b(v0, w, b0);
-        let v1 = subgroupBroadcast(lower, 1u);
-        a1 = dot_a(v1, w, a1);
-        b1 = dot_b(v1, w, b1);
-        let v2 = subgroupBroadcast(lower, 2u);
-        a2 = dot_a(v2, w, a2);
-        b2 = dot_b(v2, w, b2);
-        let v3 = subgroupBroadcast(lower, 3u);
-        a3 = dot_a(v3, w, a3);
-        b3 = dot_b(v3, w, b3);
-        let v4 = subgroupBroadcast(lower, 4u);
-        a4 = dot_a(v4, w, a4);
-        b4 = dot_b(v4, w, b4);
-        let v5 = subgroupBroadcast(lower, 5u);
-        a5 = dot_a(v5, w, a5);
-        b5 = dot_b(v5, w, b5);
-        let v6 = subgroupBroadcast(lower, 6u);
-        a6 = dot_a(v6, w, a6);
-        b6 = dot_b(v6, w, b6);
-        let v7 = subgroupBroadcast(lower, 7u);
-        a7 = dot_a(v7, w, a7);
-        b7 = dot_b(v7, w, b7);
-        let upper = tap_value(p_upper, tap, offset + channel);
-        let v8 = subgroupBroadcast(upper, 0u);
-        a8 = dot_a(v8, w, a8);
-        b8 = dot_b(v8, w, b8);
-        let v9 = subgroupBroadcast(upper, 1u);
-        a9 = dot_a(v9, w, a9);
-        b9 = dot_b(v9, w, b9);
-        let v10 = subgroupBroadcast(upper, 2u);
-        a10 = dot_a(v10, w, a10);
-        b10 = dot_b(v10, w, b10);
-        let v11 = subgroupBroadcast(upper, 3u);
-        a11 = dot_a(v11, w, a11);
-        b11 = dot_b(v11, w, b11);
-        let v12 = subgroupBroadcast(upper, 4u);
-        a12 = dot_a(v12, w, a12);
-        b12 = dot_b(v12, w, b12);
-        let v13 = subgroupBroadcast(upper, 5u);
-        a13 = dot_a(v13, w, a13);
-        b13 = dot_b(v13, w, b13);
-        let v14 = subgroupBroadcast(upper, 6u);
-        a14 = dot_a(v14, w, a14);
-        b14 = dot_b(v14, w, b14);
-        let v15 = subgroupBroadcast(upper, 7u);
-        a15 = dot_a(v15, w, a15);
-        b15 = dot_b(v15, w, b15);
-        channel++;
-        let done = channel == quads;
-        channel = select(channel, 0u, done);
-        // Three taps on, the next row of x begins.
-        offset += select(0u, select(quads, (params.width - 2u) * quads, (tap == 2u) | (tap == 5u)), done);
-        tap += u32(done);
+        let w = weight_tile(own, step, weight_scale(own, step / 8u));
+        let v0 = tap_value(p0, tap);
+        let v1 = tap_value(p1, tap);
+        let v2 = tap_value(p2, tap);
+        let v3 = tap_value(p3, tap);
+        let v4 = tap_value(p4, tap);
+        let x0 = Values(v0.x, v1.x, v2.x, v3.x, v4.x);
+        let x1 = Values(v0.y, v1.y, v2.y, v3.y, v4.y);
+        let x2 = Values(v0.z, v1.z, v2.z, v3.z, v4.z);
+        let x3 = Values(v0.w, v1.w, v2.w, v3.w, v4.w);
+        a0 = add(a0, x0, subgroupBroadcast(w.a0, 0u));
+        a0 = add(a0, x1, subgroupBroadcast(w.a1, 0u));
+        a0 = add(a0, x2, subgroupBroadcast(w.a2, 0u));
+        a0 = add(a0, x3, subgroupBroadcast(w.a3, 0u));
+        b0 = add(b0, x0, subgroupBroadcast(w.b0, 0u));
+        b0 = add(b0, x1, subgroupBroadcast(w.b1, 0u));
+        b0 = add(b0, x2, subgroupBroadcast(w.b2, 0u));
+        b0 = add(b0, x3, subgroupBroadcast(w.b3, 0u));
+        a1 = add(a1, x0, subgroupBroadcast(w.a0, 1u));
+        a1 = add(a1, x1, subgroupBroadcast(w.a1, 1u));
+        a1 = add(a1, x2, subgroupBroadcast(w.a2, 1u));
+        a1 = add(a1, x3, subgroupBroadcast(w.a3, 1u));
+        b1 = add(b1, x0, subgroupBroadcast(w.b0, 1u));
+        b1 = add(b1, x1, subgroupBroadcast(w.b1, 1u));
+        b1 = add(b1, x2, subgroupBroadcast(w.b2, 1u));
+        b1 = add(b1, x3, subgroupBroadcast(w.b3, 1u));
+        if PANELS > 2u {
+            a2 = add(a2, x0, subgroupBroadcast(w.a0, 2u));
+            a2 = add(a2, x1, subgroupBroadcast(w.a1, 2u));
+            a2 = add(a2, x2, subgroupBroadcast(w.a2, 2u));
+            a2 = add(a2, x3, subgroupBroadcast(w.a3, 2u));
+            b2 = add(b2, x0, subgroupBroadcast(w.b0, 2u));
+            b2 = add(b2, x1, subgroupBroadcast(w.b1, 2u));
+            b2 = add(b2, x2, subgroupBroadcast(w.b2, 2u));
+            b2 = add(b2, x3, subgroupBroadcast(w.b3, 2u));
+        }
+        if PANELS > 3u {
+            a3 = add(a3, x0, subgroupBroadcast(w.a0, 3u));
+            a3 = add(a3, x1, subgroupBroadcast(w.a1, 3u));
+            a3 = add(a3, x2, subgroupBroadcast(w.a2, 3u));
+            a3 = add(a3, x3, subgroupBroadcast(w.a3, 3u));
+            b3 = add(b3, x0, subgroupBroadcast(w.b0, 3u));
+            b3 = add(b3, x1, subgroupBroadcast(w.b1, 3u));
+            b3 = add(b3, x2, subgroupBroadcast(w.b2, 3u));
+            b3 = add(b3, x3, subgroupBroadcast(w.b3, 3u));
+        }
+        if PANELS > 4u {
+            a4 = add(a4, x0, subgroupBroadcast(w.a0, 4u));
+            a4 = add(a4, x1, subgroupBroadcast(w.a1, 4u));
+            a4 = add(a4, x2, subgroupBroadcast(w.a2, 4u));
+            a4 = add(a4, x3, subgroupBroadcast(w.a3, 4u));
+            b4 = add(b4, x0, subgroupBroadcast(w.b0, 4u));
+            b4 = add(b4, x1, subgroupBroadcast(w.b1, 4u));
+            b4 = add(b4, x2, subgroupBroadcast(w.b2, 4u));
+            b4 = add(b4, x3, subgroupBroadcast(w.b3, 4u));
+        }
+        if PANELS > 5u {
+            a5 = add(a5, x0, subgroupBroadcast(w.a0, 5u));
+            a5 = add(a5, x1, subgroupBroadcast(w.a1, 5u));
+            a5 = add(a5, x2, subgroupBroadcast(w.a2, 5u));
+            a5 = add(a5, x3, subgroupBroadcast(w.a3, 5u));
+            b5 = add(b5, x0, subgroupBroadcast(w.b0, 5u));
+            b5 = add(b5, x1, subgroupBroadcast(w.b1, 5u));
+            b5 = add(b5, x2, subgroupBroadcast(w.b2, 5u));
+            b5 = add(b5, x3, subgroupBroadcast(w.b3, 5u));
+        }
+        if PANELS > 6u {
+            a6 = add(a6, x0, subgroupBroadcast(w.a0, 6u));
+            a6 = add(a6, x1, subgroupBroadcast(w.a1, 6u));
+            a6 = add(a6, x2, subgroupBroadcast(w.a2, 6u));
+            a6 = add(a6, x3, subgroupBroadcast(w.a3, 6u));
+            b6 = add(b6, x0, subgroupBroadcast(w.b0, 6u));
+            b6 = add(b6, x1, subgroupBroadcast(w.b1, 6u));
+            b6 = add(b6, x2, subgroupBroadcast(w.b2, 6u));
+            b6 = add(b6, x3, subgroupBroadcast(w.b3, 6u));
+        }
+        if PANELS > 7u {
+            a7 = add(a7, x0, subgroupBroadcast(w.a0, 7u));
+            a7 = add(a7, x1, subgroupBroadcast(w.a1, 7u));
+            a7 = add(a7, x2, subgroupBroadcast(w.a2, 7u));
+            a7 = add(a7, x3, subgroupBroadcast(w.a3, 7u));
+            b7 = add(b7, x0, subgroupBroadcast(w.b0, 7u));
+            b7 = add(b7, x1, subgroupBroadcast(w.b1, 7u));
+            b7 = add(b7, x2, subgroupBroadcast(w.b2, 7u));
+            b7 = add(b7, x3, subgroupBroadcast(w.b3, 7u));
+        }
+        tap = next_tap(tap);
     }
 
-    if own >= params.panels {
-        return;
+    end(row, (first + 0u) * 2u, a0);
+    end(row, (first + 0u) * 2u + 1u, b0);
+    end(row, (first + 1u) * 2u, a1);
+    end(row, (first + 1u) * 2u + 1u, b1);
+    if PANELS > 2u {
+        end(row, (first + 2u) * 2u, a2);
+        end(row, (first + 2u) * 2u + 1u, b2);
     }
-    store(row + 0u, panel * 2u, a0);
-    store(row + 0u, panel * 2u + 1u, b0);
-    store(row + 1u, panel * 2u, a1);
-    store(row + 1u, panel * 2u + 1u, b1);
-    store(row + 2u, panel * 2u, a2);
-    store(row + 2u, panel * 2u + 1u, b2);
-    store(row + 3u, panel * 2u, a3);
-    store(row + 3u, panel * 2u + 1u, b3);
-    store(row + 4u, panel * 2u, a4);
-    store(row + 4u, panel * 2u + 1u, b4);
-    store(row + 5u, panel * 2u, a5);
-    store(row + 5u, panel * 2u + 1u, b5);
-    store(row + 6u, panel * 2u, a6);
-    store(row + 6u, panel * 2u + 1u, b6);
-    store(row + 7u, panel * 2u, a7);
-    store(row + 7u, panel * 2u + 1u, b7);
-    store(row + 8u, panel * 2u, a8);
-    store(row + 8u, panel * 2u + 1u, b8);
-    store(row + 9u, panel * 2u, a9);
-    store(row + 9u, panel * 2u + 1u, b9);
-    store(row + 10u, panel * 2u, a10);
-    store(row + 10u, panel * 2u + 1u, b10);
-    store(row + 11u, panel * 2u, a11);
-    store(row + 11u, panel * 2u + 1u, b11);
-    store(row + 12u, panel * 2u, a12);
-    store(row + 12u, panel * 2u + 1u, b12);
-    store(row + 13u, panel * 2u, a13);
-    store(row + 13u, panel * 2u + 1u, b13);
-    store(row + 14u, panel * 2u, a14);
-    store(row + 14u, panel * 2u + 1u, b14);
-    store(row + 15u, panel * 2u, a15);
-    store(row + 15u, panel * 2u + 1u, b15);
+    if PANELS > 3u {
+        end(row, (first + 3u) * 2u, a3);
+        end(row, (first + 3u) * 2u + 1u, b3);
+    }
+    if PANELS > 4u {
+        end(row, (first + 4u) * 2u, a4);
+        end(row, (first + 4u) * 2u + 1u, b4);
+    }
+    if PANELS > 5u {
+        end(row, (first + 5u) * 2u, a5);
+        end(row, (first + 5u) * 2u + 1u, b5);
+    }
+    if PANELS > 6u {
+        end(row, (first + 6u) * 2u, a6);
+        end(row, (first + 6u) * 2u + 1u, b6);
+    }
+    if PANELS > 7u {
+        end(row, (first + 7u) * 2u, a7);
+        end(row, (first + 7u) * 2u + 1u, b7);
+    }
 }

@@ -41,11 +41,11 @@ fn forward(gpu: &Gpu, seed: u64) -> Vec<u32> {
         x = conv(
             &rec,
             &picture,
+            &Window::square(3, 1, 1),
             &taps,
             &short,
-            1,
             Activation::Relu,
-            Some(&picture),
+            Residual::After(&picture),
         )
         .reshape([35, 64]);
         x = rms_norm(&rec, &x, &norm, 1e-5);
@@ -202,14 +202,24 @@ fn a_distrusted_kernel_is_left_out() {
     let picture = Matrix::f32(&gpu, "w", [64, 36], &[0.5; 64 * 36]).unwrap();
     let bias = Tensor::upload(&gpu, "b", [64], &[1f32; 64]).unwrap();
     let (wide, narrow) = (ones(20, 32), ones(20, 16));
-    let pixels = ones(25, 4).reshape([1, 5, 5, 4]);
+    let pixels = ones(25, 4).reshape([1, 1, 5, 5, 4]);
     let heads = |width: usize| Heads { q: 1, kv: 1, width };
     let run = || {
         let before = profile.timings().len();
         let rec = gpu.record("all");
         let many = linear(&rec, &wide, &weight, &bias, Activation::None, None);
         let one = linear(&rec, &ones(1, 32), &weight, &bias, Activation::None, None);
-        let conv = conv(&rec, &pixels, &picture, &bias, 1, Activation::None, None);
+        let window = Window::square(3, 1, 1);
+        let none = Residual::None;
+        let conv = conv(
+            &rec,
+            &pixels,
+            &window,
+            &picture,
+            &bias,
+            Activation::None,
+            none,
+        );
         let attend = |x: &Tensor, width: usize| {
             let all = Columns::all(x);
             attention(&rec, all, all, all, heads(width), 1, false)

@@ -5,8 +5,9 @@
 mod support;
 
 use keraunos::gpu::{Bind, Gpu, GpuOptions, Recorder};
+use keraunos::layers::{Conv, ConvTranspose};
 use keraunos::ops::*;
-use keraunos::tensor::{Matrix, Tensor};
+use keraunos::tensor::{Checkpoint, Matrix, Precision, Tensor, Weights as CheckpointWeights};
 use support::{
     Golden, Random, check, close, encoding, gpu, pad, poison, read, staged, upload, weights,
     whole_blocks,
@@ -418,21 +419,15 @@ fn broadcasts_by_name() {
     check(rec, &want, 1e-5, 1e-5, |rec| {
         linear_broadcast(rec, &rows, &w.matrix, &panelled, Activation::Relu, None)
     });
-    let size = [2, 5, 7, 4];
+    let (window, relu) = (Window::square(3, 2, 1), Activation::Relu);
+    let size = [2, 1, 5, 7, 4];
     let x = &x[..280];
-    let want = naive::conv_broadcast(x, &w.values, &bias, size, 2, Activation::Relu, None);
+    let want = naive::conv_broadcast(x, &w.values, &bias, size, &window, relu, Residual::None);
     let rec = gpu().record("conv_broadcast");
     let picture = staged(&rec, size, x);
     check(rec, &want, 1e-5, 1e-5, |rec| {
-        conv_broadcast(
-            rec,
-            &picture,
-            &w.matrix,
-            &panelled,
-            2,
-            Activation::Relu,
-            None,
-        )
+        let none = Residual::None;
+        conv_broadcast(rec, &picture, &window, &w.matrix, &panelled, relu, none)
     });
 }
 
@@ -510,99 +505,470 @@ fn activations_like_pytorch() {
     }
 }
 
+/// Where a residual is added.
+#[derive(Clone, Copy)]
+enum Join {
+    Nowhere,
+    After,
+    Before,
+}
+
+const JOINS: [Join; 3] = [Join::Nowhere, Join::After, Join::Before];
+
+impl Join {
+    fn with<T: ?Sized>(self, residual: &T) -> Residual<'_, T> {
+        match self {
+            Self::Nowhere => Residual::None,
+            Self::After => Residual::After(residual),
+            Self::Before => Residual::Before(residual),
+        }
+    }
+}
+
+/// One convolution of x `[images, depth, height, width, channels]` against its twin; NaN lies behind x, the residual and y.
 #[track_caller]
 fn check_conv(
     format: &str,
-    size: [usize; 4],
+    size: [usize; 5],
     outputs: usize,
-    stride: usize,
+    window: Window,
     activation: Activation,
-    has_residual: bool,
+    join: Join,
 ) {
-    let [images, height, width, channels] = size;
-    let mut random = Random::new((size.iter().product::<usize>() * outputs + stride) as u64);
-    let w = weights(gpu(), &mut random, format, [outputs, 9 * channels]);
+    let [images, depth, height, width, channels] = size;
+    let seed = size.iter().product::<usize>() * outputs + window.taps();
+    let mut random = Random::new(seed as u64);
+    let inputs = window.taps() * channels / window.groups;
+    let w = weights(gpu(), &mut random, format, [outputs, inputs]);
+    let cols = w.matrix.width();
     let x = random.values(size.iter().product());
     let bias = random.values(outputs);
-    let out = [
-        images,
-        height.div_ceil(stride),
-        width.div_ceil(stride),
-        outputs,
-    ];
+    let out = window.out([depth, height, width]);
+    let out = [images, out[0], out[1], out[2], cols];
     let residual = random.values(out.iter().product());
+    // The twin computes the padded columns too: zero weights, zero bias.
+    let mut plain = w.values.clone();
+    plain.resize(cols * inputs, 0.0);
     let want = naive::conv(
         &x,
-        &w.values,
-        &bias,
+        &plain,
+        &pad(&bias, outputs, cols),
         size,
-        stride,
+        &window,
         activation,
-        has_residual.then_some(&residual),
+        join.with(&residual[..]),
     );
     let rec = gpu().record("conv");
     let x = staged(&rec, size, &x);
     let bias = upload(panels(&bias).len(), &panels(&bias));
-    let residual = has_residual.then(|| staged(&rec, out, &residual));
+    let residual = staged(&rec, out, &residual);
     check(rec, &want, 1e-5, 1e-5, |rec| {
-        conv(
-            rec,
-            &x,
-            &w.matrix,
-            &bias,
-            stride,
-            activation,
-            residual.as_ref(),
-        )
+        let residual = join.with(&residual);
+        conv(rec, &x, &window, &w.matrix, &bias, activation, residual)
     });
 }
 
 #[test]
 fn conv_at_every_edge() {
+    let (plain, nowhere) = (Activation::None, Join::Nowhere);
     for stride in [1, 2] {
+        let window = Window::square(3, stride, 1);
         for height in 1..=4 {
             for width in [1, 2, 3, 5, 9] {
                 for images in [1, 3] {
-                    check_conv(
-                        "f32",
-                        [images, height, width, 4],
-                        8,
-                        stride,
-                        Activation::None,
-                        false,
-                    );
+                    let size = [images, 1, height, width, 4];
+                    check_conv("f32", size, 8, window, plain, nowhere);
+                    check_conv("f32", size, 16, window, plain, nowhere);
                 }
             }
         }
-        for outputs in [4, 8, 12, 64, 68, 72] {
+        // every number of panels a thread may have, and widths that fill none
+        for outputs in [1, 3, 4, 8, 12, 20, 31, 33, 40, 48, 56, 64, 68, 72, 96, 131] {
             for channels in [4, 8, 20] {
                 check_conv(
                     "f16",
-                    [2, 5, 7, channels],
+                    [2, 1, 5, 7, channels],
                     outputs,
-                    stride,
-                    Activation::None,
-                    false,
+                    window,
+                    plain,
+                    nowhere,
                 );
             }
         }
-        for (activation, residual) in ACTIVATIONS
-            .into_iter()
-            .zip([true, false, true, false, true, false, true])
-        {
-            check_conv("q4_1", [1, 6, 5, 32], 24, stride, activation, residual);
-        }
         for format in FORMATS {
             let channels = whole_blocks(format, 32);
-            check_conv(
-                format,
-                [1, 6, 5, channels],
-                24,
-                stride,
-                Activation::None,
-                true,
-            );
+            for (n, activation) in ACTIVATIONS.into_iter().enumerate() {
+                // Formats in blocks of 256 take eight times as long, and one epilogue says enough of them.
+                if channels > 32 && n > 0 {
+                    break;
+                }
+                let size = [1, 1, 6, 5, channels];
+                check_conv(format, size, 24, window, activation, JOINS[n % 3]);
+                check_conv(format, size, 7, window, activation, JOINS[(n + 1) % 3]);
+            }
         }
+    }
+}
+
+/// One tile of a thread is 8 pixels, of a subgroup 32 or 40: one off on either side, in pictures and in volumes.
+#[test]
+fn conv_around_its_tiles() {
+    for pixels in [7, 8, 9, 31, 32, 33, 39, 40, 41, 79, 81] {
+        for outputs in [8, 24, 64] {
+            for size in [
+                [1, 1, 1, pixels, 4],
+                [1, 1, pixels, 1, 4],
+                [1, pixels, 1, 1, 4],
+                [pixels, 1, 1, 1, 4],
+            ] {
+                let window = Window::cube(3, 1, 1);
+                check_conv(
+                    "f32",
+                    size,
+                    outputs,
+                    window,
+                    Activation::None,
+                    Join::Nowhere,
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn conv_with_any_window() {
+    let window = |kernel, stride, padding: [usize; 3], dilation| Window {
+        kernel,
+        stride,
+        padding: padding.map(|p| [p; 2]),
+        dilation,
+        groups: 1,
+    };
+    let pictures = [
+        Window::square(1, 1, 0),
+        Window::square(1, 2, 0),
+        Window::square(1, 3, 1),
+        Window::square(2, 2, 0),
+        Window::square(3, 3, 2),
+        Window::square(5, 1, 2),
+        Window::square(5, 2, 4),
+        Window::square(7, 2, 3),
+        Window::square(7, 1, 0),
+        // more padding than picture, and taps that reach over it on both sides
+        Window::square(3, 1, 11),
+        window([1, 3, 3], [1, 1, 1], [0, 6, 6], [1, 6, 6]),
+        window([1, 3, 3], [1, 2, 1], [0, 16, 16], [1, 16, 16]),
+        window([1, 2, 3], [1, 1, 2], [0, 1, 3], [1, 5, 2]),
+        window([1, 1, 7], [1, 1, 1], [0, 0, 3], [1, 1, 1]),
+        window([1, 7, 1], [1, 1, 1], [0, 3, 0], [1, 1, 1]),
+        window([1, 1, 11], [1, 1, 1], [0, 0, 5], [1, 1, 1]),
+        window([1, 21, 1], [1, 1, 1], [0, 10, 0], [1, 1, 1]),
+        window([1, 15, 15], [1, 15, 15], [0, 14, 14], [1, 1, 1]),
+        window([1, 7, 5], [1, 7, 5], [0, 0, 0], [1, 1, 1]),
+        Window {
+            padding: [[0, 0], [0, 2], [3, 1]],
+            ..Window::square(3, 2, 0)
+        },
+    ];
+    for (n, window) in pictures.into_iter().enumerate() {
+        let (activation, join) = (ACTIVATIONS[n % 5], JOINS[n % 3]);
+        for size in [[1, 1, 7, 9, 8], [2, 1, 11, 7, 4], [1, 1, 13, 23, 4]] {
+            for outputs in [5, 36] {
+                check_conv("f32", size, outputs, window, activation, join);
+            }
+        }
+    }
+    let volumes = [
+        Window::cube(1, 1, 0),
+        Window::cube(2, 2, 0),
+        Window::cube(3, 1, 1),
+        Window::cube(3, 2, 1),
+        Window::cube(5, 1, 2),
+        window([3, 3, 3], [1, 1, 1], [2, 2, 2], [2, 2, 2]),
+        window([3, 3, 3], [1, 1, 1], [16, 16, 16], [16, 16, 16]),
+        window([3, 7, 7], [1, 2, 2], [1, 3, 3], [1, 1, 1]),
+        window([1, 3, 2], [3, 2, 1], [2, 0, 1], [1, 2, 3]),
+        window([4, 1, 3], [2, 1, 3], [3, 1, 0], [2, 1, 1]),
+        Window {
+            padding: [[2, 0], [0, 2], [1, 2]],
+            ..Window::cube(3, 1, 0)
+        },
+    ];
+    for (n, window) in volumes.into_iter().enumerate() {
+        let (activation, join) = (ACTIVATIONS[n % 5], JOINS[n % 3]);
+        for size in [[1, 5, 6, 7, 4], [2, 8, 7, 11, 8]] {
+            for outputs in [8, 24, 30] {
+                check_conv("f16", size, outputs, window, activation, join);
+            }
+        }
+    }
+}
+
+#[test]
+fn conv_in_groups() {
+    for groups in [2, 3, 5] {
+        for own in [8, 16, 24, 72] {
+            for inputs in [4, 12] {
+                let window = Window::square(3, 1, 1).grouped(groups);
+                let size = [2, 1, 5, 6, groups * inputs];
+                check_conv(
+                    "f16",
+                    size,
+                    groups * own,
+                    window,
+                    Activation::Relu,
+                    Join::Before,
+                );
+            }
+        }
+    }
+}
+
+#[track_caller]
+fn check_conv_depthwise(size: [usize; 5], window: Window, activation: Activation, join: Join) {
+    let [images, depth, height, width, channels] = size;
+    let mut random = Random::new((size.iter().product::<usize>() + window.taps()) as u64);
+    let (x, w) = (
+        random.values(size.iter().product()),
+        random.values(window.taps() * channels),
+    );
+    let bias = random.values(channels);
+    let out = window.out([depth, height, width]);
+    let out = [images, out[0], out[1], out[2], channels];
+    let residual = random.values(out.iter().product());
+    let want = naive::conv_depthwise(
+        &x,
+        &w,
+        &bias,
+        size,
+        &window,
+        activation,
+        join.with(&residual[..]),
+    );
+    let rec = gpu().record("conv_depthwise");
+    let (x, w) = (
+        staged(&rec, size, &x),
+        staged(&rec, [window.taps(), channels], &w),
+    );
+    let bias = upload(panels(&bias).len(), &panels(&bias));
+    let residual = staged(&rec, out, &residual);
+    // Up to 147 products of values up to 1, summed in f32.
+    check(rec, &want, 1e-5, 1e-5, |rec| {
+        let residual = join.with(&residual);
+        conv_depthwise(rec, &x, &window, &w, &bias, activation, residual)
+    });
+}
+
+#[test]
+fn conv_depthwise_at_every_edge() {
+    let (plain, nowhere) = (Activation::None, Join::Nowhere);
+    for width in [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33] {
+        for stride in [1, 2, 3] {
+            let window = Window::square(3, stride, 1);
+            check_conv_depthwise([2, 1, 3, width, 8], window, plain, nowhere);
+            check_conv_depthwise([1, 1, width, 2, 4], window, plain, nowhere);
+        }
+    }
+    let mut n = 0;
+    for kernel in [
+        [1, 1, 1],
+        [1, 3, 3],
+        [1, 5, 5],
+        [1, 7, 7],
+        [1, 1, 7],
+        [1, 7, 1],
+        [1, 1, 11],
+        [1, 21, 1],
+        [3, 3, 3],
+        [2, 4, 3],
+        [3, 7, 7],
+    ] {
+        for stride in [[1, 1, 1], [1, 2, 2], [2, 3, 1], [1, 4, 6]] {
+            for dilation in [[1, 1, 1], [1, 2, 2], [2, 1, 3], [1, 6, 4]] {
+                let padding = [0, 1, 2].map(|axis| {
+                    let over = (kernel[axis] - 1) * dilation[axis];
+                    // The second size may be less than a window: then all of it lies in the padding's reach.
+                    [over / 2 + usize::from(axis == 2), over - over / 2]
+                });
+                let window = Window {
+                    kernel,
+                    stride,
+                    padding,
+                    dilation,
+                    groups: 1,
+                };
+                let (activation, join) = (ACTIVATIONS[n % 5], JOINS[n % 3]);
+                n += 1;
+                check_conv_depthwise([1, 3, 19, 37, 4], window, activation, join);
+                check_conv_depthwise([2, 1, 11, 13, 20], window, activation, join);
+            }
+        }
+    }
+    check_conv_depthwise([1, 1, 9, 9, 260], Window::square(3, 1, 1), plain, nowhere);
+    check_conv_depthwise([1, 1, 3, 3, 4], Window::square(3, 1, 9), plain, nowhere);
+}
+
+/// A volume in blocks is the volume: a block has its neighbours' voxels for a halo, and padding where the volume ends.
+#[test]
+fn conv_of_blocks_is_conv_of_the_whole() {
+    let (size, channels, dilation, part) = (13usize, 8usize, 2usize, 5usize);
+    let mut random = Random::new(77);
+    let w = weights(gpu(), &mut random, "f32", [24, 27 * channels]);
+    let x = random.values(size.pow(3) * channels);
+    let bias = upload(24, &random.values(24));
+    let whole = Window {
+        dilation: [dilation; 3],
+        ..Window::cube(3, 1, dilation)
+    };
+    let convolve = |side: [usize; 3], x: &[f32], window: &Window| -> Vec<f32> {
+        let rec = gpu().record("conv");
+        let x = upload([1, side[0], side[1], side[2], channels], x);
+        let (relu, none) = (Activation::Relu, Residual::None);
+        let y = conv(&rec, &x, window, &w.matrix, &bias, relu, none);
+        read(rec, &[&y]).swap_remove(0)
+    };
+    let want = convolve([size; 3], &x, &whole);
+    let mut got = vec![f32::NAN; want.len()];
+    let starts = || (0..size).step_by(part);
+    for corner in
+        starts().flat_map(|z| starts().flat_map(move |y| starts().map(move |x| [z, y, x])))
+    {
+        let ends = corner.map(|at| (at + part).min(size));
+        let from = corner.map(|at| at.saturating_sub(dilation));
+        let to = ends.map(|end| (end + dilation).min(size));
+        let padding = [0, 1, 2].map(|axis| {
+            let before = dilation - (corner[axis] - from[axis]);
+            [before, dilation - (to[axis] - ends[axis])]
+        });
+        let side = [0, 1, 2].map(|axis| to[axis] - from[axis]);
+        let mut block = Vec::new();
+        for z in from[0]..to[0] {
+            for y in from[1]..to[1] {
+                let at = ((z * size + y) * size + from[2]) * channels;
+                block.extend(&x[at..at + side[2] * channels]);
+            }
+        }
+        let mut part = convolve(side, &block, &Window { padding, ..whole }).into_iter();
+        for z in corner[0]..ends[0] {
+            for y in corner[1]..ends[1] {
+                for x in corner[2]..ends[2] {
+                    let at = ((z * size + y) * size + x) * 24;
+                    got[at..at + 24]
+                        .iter_mut()
+                        .for_each(|v| *v = part.next().unwrap());
+                }
+            }
+        }
+        assert_eq!(part.next(), None);
+    }
+    // The same sums in the same order.
+    assert_eq!(got, want);
+}
+
+/// A golden file as a checkpoint: its tensors `<case>.weight` and `<case>.bias` are as PyTorch's layers have them.
+fn as_checkpoint(stem: &str) -> Checkpoint {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let path = format!("{root}/tests/goldens/{stem}.safetensors");
+    Checkpoint::open(path.as_ref()).unwrap()
+}
+
+/// Three numbers of a case, a picture's with one slice before them.
+fn three(value: &serde_json::Value, slice: usize) -> [usize; 3] {
+    let numbers = value.as_array().unwrap().iter();
+    let mut numbers: Vec<usize> = numbers.map(|n| n.as_u64().unwrap() as usize).collect();
+    if numbers.len() == 2 {
+        numbers.insert(0, slice);
+    }
+    numbers.try_into().unwrap()
+}
+
+/// Every case of a golden by the layer: kernel, stride, padding, dilation, groups, in two and three dimensions.
+fn check_conv_layer(stem: &'static str) {
+    let (golden, checkpoint) = (Golden::open(stem), as_checkpoint(stem));
+    for (case, scalars) in &golden.cases {
+        let window = Window {
+            kernel: three(&scalars["kernel"], 1),
+            stride: three(&scalars["stride"], 1),
+            padding: three(&scalars["padding"], 0).map(|p| [p; 2]),
+            dilation: three(&scalars["dilation"], 1),
+            groups: scalars["groups"].as_u64().unwrap() as usize,
+        };
+        let activation = activation(&scalars["activation"]);
+        // Where the last dimension is the channels.
+        let mut shape = golden.shape(case, "x").to_vec();
+        let inputs = shape.pop().unwrap();
+        let outputs = *golden.shape(case, "y").last().unwrap();
+        let w = CheckpointWeights::new(gpu(), &checkpoint, Precision::Auto);
+        let layer = Conv::new([inputs, outputs], window, &w.at(case)).unwrap();
+        let (padded, width) = (inputs.next_multiple_of(4), outputs.next_multiple_of(4));
+        let rec = gpu().record(stem);
+        let x = pad(&golden.values(case, "x"), inputs, padded);
+        let x = match shape[..] {
+            [n, h, w] => staged(&rec, [n, h, w, padded], &x),
+            [n, d, h, w] => staged(&rec, [n, d, h, w, padded], &x),
+            _ => panic!("{case}: {shape:?}"),
+        };
+        let mut want = pad(&golden.values(case, "y"), outputs, width);
+        let residual = golden.has(case, "residual").then(|| {
+            let values = pad(&golden.values(case, "residual"), outputs, width);
+            let mut shape = golden.shape(case, "residual").to_vec();
+            shape.pop();
+            match shape[..] {
+                [n, h, w] => staged(&rec, [n, h, w, width], &values),
+                [n, d, h, w] => staged(&rec, [n, d, h, w, width], &values),
+                _ => panic!("{case}: {shape:?}"),
+            }
+        });
+        for pixel in want.chunks_exact_mut(width) {
+            pixel[outputs..].fill(naive::activate(activation, 0.0) as f32);
+        }
+        check(rec, &want, 1e-5, 1e-5, |rec| match &residual {
+            Some(residual) => layer.joined(rec, &x, activation, residual),
+            None => layer.forward(rec, &x, activation),
+        });
+    }
+}
+
+#[test]
+fn conv_layer_like_pytorch() {
+    check_conv_layer("conv");
+    check_conv_layer("conv3d");
+}
+
+#[test]
+fn conv_depthwise_like_pytorch() {
+    check_conv_layer("conv_depthwise");
+}
+
+#[test]
+fn conv_transpose_like_pytorch() {
+    let (golden, checkpoint) = (
+        Golden::open("conv_transpose"),
+        as_checkpoint("conv_transpose"),
+    );
+    for (case, scalars) in &golden.cases {
+        let activation = activation(&scalars["activation"]);
+        let mut shape = golden.shape(case, "x").to_vec();
+        let inputs = shape.pop().unwrap();
+        let outputs = *golden.shape(case, "y").last().unwrap();
+        let w = CheckpointWeights::new(gpu(), &checkpoint, Precision::Auto);
+        let kernel = three(&scalars["kernel"], 1);
+        let layer = ConvTranspose::new([inputs, outputs], kernel, &w.at(case)).unwrap();
+        let (padded, width) = (inputs.next_multiple_of(4), outputs.next_multiple_of(4));
+        let rec = gpu().record("conv_transpose");
+        let x = pad(&golden.values(case, "x"), inputs, padded);
+        let x = match shape[..] {
+            [n, h, w] => staged(&rec, [n, h, w, padded], &x),
+            [n, d, h, w] => staged(&rec, [n, d, h, w, padded], &x),
+            _ => panic!("{case}: {shape:?}"),
+        };
+        let mut want = pad(&golden.values(case, "y"), outputs, width);
+        for pixel in want.chunks_exact_mut(width) {
+            pixel[outputs..].fill(naive::activate(activation, 0.0) as f32);
+        }
+        check(rec, &want, 1e-5, 1e-5, |rec| {
+            layer.forward(rec, &x, None, activation)
+        });
     }
 }
 
@@ -644,7 +1010,10 @@ fn conv_like_pytorch() {
         let bias = upload(bias.len(), &bias);
         check(rec, &want, 1e-5, 1e-5, |rec| match kernel {
             1 => linear(rec, &x, &matrix, &bias, activation, None),
-            _ => conv(rec, &x, &matrix, &bias, stride, activation, None),
+            _ => {
+                let (window, none) = (Window::square(3, stride, 1), Residual::None);
+                conv(rec, &x, &window, &matrix, &bias, activation, none)
+            }
         });
     }
 }
@@ -1508,31 +1877,51 @@ fn pack_half_at_every_edge() {
 }
 
 #[track_caller]
-fn check_pixel_shuffle(size: [usize; 4], activation: Activation) {
-    let [images, height, width, channels] = size;
+fn check_pixel_shuffle(
+    size: [usize; 5],
+    factors: [usize; 3],
+    activation: Activation,
+    has_skip: bool,
+) {
+    let [images, depth, height, width, channels] = size;
     let mut random = Random::new(size.iter().product::<usize>() as u64);
-    let len = 4 * size.iter().product::<usize>();
+    let parts = factors.iter().product::<usize>();
+    let len = parts * size.iter().product::<usize>();
     let (x, skip) = (random.values(len), random.values(len));
-    let want = naive::pixel_shuffle(&x, &skip, size, activation);
+    let plain = has_skip.then_some(&skip[..]);
+    let want = naive::pixel_shuffle(&x, plain, size, factors, activation);
     let rec = gpu().record("pixel_shuffle");
-    let x = staged(&rec, [images, height, width, 4 * channels], &x);
-    let skip = staged(&rec, [images, 2 * height, 2 * width, channels], &skip);
+    let x = staged(&rec, [images, depth, height, width, parts * channels], &x);
+    let skip = has_skip.then(|| {
+        let [deep, high, wide] = factors;
+        let size = [images, deep * depth, high * height, wide * width, channels];
+        staged(&rec, size, &skip)
+    });
     check(rec, &want, 1e-6, 1e-5, |rec| {
-        pixel_shuffle(rec, &x, &skip, activation)
+        pixel_shuffle(rec, &x, factors, skip.as_ref(), activation)
     });
 }
 
 #[test]
 fn pixel_shuffle_at_every_edge() {
     for activation in ACTIVATIONS {
-        for size in [
+        for [images, height, width, channels] in [
             [1, 1, 1, 4],
             [2, 3, 5, 8],
             [3, 4, 1, 12],
             [1, 7, 7, 64],
             [2, 1, 9, 4],
         ] {
-            check_pixel_shuffle(size, activation);
+            let size = [images, 1, height, width, channels];
+            check_pixel_shuffle(size, [1, 2, 2], activation, true);
+            check_pixel_shuffle(size, [1, 4, 4], activation, false);
+        }
+    }
+    for factors in [[1, 1, 1], [2, 2, 2], [1, 3, 2], [3, 1, 5], [1, 16, 16]] {
+        for size in [[1, 1, 1, 1, 4], [2, 3, 2, 5, 8], [1, 4, 3, 1, 12]] {
+            for has_skip in [false, true] {
+                check_pixel_shuffle(size, factors, Activation::None, has_skip);
+            }
         }
     }
 }
@@ -1565,7 +1954,13 @@ fn pixel_shuffle_like_pytorch() {
         let parts = linear(&rec, &x, &matrix, &bias, Activation::None, None);
         check(rec, &want, 1e-5, 1e-5, |rec| {
             let parts = parts.reshape([n, h, w, 4 * width]);
-            pixel_shuffle(rec, &parts, &skip, activation(&scalars["activation"]))
+            pixel_shuffle(
+                rec,
+                &parts,
+                [1, 2, 2],
+                Some(&skip),
+                activation(&scalars["activation"]),
+            )
         });
     }
 }

@@ -1,43 +1,55 @@
-//! Convolutions on NHWC pictures.
+//! Convolutions on pictures (NHWC) and volumes (NDHWC).
 
 use crate::error::Result;
 use crate::gpu::Recorder;
-use crate::ops::{Activation, conv, linear, pixel_shuffle};
-use crate::tensor::{Matrix, Tensor, Weights};
+use crate::ops::{Activation, Residual, Window, conv, conv_depthwise, linear, pixel_shuffle};
+use crate::tensor::{Matrix, Shape, Tensor, Weights};
 
-/// A 3 × 3 convolution with padding 1.
+/// What a convolution multiplies by.
 #[derive(Debug)]
-pub struct Conv3x3 {
-    weight: Matrix,
-    bias: Tensor,
-    stride: usize,
+enum Taps {
+    /// One pixel, side by side: a linear layer.
+    Point(Matrix),
+    /// Groups of channels, one or several.
+    Groups(Matrix),
+    /// Each channel by itself.
+    Depthwise(Tensor),
 }
 
-impl Conv3x3 {
-    /// `weight` `[outputs, inputs, 3, 3]`, `bias` `[outputs]`. Inputs are padded to a multiple of 4.
+/// PyTorch's `Conv2d` and `Conv3d`. Channels are padded to a multiple of 4 on both sides.
+#[derive(Debug)]
+pub struct Conv {
+    taps: Taps,
+    bias: Tensor,
+    window: Window,
+}
+
+impl Conv {
+    /// `weight` `[outputs, inputs / groups, rows, columns]` or `[outputs, inputs / groups, slices, rows, columns]` and, where
+    /// there is one, `bias` `[outputs]`. Kernel, stride, padding, dilation and groups are the window's.
     ///
     /// # Errors
     /// A missing or misshapen tensor.
-    pub fn new([inputs, outputs]: [usize; 2], stride: usize, w: &Weights) -> Result<Self> {
-        let weight = w.conv3x3("weight", [outputs, inputs])?;
+    pub fn new([inputs, outputs]: [usize; 2], window: Window, w: &Weights) -> Result<Self> {
+        let bias = w.bias(w.has("bias").then_some("bias"), outputs)?;
+        let (kernel, groups) = (window.kernel, window.groups);
+        let point = window == Window::new([1; 3]);
+        if groups == inputs && groups == outputs && groups > 1 {
+            let taps = Taps::Depthwise(w.conv_depthwise("weight", inputs, kernel)?);
+            return Ok(Self { taps, bias, window });
+        }
+        let (matrix, groups) = w.conv("weight", [outputs, inputs], kernel, groups)?;
+        let taps = if point { Taps::Point } else { Taps::Groups };
         Ok(Self {
-            weight,
-            bias: w.bias(Some("bias"), outputs)?,
-            stride,
+            taps: taps(matrix),
+            bias,
+            window: window.grouped(groups),
         })
     }
 
     /// `activation(conv(x) + b)`.
     pub fn forward(&self, rec: &Recorder, x: &Tensor, activation: Activation) -> Tensor {
-        conv(
-            rec,
-            x,
-            &self.weight,
-            &self.bias,
-            self.stride,
-            activation,
-            None,
-        )
+        self.with(rec, x, &self.window, activation, Residual::None)
     }
 
     /// `activation(conv(x) + b) + residual`.
@@ -48,49 +60,103 @@ impl Conv3x3 {
         activation: Activation,
         residual: &Tensor,
     ) -> Tensor {
-        conv(
-            rec,
-            x,
-            &self.weight,
-            &self.bias,
-            self.stride,
-            activation,
-            Some(residual),
-        )
+        self.with(rec, x, &self.window, activation, Residual::After(residual))
+    }
+
+    /// `activation(conv(x) + b + residual)`, the end of a ResNet's block.
+    pub fn joined(
+        &self,
+        rec: &Recorder,
+        x: &Tensor,
+        activation: Activation,
+        residual: &Tensor,
+    ) -> Tensor {
+        self.with(rec, x, &self.window, activation, Residual::Before(residual))
+    }
+
+    /// As [`Conv::forward`] on a block of a larger picture or volume: `padding` before and after it along depth, rows and
+    /// columns, which is the layer's own at the border of the whole and nothing where the block has neighbours' pixels.
+    pub fn on_block(
+        &self,
+        rec: &Recorder,
+        x: &Tensor,
+        padding: [[usize; 2]; 3],
+        activation: Activation,
+    ) -> Tensor {
+        let window = Window {
+            padding,
+            ..self.window
+        };
+        self.with(rec, x, &window, activation, Residual::None)
+    }
+
+    fn with(
+        &self,
+        rec: &Recorder,
+        x: &Tensor,
+        window: &Window,
+        activation: Activation,
+        residual: Residual,
+    ) -> Tensor {
+        let bias = &self.bias;
+        match (&self.taps, residual) {
+            (Taps::Point(weight), Residual::None) => {
+                let y = linear(rec, x, weight, bias, activation, None);
+                y.reshape(of_width(x, weight.width()))
+            }
+            (Taps::Point(weight), Residual::After(residual)) => {
+                let y = linear(rec, x, weight, bias, activation, Some(residual));
+                y.reshape(of_width(x, weight.width()))
+            }
+            (Taps::Point(weight) | Taps::Groups(weight), _) => {
+                conv(rec, x, window, weight, bias, activation, residual)
+            }
+            (Taps::Depthwise(weight), _) => {
+                conv_depthwise(rec, x, window, weight, bias, activation, residual)
+            }
+        }
     }
 }
 
-/// A 2 × 2 transposed convolution of stride 2: a product, then a pixel shuffle.
-#[derive(Debug)]
-pub struct ConvTranspose2x2 {
-    weight: Matrix,
-    bias: Tensor,
+/// The shape of x with other channels.
+fn of_width(x: &Tensor, channels: usize) -> Shape {
+    x.shape().with_last(channels)
 }
 
-impl ConvTranspose2x2 {
-    /// `weight` `[inputs, outputs, 2, 2]`, `bias` `[outputs]`.
+/// PyTorch's `ConvTranspose2d` and `ConvTranspose3d` whose stride is the kernel and whose padding is none: a product, then a
+/// pixel shuffle. Outputs are padded to a multiple of 4.
+#[derive(Debug)]
+pub struct ConvTranspose {
+    weight: Matrix,
+    bias: Tensor,
+    kernel: [usize; 3],
+}
+
+impl ConvTranspose {
+    /// `weight` `[inputs, outputs, rows, columns]` or `[inputs, outputs, slices, rows, columns]` and, where there is one, `bias`
+    /// `[outputs]`. A picture's kernel has one slice.
     ///
     /// # Errors
     /// A missing or misshapen tensor.
-    pub fn new([inputs, outputs]: [usize; 2], w: &Weights) -> Result<Self> {
-        let weight = w.conv_transpose2x2("weight", [inputs, outputs])?;
-        // The same bias for each of the four pixels.
-        let bias = w.stacked_bias(&[("bias", outputs); 4])?;
-        Ok(Self { weight, bias })
+    pub fn new([inputs, outputs]: [usize; 2], kernel: [usize; 3], w: &Weights) -> Result<Self> {
+        let bias = w.has("bias").then_some("bias");
+        Ok(Self {
+            weight: w.conv_transpose("weight", [inputs, outputs], kernel)?,
+            bias: w.repeated_bias(bias, outputs, kernel.iter().product())?,
+            kernel,
+        })
     }
 
-    /// `activation(up(x) + b + skip)`: x `[images, height, width, inputs]`, the skip and the result
-    /// `[images, 2 · height, 2 · width, outputs]`.
+    /// `activation(up(x) + b + skip)`: the skip and the result are as many times larger than x as the kernel says.
     pub fn forward(
         &self,
         rec: &Recorder,
         x: &Tensor,
-        skip: &Tensor,
+        skip: Option<&Tensor>,
         activation: Activation,
     ) -> Tensor {
-        let [images, height, width, _] = x.dims();
         let parts = linear(rec, x, &self.weight, &self.bias, Activation::None, None);
-        let parts = parts.reshape([images, height, width, self.weight.outputs]);
-        pixel_shuffle(rec, &parts, skip, activation)
+        let parts = parts.reshape(of_width(x, self.weight.width()));
+        pixel_shuffle(rec, &parts, self.kernel, skip, activation)
     }
 }

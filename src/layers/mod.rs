@@ -8,7 +8,7 @@ mod linear;
 mod mlp;
 mod norm;
 
-pub use conv::{Conv3x3, ConvTranspose2x2};
+pub use conv::{Conv, ConvTranspose};
 pub use embedding::Embedding;
 pub use kv_cache::KvCache;
 pub use linear::Linear;

@@ -6,9 +6,9 @@
 
 use crate::error::Result;
 use crate::gpu::Recorder;
-use crate::layers::{Conv3x3, LayerNorm, Linear, Mlp};
+use crate::layers::{Conv, LayerNorm, Linear, Mlp};
 use crate::models::zeus::ZeusConfig;
-use crate::ops::{Activation, Columns, Heads, add, attention};
+use crate::ops::{Activation, Columns, Heads, Window, add, attention};
 use crate::tensor::{Tensor, Weights};
 
 /// A slice, encoded.
@@ -23,7 +23,7 @@ pub struct ImageEmbedding {
 /// One scale of the stem: a convolution of stride 2 and, but for the last scale, one of stride 1.
 #[derive(Debug)]
 struct Stage {
-    convs: Vec<Conv3x3>,
+    convs: Vec<Conv>,
     /// The last scale hands its result to the ViT without an activation.
     activation: Activation,
 }
@@ -102,9 +102,14 @@ impl ImageEncoder {
         let last = config.stem.len() - 1;
         for (n, outputs) in config.stem.into_iter().enumerate() {
             let w = w.at("patch_embed").at("stages").at(n);
-            let mut convs = vec![Conv3x3::new([inputs, outputs], 2, &w.at(0).at("conv"))?];
+            let window = |stride| Window::square(3, stride, 1);
+            let mut convs = vec![Conv::new(
+                [inputs, outputs],
+                window(2),
+                &w.at(0).at("conv"),
+            )?];
             if n < last {
-                convs.push(Conv3x3::new([outputs, outputs], 1, &w.at(1).at("conv"))?);
+                convs.push(Conv::new([outputs; 2], window(1), &w.at(1).at("conv"))?);
             }
             let activation = if n < last {
                 Activation::Gelu

@@ -6,10 +6,10 @@
 
 use crate::error::Result;
 use crate::gpu::Recorder;
-use crate::layers::{Conv3x3, ConvTranspose2x2, LayerNorm, Linear, Mlp, Mlp3};
+use crate::layers::{Conv, ConvTranspose, LayerNorm, Linear, Mlp, Mlp3};
 use crate::models::image_encoder::ImageEmbedding;
 use crate::models::zeus::ZeusConfig;
-use crate::ops::{Activation, Columns, Heads, add, attention, copy_rows, gather_rows};
+use crate::ops::{Activation, Columns, Heads, Window, add, attention, copy_rows, gather_rows};
 use crate::tensor::{Tensor, Weights};
 
 /// Tokens of a prompt: quality, mask, text.
@@ -125,9 +125,9 @@ impl TokenBlock {
 /// `grid → size / 2` in three steps, each a transposed convolution with a skip and a residual one.
 #[derive(Debug)]
 struct Upscale {
-    up: Vec<ConvTranspose2x2>,
+    up: Vec<ConvTranspose>,
     skip: Vec<Linear>,
-    refine: Vec<Conv3x3>,
+    refine: Vec<Conv>,
 }
 
 impl Upscale {
@@ -139,11 +139,12 @@ impl Upscale {
             [config.stem[1], second],
             [config.stem[0], third],
         ];
+        let refine = Window::square(3, 1, 1);
         let each = |n: usize| -> Result<_> {
             Ok((
-                ConvTranspose2x2::new(ups[n], &w.at("up").at(n))?,
+                ConvTranspose::new(ups[n], [1, 2, 2], &w.at("up").at(n))?,
                 Linear::conv1x1(skips[n], &w.at("skip").at(n))?,
-                Conv3x3::new([ups[n][1]; 2], 1, &w.at("refine").at(n).at("conv"))?,
+                Conv::new([ups[n][1]; 2], refine, &w.at("refine").at(n).at("conv"))?,
             ))
         };
         let mut this = Self {
@@ -171,7 +172,7 @@ impl Upscale {
             let [slices, height, width, _] = scale.dims();
             let skip = self.skip[n].forward(rec, scale);
             let skip = skip.reshape([slices, height, width, skip.matrix()[1]]);
-            x = self.up[n].forward(rec, &x, &skip, Activation::Gelu);
+            x = self.up[n].forward(rec, &x, Some(&skip), Activation::Gelu);
             x = self.refine[n].added(rec, &x, Activation::Gelu, &x);
             keep(&format!("up{n}"), &x);
         }

@@ -1,56 +1,209 @@
-//! A 3 × 3 convolution with padding 1, NHWC, as an implicit matrix product.
+//! Convolutions of pictures (NHWC) and volumes (NDHWC), as an implicit matrix product.
 
 use crate::gpu::{Recorder, kernel};
-use crate::ops::{Activation, CONV_BROADCAST, Product, broadcast_pays, conv_broadcast, groups};
-use crate::tensor::{Matrix, Tensor};
+use crate::ops::{Activation, Product, broadcast_panels, conv_broadcast, groups};
+use crate::tensor::{Matrix, Shape, Tensor};
 
 kernel! {
-    /// 3 × 3 convolution with bias, activation and residual.
-    CONV = "conv" + "shared/tile" + "shared/activation", weight; {
-        images: u32, height: u32, width: u32, steps: u32, out_height: u32, out_width: u32,
-        cols: u32, panels: u32, stride: u32,
+    /// A convolution with bias, activation and residual.
+    CONV = "conv" + "shared/taps" + "shared/tile" + "shared/activation", weight; {
+        images: u32, depth: u32, height: u32, width: u32, quads: u32,
+        out_depth: u32, out_height: u32, out_width: u32,
+        kernel_depth: u32, kernel_height: u32, kernel_width: u32,
+        stride_depth: u32, stride_height: u32, stride_width: u32,
+        padding_depth: u32, padding_height: u32, padding_width: u32,
+        dilation_depth: u32, dilation_height: u32, dilation_width: u32,
+        steps: u32, group_quads: u32, group_panels: u32, cols: u32, panels: u32,
     }
 }
 
-/// `activate(conv(x) + bias) + residual`: x `[images, height, width, channels]`, weight packed from
-/// `[out, 3, 3, channels]`, bias padded to whole panels; the result is NHWC too.
+/// What an output pixel of a convolution sees, along depth, rows and columns; a picture has one slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Taps.
+    pub kernel: [usize; 3],
+    /// Pixels from one output to the next.
+    pub stride: [usize; 3],
+    /// Zeros before the first and after the last pixel.
+    pub padding: [[usize; 2]; 3],
+    /// Pixels from one tap to the next.
+    pub dilation: [usize; 3],
+    /// Parts of the channels that do not see each other. A depthwise convolution has one for each channel.
+    pub groups: usize,
+}
+
+impl Window {
+    /// `kernel` slices, rows and columns; stride and dilation 1, no padding.
+    pub const fn new(kernel: [usize; 3]) -> Self {
+        Self {
+            kernel,
+            stride: [1; 3],
+            padding: [[0; 2]; 3],
+            dilation: [1; 3],
+            groups: 1,
+        }
+    }
+
+    /// `kernel` × `kernel` pixels of a picture.
+    pub const fn square(kernel: usize, stride: usize, padding: usize) -> Self {
+        Self {
+            stride: [1, stride, stride],
+            padding: [[0; 2], [padding; 2], [padding; 2]],
+            ..Self::new([1, kernel, kernel])
+        }
+    }
+
+    /// `kernel` × `kernel` × `kernel` voxels of a volume.
+    pub const fn cube(kernel: usize, stride: usize, padding: usize) -> Self {
+        Self {
+            stride: [stride; 3],
+            padding: [[padding; 2]; 3],
+            ..Self::new([kernel; 3])
+        }
+    }
+
+    /// The same window with `groups` parts of the channels.
+    #[must_use]
+    pub const fn grouped(self, groups: usize) -> Self {
+        Self { groups, ..self }
+    }
+
+    /// The number of taps.
+    pub const fn taps(&self) -> usize {
+        self.kernel[0] * self.kernel[1] * self.kernel[2]
+    }
+
+    /// Depth, height and width of what comes out of `size`.
+    ///
+    /// # Panics
+    /// If the window does not fit into `size` and its padding.
+    #[track_caller]
+    pub fn out(&self, size: [usize; 3]) -> [usize; 3] {
+        std::array::from_fn(|axis| {
+            let padded = size[axis] + self.padding[axis][0] + self.padding[axis][1];
+            let reach = (self.kernel[axis] - 1) * self.dilation[axis] + 1;
+            assert!(
+                reach <= padded && self.stride[axis] > 0,
+                "a window of {reach} with stride {} on {padded} pixels",
+                self.stride[axis]
+            );
+            (padded - reach) / self.stride[axis] + 1
+        })
+    }
+
+    /// The zeros before the first slice, row and column.
+    pub(super) fn before(&self) -> [u32; 3] {
+        self.padding.map(|[before, _]| before as u32)
+    }
+}
+
+/// A picture or a volume as `[images, depth, height, width, channels]`.
+#[track_caller]
+pub(super) fn volume(x: &Tensor) -> [usize; 5] {
+    match *x.shape().as_slice() {
+        [images, height, width, channels] => [images, 1, height, width, channels],
+        [images, depth, height, width, channels] => [images, depth, height, width, channels],
+        _ => panic!("{} is no picture and no volume", x.shape()),
+    }
+}
+
+/// The shape of a picture or a volume, as `like` is one.
+pub(super) fn volume_shape(
+    like: &Tensor,
+    [images, depth, height, width, channels]: [usize; 5],
+) -> Shape {
+    match like.shape().as_slice().len() {
+        4 => [images, height, width, channels].into(),
+        _ => [images, depth, height, width, channels].into(),
+    }
+}
+
+/// What is added to a convolution's result, of its shape: a tensor, or for the twins its values.
+#[derive(Debug)]
+pub enum Residual<'a, T: ?Sized = Tensor> {
+    /// Nothing.
+    None,
+    /// `activate(conv(x) + bias) + residual`.
+    After(&'a T),
+    /// `activate(conv(x) + bias + residual)`, as in a ResNet.
+    Before(&'a T),
+}
+
+impl<T: ?Sized> Clone for Residual<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: ?Sized> Copy for Residual<'_, T> {}
+
+impl<'a> Residual<'a> {
+    /// The tensor.
+    pub(super) fn tensor(self) -> Option<&'a Tensor> {
+        match self {
+            Self::None => None,
+            Self::After(tensor) | Self::Before(tensor) => Some(tensor),
+        }
+    }
+
+    /// The kernels' `RESIDUAL`.
+    pub(super) fn switch(self) -> u32 {
+        match self {
+            Self::None => 0,
+            Self::After(_) => 1,
+            Self::Before(_) => 2,
+        }
+    }
+}
+
+/// `activate(conv(x) + bias)` with a residual before or after the activation: x `[images, height, width, channels]`
+/// or `[images, depth, height, width, channels]`, weight packed from `[out, depth, height, width, channels / groups]`,
+/// bias padded to whole panels. The result is as x is, of `weight.width()` channels.
+///
+/// Of several groups each has a multiple of 8 output channels and of 4 input channels
+/// (`Weights::conv` merges groups until they have). A kernel's slices, rows and columns are at most 31 together.
 #[track_caller]
 pub fn conv(
     rec: &Recorder,
     x: &Tensor,
+    window: &Window,
     weight: &Matrix,
     bias: &Tensor,
-    stride: usize,
     activation: Activation,
-    residual: Option<&Tensor>,
+    residual: Residual,
 ) -> Tensor {
-    if broadcast_pays(rec.gpu(), &CONV_BROADCAST, weight.panels()) {
-        conv_broadcast(rec, x, weight, bias, stride, activation, residual)
+    if broadcast_panels(rec.gpu(), weight.panels(), window.groups).is_some() {
+        conv_broadcast(rec, x, window, weight, bias, activation, residual)
     } else {
-        conv_tile(rec, x, weight, bias, stride, activation, residual)
+        conv_tile(rec, x, window, weight, bias, activation, residual)
     }
 }
 
-/// The result of a convolution, after checking that its operands fit.
+/// The result of a convolution and the parameters of its kernel, after checking that its operands fit.
 #[track_caller]
 pub(super) fn conv_result(
     rec: &Recorder,
     x: &Tensor,
+    window: &Window,
     weight: &Matrix,
     bias: &Tensor,
-    stride: usize,
-    residual: Option<&Tensor>,
-) -> Tensor {
-    let [images, height, width, channels] = x.dims();
-    assert_eq!(
-        weight.inputs,
-        9 * channels,
-        "inputs of a 3 × 3 convolution of {channels} channels"
+    residual: Residual,
+) -> (Tensor, impl bytemuck::Pod + use<>) {
+    let [images, depth, height, width, channels] = volume(x);
+    let Window { kernel, groups, .. } = *window;
+    assert!(
+        channels.is_multiple_of(4 * groups) && channels > 0,
+        "{channels} input channels in {groups} groups"
     );
     assert_eq!(
-        weight.outputs,
-        weight.width(),
-        "output channels are a multiple of 4"
+        weight.inputs,
+        window.taps() * channels / groups,
+        "inputs of a {kernel:?} convolution of {channels} channels in {groups} groups"
+    );
+    assert!(
+        groups == 1 || weight.outputs.is_multiple_of(8 * groups),
+        "{} output channels in {groups} groups",
+        weight.outputs
     );
     assert_eq!(
         bias.len(),
@@ -59,15 +212,44 @@ pub(super) fn conv_result(
         weight.outputs
     );
     assert!(
-        stride == 1 || stride == 2,
-        "a convolution of stride {stride}"
+        kernel.iter().sum::<usize>() <= 31,
+        "a convolution of {kernel:?} taps"
     );
-    let (out_height, out_width) = ((height - 1) / stride + 1, (width - 1) / stride + 1);
-    let y = Tensor::empty(rec, [images, out_height, out_width, weight.outputs]);
-    if let Some(residual) = residual {
-        residual.expect(y.shape());
+    let out = window.out([depth, height, width]);
+    let shape = volume_shape(x, [images, out[0], out[1], out[2], weight.width()]);
+    let y = Tensor::empty(rec, shape);
+    if let Some(residual) = residual.tensor() {
+        residual.expect(shape);
     }
-    y
+    let [padding_depth, padding_height, padding_width] = window.before();
+    let params = Params {
+        images: images as u32,
+        depth: depth as u32,
+        height: height as u32,
+        width: width as u32,
+        quads: (channels / 4) as u32,
+        out_depth: out[0] as u32,
+        out_height: out[1] as u32,
+        out_width: out[2] as u32,
+        kernel_depth: kernel[0] as u32,
+        kernel_height: kernel[1] as u32,
+        kernel_width: kernel[2] as u32,
+        stride_depth: window.stride[0] as u32,
+        stride_height: window.stride[1] as u32,
+        stride_width: window.stride[2] as u32,
+        padding_depth,
+        padding_height,
+        padding_width,
+        dilation_depth: window.dilation[0] as u32,
+        dilation_height: window.dilation[1] as u32,
+        dilation_width: window.dilation[2] as u32,
+        steps: weight.steps() as u32,
+        group_quads: (channels / groups / 4) as u32,
+        group_panels: (weight.panels() / groups) as u32,
+        cols: weight.width() as u32,
+        panels: weight.panels() as u32,
+    };
+    (y, params)
 }
 
 /// The kernel for every adapter.
@@ -75,35 +257,23 @@ pub(super) fn conv_result(
 pub(super) fn conv_tile(
     rec: &Recorder,
     x: &Tensor,
+    window: &Window,
     weight: &Matrix,
     bias: &Tensor,
-    stride: usize,
     activation: Activation,
-    residual: Option<&Tensor>,
+    residual: Residual,
 ) -> Tensor {
-    let y = conv_result(rec, x, weight, bias, stride, residual);
-    let ([images, height, width, _], [_, out_height, out_width, _]) = (x.dims(), y.dims());
-    let params = Params {
-        images: images as u32,
-        height: height as u32,
-        width: width as u32,
-        steps: weight.steps() as u32,
-        out_height: out_height as u32,
-        out_width: out_width as u32,
-        cols: weight.outputs as u32,
-        panels: weight.panels() as u32,
-        stride: stride as u32,
-    };
+    let (y, params) = conv_result(rec, x, window, weight, bias, residual);
     let product = Product {
         x,
         weight,
         bias,
         activation,
-        residual,
+        residual: residual.tensor(),
     };
-    let variant = product.variant(&CONV);
-    let threads = (images * out_height * out_width).div_ceil(8) * weight.panels();
-    let rows = images * out_height * out_width;
+    let variant = product.activated(&CONV).set("RESIDUAL", residual.switch());
+    let rows = y.len() / weight.width();
+    let threads = rows.div_ceil(8) * weight.panels();
     product.dispatch(rec, variant, params, (&y, rows), [groups(threads), 1]);
     y
 }

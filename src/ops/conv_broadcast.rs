@@ -1,56 +1,81 @@
-//! A 3 × 3 convolution where a load is dear and a subgroup can share it: CPU adapters.
+//! A convolution where a load is dear and a subgroup can share it: CPU adapters.
 
-use crate::gpu::{Recorder, kernel};
-use crate::ops::{Activation, Product, broadcasts, conv_result, groups};
+use crate::gpu::{Gpu, Recorder, kernel};
+use crate::ops::{Activation, Product, Residual, Window, broadcasts, conv_result, groups};
 use crate::tensor::{Matrix, Tensor};
 
 kernel! {
-    /// 16 pixels by 8 channels per thread, the pixels handed round by a subgroup.
-    CONV_BROADCAST = "conv_broadcast" + "shared/tile" + "shared/activation", weight; {
-        images: u32, height: u32, width: u32, steps: u32, out_height: u32, out_width: u32,
-        cols: u32, panels: u32, stride: u32,
+    /// 4 or 5 pixels by up to 8 panels per thread, the weights handed round by a subgroup.
+    CONV_BROADCAST = "conv_broadcast" + "shared/taps" + "shared/tile" + "shared/activation", weight; {
+        images: u32, depth: u32, height: u32, width: u32, quads: u32,
+        out_depth: u32, out_height: u32, out_width: u32,
+        kernel_depth: u32, kernel_height: u32, kernel_width: u32,
+        stride_depth: u32, stride_height: u32, stride_width: u32,
+        padding_depth: u32, padding_height: u32, padding_width: u32,
+        dilation_depth: u32, dilation_height: u32, dilation_width: u32,
+        steps: u32, group_quads: u32, group_panels: u32, cols: u32, panels: u32,
     }
 }
 
-/// As [`crate::ops::conv`], which calls it on adapters where it is the faster one.
+/// The most panels of a thread.
+const MOST_PANELS: usize = 8;
+/// Up to so many of them it has five pixels, beyond four.
+const FIVE_PIXEL_PANELS: usize = 6;
+
+/// The panels of a thread, as even a share of `panels` as can be; none where the other kernel is to be taken: without
+/// subgroups, with one panel only, if a thread's panels would be of two groups, or if this kernel is not trusted.
+pub(super) fn broadcast_panels(gpu: &Gpu, panels: usize, groups: usize) -> Option<usize> {
+    broadcasts(gpu).filter(|_| gpu.trusts(&CONV_BROADCAST))?;
+    let panels = panels / groups;
+    let share = panels.div_ceil(panels.div_ceil(MOST_PANELS));
+    (share > 1 && (groups == 1 || panels.is_multiple_of(share))).then_some(share)
+}
+
+/// As [`crate::ops::conv`], which calls it where it is the faster one.
 ///
 /// # Panics
-/// If the adapter's subgroups cannot share loads (`broadcasts`).
+/// If the adapter's subgroups cannot share loads (`broadcasts`), or there is but one panel.
 #[track_caller]
 pub fn conv_broadcast(
     rec: &Recorder,
     x: &Tensor,
+    window: &Window,
     weight: &Matrix,
     bias: &Tensor,
-    stride: usize,
     activation: Activation,
-    residual: Option<&Tensor>,
+    residual: Residual,
 ) -> Tensor {
     let lanes = broadcasts(rec.gpu()).expect("subgroups of a CPU adapter");
-    let y = conv_result(rec, x, weight, bias, stride, residual);
-    let ([images, height, width, _], [_, out_height, out_width, _]) = (x.dims(), y.dims());
-    let params = Params {
-        images: images as u32,
-        height: height as u32,
-        width: width as u32,
-        steps: weight.steps() as u32,
-        out_height: out_height as u32,
-        out_width: out_width as u32,
-        cols: weight.outputs as u32,
-        panels: weight.panels() as u32,
-        stride: stride as u32,
-    };
+    let share = broadcast_panels(rec.gpu(), weight.panels(), window.groups);
+    let share = share.expect("panels to share");
+    let (y, params) = conv_result(rec, x, window, weight, bias, residual);
+    let params: Params = bytemuck::cast(params);
     let product = Product {
         x,
         weight,
         bias,
         activation,
-        residual,
+        residual: residual.tensor(),
     };
-    let variant = product.variant(&CONV_BROADCAST).set("LANES", lanes);
-    let blocks = (images * out_height * out_width).div_ceil(16);
-    let threads = blocks * weight.panels().next_multiple_of(lanes as usize);
-    let rows = images * out_height * out_width;
+    let pixels = if share <= FIVE_PIXEL_PANELS { 5 } else { 4 };
+    let variant = product
+        .activated(&CONV_BROADCAST)
+        .set("RESIDUAL", residual.switch())
+        .set("LANES", lanes)
+        .set("PANELS", share as u32)
+        .set("PIXELS", pixels);
+    let lanes = lanes as usize;
+    let rows = y.len() / weight.width();
+    let blocks = rows.div_ceil(pixels as usize * lanes);
+    let threads = blocks * weight.panels().div_ceil(share) * lanes;
     product.dispatch(rec, variant, params, (&y, rows), [groups(threads), 1]);
     y
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn parameters_are_those_of_the_other_kernel() {
+        assert_eq!(super::CONV_BROADCAST.params, crate::ops::CONV.params);
+    }
 }

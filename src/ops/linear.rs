@@ -126,10 +126,15 @@ impl Product<'_> {
 
     /// The kernel for this format and epilogue.
     pub(super) fn variant(&self, kernel: &'static Kernel) -> Variant {
+        self.activated(kernel)
+            .set("RESIDUAL", u32::from(self.residual.is_some()))
+    }
+
+    /// The same with `RESIDUAL` left to the caller.
+    pub(super) fn activated(&self, kernel: &'static Kernel) -> Variant {
         kernel
             .format(self.weight.format)
             .set("ACTIVATION", self.activation as u32)
-            .set("RESIDUAL", u32::from(self.residual.is_some()))
     }
 
     /// The same of a linear layer, whose matrix may be gated.

@@ -24,6 +24,7 @@ ops! {
     attention_spans: ATTENTION_SPANS,
     conv: CONV,
     conv_broadcast: CONV_BROADCAST,
+    conv_depthwise: CONV_DEPTHWISE,
     copy_rows: COPY_ROWS,
     embed: EMBED,
     fuse_view: FUSE_VIEW,

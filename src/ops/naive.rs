@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use crate::ops::{Activation, Heads, Placement};
+use crate::ops::{Activation, Heads, Placement, Residual, Window};
 
 /// Columns of a matrix that may hold more: row r begins at `r · stride + first`.
 #[derive(Clone, Copy)]
@@ -155,37 +155,60 @@ pub fn linear_gated(
     y
 }
 
-/// 3 × 3, padding 1: x `[images, height, width, channels]`, weight `[bias.len(), 3, 3, channels]`.
+/// x `[images, depth, height, width, channels]`, weight `[bias.len(), slices, rows, columns, channels / groups]`.
 pub fn conv(
     x: &[f32],
     weight: &[f32],
     bias: &[f32],
-    [images, height, width, channels]: [usize; 4],
-    stride: usize,
+    size: [usize; 5],
+    window: &Window,
     activation: Activation,
-    residual: Option<&[f32]>,
+    residual: Residual<[f32]>,
 ) -> Vec<f32> {
+    let [images, depth, height, width, channels] = size;
+    let [out_depth, out_height, out_width] = window.out([depth, height, width]);
+    let [slices, rows, columns] = window.kernel;
+    let (inputs, outputs) = (channels / window.groups, bias.len() / window.groups);
+    // Where a tap of an output lies along an axis, if in the image.
+    let seen = |axis: usize, at: usize, tap: usize, size: usize| {
+        (at * window.stride[axis] + tap * window.dilation[axis])
+            .checked_sub(window.padding[axis][0])
+            .filter(|place| *place < size)
+    };
     let mut y = Vec::new();
     for image in 0..images {
-        for top in (0..height).step_by(stride) {
-            for left in (0..width).step_by(stride) {
-                for (o, b) in bias.iter().enumerate() {
-                    let mut sum = f64::from(*b);
-                    for tap in 0..9 {
-                        let (row, column) = (top + tap / 3, left + tap % 3);
-                        if (1..=height).contains(&row) && (1..=width).contains(&column) {
-                            let pixel = (image * height + row - 1) * width + column - 1;
-                            for c in 0..channels {
-                                sum += f64::from(x[pixel * channels + c])
-                                    * f64::from(weight[(o * 9 + tap) * channels + c]);
+        for slice in 0..out_depth {
+            for row in 0..out_height {
+                for column in 0..out_width {
+                    for (o, b) in bias.iter().enumerate() {
+                        let mut sum = f64::from(*b);
+                        for tap in 0..window.taps() {
+                            let (at, tap_column) = (tap / columns, tap % columns);
+                            let (tap_slice, tap_row) = (at / rows, at % rows);
+                            debug_assert!(tap_slice < slices);
+                            let (Some(k), Some(i), Some(j)) = (
+                                seen(0, slice, tap_slice, depth),
+                                seen(1, row, tap_row, height),
+                                seen(2, column, tap_column, width),
+                            ) else {
+                                continue;
+                            };
+                            let pixel = ((image * depth + k) * height + i) * width + j;
+                            for c in 0..inputs {
+                                let from = pixel * channels + o / outputs * inputs + c;
+                                let w = weight[(o * window.taps() + tap) * inputs + c];
+                                sum += f64::from(x[from]) * f64::from(w);
                             }
                         }
+                        let v = match residual {
+                            Residual::None => activate(activation, sum),
+                            Residual::After(r) => activate(activation, sum) + f64::from(r[y.len()]),
+                            Residual::Before(r) => {
+                                activate(activation, sum + f64::from(r[y.len()]))
+                            }
+                        };
+                        y.push(v as f32);
                     }
-                    let mut v = activate(activation, sum);
-                    if let Some(residual) = residual {
-                        v += f64::from(residual[y.len()]);
-                    }
-                    y.push(v as f32);
                 }
             }
         }
@@ -198,12 +221,30 @@ pub fn conv_broadcast(
     x: &[f32],
     weight: &[f32],
     bias: &[f32],
-    size: [usize; 4],
-    stride: usize,
+    size: [usize; 5],
+    window: &Window,
     activation: Activation,
-    residual: Option<&[f32]>,
+    residual: Residual<[f32]>,
 ) -> Vec<f32> {
-    conv(x, weight, bias, size, stride, activation, residual)
+    conv(x, weight, bias, size, window, activation, residual)
+}
+
+/// A group for each channel; weight `[slices, rows, columns, channels]`.
+pub fn conv_depthwise(
+    x: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    size: [usize; 5],
+    window: &Window,
+    activation: Activation,
+    residual: Residual<[f32]>,
+) -> Vec<f32> {
+    let channels = size[4];
+    let by_channel: Vec<f32> = (0..channels)
+        .flat_map(|c| weight.iter().skip(c).step_by(channels).copied())
+        .collect();
+    let window = window.grouped(channels);
+    conv(x, &by_channel, bias, size, &window, activation, residual)
 }
 
 /// One row of one head over the keys that `seen` lists.
@@ -444,22 +485,27 @@ pub fn pack_half(x: &[f32]) -> Vec<u32> {
         .collect()
 }
 
-/// x `[images, height, width, 4, channels]`, skip and result twice as high and wide.
+/// x `[images, depth, height, width, (parts), channels]`, each pixel in as many parts as it becomes slices, rows and columns.
 pub fn pixel_shuffle(
     x: &[f32],
-    skip: &[f32],
-    [images, height, width, channels]: [usize; 4],
+    skip: Option<&[f32]>,
+    [images, depth, height, width, channels]: [usize; 5],
+    [deep, high, wide]: [usize; 3],
     activation: Activation,
 ) -> Vec<f32> {
     let mut y = Vec::new();
     for image in 0..images {
-        for row in 0..2 * height {
-            for column in 0..2 * width {
-                let pixel = (image * height + row / 2) * width + column / 2;
-                let part = row % 2 * 2 + column % 2;
-                for c in 0..channels {
-                    let v = x[(pixel * 4 + part) * channels + c] + skip[y.len()];
-                    y.push(activate(activation, f64::from(v)) as f32);
+        for slice in 0..deep * depth {
+            for row in 0..high * height {
+                for column in 0..wide * width {
+                    let pixel = ((image * depth + slice / deep) * height + row / high) * width
+                        + column / wide;
+                    let part = (slice % deep * high + row % high) * wide + column % wide;
+                    for c in 0..channels {
+                        let v = x[(pixel * deep * high * wide + part) * channels + c]
+                            + skip.map_or(0.0, |skip| skip[y.len()]);
+                        y.push(activate(activation, f64::from(v)) as f32);
+                    }
                 }
             }
         }

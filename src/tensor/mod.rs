@@ -1,8 +1,8 @@
 //! Floor 2: shapes, tensors, and how weights are read, packed and uploaded. The only floor that
 //! says `safetensors` and `half`.
 //!
-//! A [`Tensor`] is contiguous f32 (or u32 token ids) with at most four dimensions, outermost first.
-//! Pictures are NHWC, so a pixel and a ViT token are the same row of memory and no op permutes.
+//! A [`Tensor`] is contiguous f32 (or u32 token ids) with at most five dimensions, outermost first.
+//! Pictures are NHWC, volumes NDHWC, so a pixel and a ViT token are the same row of memory and no op permutes.
 
 mod checkpoint;
 mod encoding;

@@ -1,11 +1,14 @@
-//! Up to four dimensions, outermost first.
+//! Up to five dimensions, outermost first.
 
 use std::fmt;
+
+/// The most dimensions: images, depth, height, width, channels.
+const MOST: usize = 5;
 
 /// The dimensions of a tensor.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
-    dims: [usize; 4],
+    dims: [usize; MOST],
     rank: usize,
 }
 
@@ -36,6 +39,18 @@ impl Shape {
             .unwrap_or_else(|_| panic!("shape {self} has not {N} dimensions"))
     }
 
+    /// The same shape with another last dimension.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    #[track_caller]
+    pub fn with_last(mut self, last: usize) -> Self {
+        assert!(self.rank > 0, "a shape without dimensions");
+        self.dims[self.rank - 1] = last;
+        self
+    }
+
     /// All but the last dimension as rows: `[rows, cols]`.
     pub fn matrix(&self) -> [usize; 2] {
         let cols = self.as_slice().last().copied().unwrap_or(1);
@@ -45,8 +60,8 @@ impl Shape {
 
 impl<const N: usize> From<[usize; N]> for Shape {
     fn from(from: [usize; N]) -> Self {
-        const { assert!(N <= 4, "at most four dimensions") };
-        let mut dims = [1; 4];
+        const { assert!(N <= MOST, "at most five dimensions") };
+        let mut dims = [1; MOST];
         dims[..N].copy_from_slice(&from);
         Self { dims, rank: N }
     }

@@ -216,6 +216,22 @@ impl<'a> Weights<'a> {
         Tensor::upload(self.gpu, parts[0].0, values.len(), &values)
     }
 
+    /// The bias of a transposed convolution: `len` values padded to a multiple of 4, once for each of its pixels, padded to
+    /// whole panels; all zeros if `name` is `None`.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    pub fn repeated_bias(&self, name: Option<&str>, len: usize, pixels: usize) -> Result<Tensor> {
+        let mut values = match name {
+            Some(name) => self.values(name, &[len])?,
+            None => Vec::new(),
+        };
+        values.resize(len.next_multiple_of(4), 0.0);
+        let mut values = values.repeat(pixels);
+        values.resize(values.len().next_multiple_of(8), 0.0);
+        Tensor::upload(self.gpu, name.unwrap_or("no bias"), values.len(), &values)
+    }
+
     /// A 1 × 1 convolution, `[outputs, inputs, 1, 1]`: the same as a linear layer on NHWC.
     ///
     /// # Errors
@@ -225,43 +241,122 @@ impl<'a> Weights<'a> {
         self.pack(name, [outputs, inputs], &[entry])
     }
 
-    /// A 3 × 3 convolution, `[outputs, inputs, 3, 3]`, inputs padded to a multiple of 4.
-    ///
-    /// # Errors
-    /// As [`Weights::tensor`].
-    pub fn conv3x3(&self, name: &str, [outputs, inputs]: [usize; 2]) -> Result<Matrix> {
-        let entry = self.entry(name, &[outputs, inputs, 3, 3])?;
-        let values = self.decode(&entry)?;
-        let padded = inputs.next_multiple_of(4);
-        let mut taps = vec![0.0; outputs * 9 * padded];
-        for o in 0..outputs {
-            for i in 0..inputs {
-                for tap in 0..9 {
-                    taps[(o * 9 + tap) * padded + i] = values[(o * inputs + i) * 9 + tap];
-                }
-            }
+    /// The kernel of a convolution, two sizes and then its rows and columns, or its slices, rows and columns: a picture's
+    /// where the checkpoint has four dimensions and the kernel one slice.
+    fn kernel_entry(
+        &self,
+        name: &str,
+        sizes: [usize; 2],
+        kernel: [usize; 3],
+    ) -> Result<TensorEntry<'a>> {
+        let [a, b] = sizes;
+        let [slices, rows, columns] = kernel;
+        let stored = self.checkpoint.tensor(&format!("{}{name}", self.prefix));
+        if slices == 1 && stored.is_none_or(|entry| entry.shape.len() != 5) {
+            self.entry(name, &[a, b, rows, columns])
+        } else {
+            self.entry(name, &[a, b, slices, rows, columns])
         }
-        self.pack_values(name, [outputs, 9 * padded], entry.encoding, &taps)
     }
 
-    /// A 2 × 2 transposed convolution of stride 2, `[inputs, outputs, 2, 2]`, as a product with
-    /// `4 · outputs` columns: the four pixels in row-major order, see [`crate::tensor`].
+    /// A convolution, `[outputs, inputs / groups, rows, columns]` or `[outputs, inputs / groups, slices, rows, columns]`,
+    /// and the groups that are left. A row of the matrix is the taps in that order, of each its group's inputs, padded to
+    /// a multiple of 4. Neighbouring groups are merged, zeros where they do not see each other, until a group has
+    /// a multiple of 8 outputs and 4 inputs.
     ///
     /// # Errors
     /// As [`Weights::tensor`].
-    pub fn conv_transpose2x2(&self, name: &str, [inputs, outputs]: [usize; 2]) -> Result<Matrix> {
-        let entry = self.entry(name, &[inputs, outputs, 2, 2])?;
+    ///
+    /// # Panics
+    /// If inputs or outputs cannot be parted into so many groups.
+    pub fn conv(
+        &self,
+        name: &str,
+        [outputs, inputs]: [usize; 2],
+        kernel: [usize; 3],
+        groups: usize,
+    ) -> Result<(Matrix, usize)> {
+        assert!(
+            inputs.is_multiple_of(groups) && outputs.is_multiple_of(groups),
+            "{inputs} inputs and {outputs} outputs in {groups} groups"
+        );
+        let (few, own) = (inputs / groups, outputs / groups);
+        let entry = self.kernel_entry(name, [outputs, few], kernel)?;
         let values = self.decode(&entry)?;
-        let mut rows = vec![0.0; 4 * outputs * inputs];
-        for i in 0..inputs {
-            for o in 0..outputs {
-                for pixel in 0..4 {
-                    rows[(pixel * outputs + o) * inputs + i] =
-                        values[(i * outputs + o) * 4 + pixel];
+        let merged = (1..=groups)
+            .filter(|merged| groups.is_multiple_of(*merged))
+            .find(|merged| (own * merged).is_multiple_of(8) && (few * merged).is_multiple_of(4))
+            .unwrap_or(groups);
+        let (taps, padded) = (
+            kernel.iter().product::<usize>(),
+            (few * merged).next_multiple_of(4),
+        );
+        let mut rows = vec![0.0; outputs * taps * padded];
+        for o in 0..outputs {
+            let first = o / own % merged * few;
+            for i in 0..few {
+                for tap in 0..taps {
+                    rows[(o * taps + tap) * padded + first + i] =
+                        values[(o * few + i) * taps + tap];
                 }
             }
         }
-        self.pack_values(name, [4 * outputs, inputs], entry.encoding, &rows)
+        let matrix = self.pack_values(name, [outputs, taps * padded], entry.encoding, &rows)?;
+        Ok((matrix, groups / merged))
+    }
+
+    /// A convolution of each channel by itself, `[channels, 1, rows, columns]` or `[channels, 1, slices, rows, columns]`, as
+    /// f32 `[taps, channels padded to 4]`.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    pub fn conv_depthwise(
+        &self,
+        name: &str,
+        channels: usize,
+        kernel: [usize; 3],
+    ) -> Result<Tensor> {
+        let entry = self.kernel_entry(name, [channels, 1], kernel)?;
+        let values = self.decode(&entry)?;
+        let (taps, padded) = (
+            kernel.iter().product::<usize>(),
+            channels.next_multiple_of(4),
+        );
+        let mut rows = vec![0.0; taps * padded];
+        for (i, value) in values.iter().enumerate() {
+            rows[i % taps * padded + i / taps] = *value;
+        }
+        Tensor::upload(self.gpu, name, [taps, padded], &rows)
+    }
+
+    /// A transposed convolution whose stride is its kernel, `[inputs, outputs, rows, columns]` or `[inputs, outputs, slices,
+    /// rows, columns]`, as a product with a column for each pixel in row-major order and output, outputs padded to a
+    /// multiple of 4.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    pub fn conv_transpose(
+        &self,
+        name: &str,
+        [inputs, outputs]: [usize; 2],
+        kernel: [usize; 3],
+    ) -> Result<Matrix> {
+        let entry = self.kernel_entry(name, [inputs, outputs], kernel)?;
+        let values = self.decode(&entry)?;
+        let (pixels, padded) = (
+            kernel.iter().product::<usize>(),
+            outputs.next_multiple_of(4),
+        );
+        let mut rows = vec![0.0; pixels * padded * inputs];
+        for i in 0..inputs {
+            for o in 0..outputs {
+                for pixel in 0..pixels {
+                    rows[(pixel * padded + o) * inputs + i] =
+                        values[(i * outputs + o) * pixels + pixel];
+                }
+            }
+        }
+        self.pack_values(name, [pixels * padded, inputs], entry.encoding, &rows)
     }
 
     fn pack(&self, label: &str, shape: [usize; 2], entries: &[TensorEntry]) -> Result<Matrix> {

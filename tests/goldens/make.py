@@ -233,6 +233,80 @@ def conv_transpose2d():
         yield case, dict(kernel=2, stride=2, activation=a), dict(x=x, weight=wt, bias=b, y=y, x_nhwc=nhwc(x), y_nhwc=nhwc(y))
 
 
+def last(x):
+    """(n, c, ...) -> (n, ..., c)."""
+    return x.movedim(1, -1)
+
+
+def conv_case(n, ci, co, size, kernel, stride=1, padding=0, dilation=1, groups=1, a='none', bias=True, residual=False):
+    """A convolution in as many dimensions as `size` has; y = act(conv(x) + bias + residual), channels last but for the weight."""
+    each = lambda v: list(v) if isinstance(v, tuple) else [v] * len(size)
+    kernel, stride, padding, dilation = map(each, (kernel, stride, padding, dilation))
+    x, wt = rand(n, ci, *size), rand(co, ci // groups, *kernel, scale=(ci // groups * math.prod(kernel)) ** -0.5)
+    b = rand(co, scale=0.3) if bias else None
+    y = (F.conv2d if len(size) == 2 else F.conv3d)(x, wt, b, stride, padding, dilation, groups)
+    t = dict(x=last(x), weight=wt)
+    if bias:
+        t['bias'] = b
+    if residual:
+        r = rand(*y.shape)
+        y, t['residual'] = y + r, last(r)
+    scalars = dict(kernel=kernel, stride=stride, padding=padding, dilation=dilation, groups=groups, activation=a)
+    return scalars, dict(t, y=last(ACT[a](y)))
+
+
+@op
+def conv():
+    """PyTorch's Conv2d as the models use it; x (n, h, w, ci), weight (co, ci / groups, kh, kw), y (n, h, w, co)."""
+    cases = dict(
+        k7_stride2=(1, 3, 5, (9, 8), 7, 2, 3), k1_stride2=(1, 8, 5, (5, 6), 1, 2), k5=(1, 3, 4, (6, 7), 5, 1, 2), k1x11=(1, 4, 8, (2, 9), (1, 11), 1, (0, 5)),
+        k21x1=(1, 4, 8, (9, 2), (21, 1), 1, (10, 0)), padding_over=(1, 2, 16, (2, 3), 3, 1, 5), dilated=(2, 4, 12, (7, 5), 3, (1, 2), (4, 3), (4, 3)),
+        patches=(1, 3, 8, (12, 8), 4, 4), grouped=(1, 8, 32, (4, 5), 3, 1, 1, 1, 2), grouped_thin=(1, 15, 20, (4, 3), 3, 1, 1, 1, 5),
+        grouped_merged=(1, 8, 16, (3, 4), 3, 1, 1, 1, 4), multiplied=(1, 3, 6, (5, 4), 3, 1, 1, 1, 3))
+    for case, arguments in cases.items():
+        yield case, *conv_case(*arguments)
+    yield 'no_bias', *conv_case(1, 4, 8, (4, 4), 3, 1, 1, bias=False, a='silu')
+    yield 'resnet', *conv_case(1, 8, 16, (3, 4), 3, 1, 1, a='relu', residual=True)
+    yield 'resnet_point', *conv_case(1, 8, 16, (3, 4), 1, a='relu', residual=True)
+
+
+@op
+def conv3d():
+    """Conv3d likewise; x (n, d, h, w, ci), weight (co, ci / groups, kd, kh, kw)."""
+    cases = dict(
+        point=(1, 5, 18, (2, 3, 2), 1), k3=(1, 5, 5, (4, 5, 3), 3, 1, 1), dilated=(1, 5, 21, (3, 4, 5), 3, 1, 4, 4),
+        stem=(1, 1, 8, (3, 8, 7), (3, 7, 7), (1, 2, 2), (1, 3, 3)), stride2=(2, 4, 6, (3, 5, 4), 3, 2, 1))
+    for case, arguments in cases.items():
+        yield case, *conv_case(*arguments)
+    yield 'flat', *conv_case(1, 4, 8, (3, 4, 3), (1, 3, 3), 1, (0, 1, 1), a='gelu')
+
+
+@op
+def conv_depthwise():
+    """A group for each channel; otherwise as conv."""
+    cases = dict(
+        k3=(7, (5, 9), 3, 1, 1), k3_stride2=(8, (6, 7), 3, 2, 1), k5=(8, (6, 5), 5, 1, 2), k7=(4, (8, 9), 7, 1, 3), k1x7=(5, (3, 18), (1, 7), 1, (0, 3)),
+        k7x1=(5, (18, 3), (7, 1), 1, (3, 0)), k1x11=(4, (2, 9), (1, 11), 1, (0, 5)), k21x1=(4, (10, 2), (21, 1), 1, (10, 0)), padding_over=(4, (2, 2), 3, 1, 4),
+        dilated=(4, (9, 11), 3, (2, 3), 4, (3, 2)), k3d=(6, (3, 4, 5), 3, 1, 1), k3d_stride2=(4, (4, 3, 5), 3, 2, 1))
+    for case, (c, size, k, s, p, *d) in cases.items():
+        yield case, *conv_case(2 if case == 'k3' else 1, c, c, size, k, s, p, *d, groups=c)
+    yield 'gelu_no_bias', *conv_case(1, 4, 4, (4, 5), 3, 1, 1, groups=4, a='gelu', bias=False)
+    yield 'joined', *conv_case(1, 8, 8, (4, 5), 5, 1, 2, groups=8, a='relu', residual=True)
+
+
+@op
+def conv_transpose():
+    """PyTorch's ConvTranspose2d and 3d whose stride is the kernel; x (n, ..., ci), weight (ci, co, ...), y (n, ..., co)."""
+    cases = dict(k2=(2, 8, 6, (3, 4), 2), k4=(1, 5, 3, (2, 3), 4), k4_one=(1, 8, 1, (3, 3), 4), k16_one=(1, 6, 1, (2, 2), 16), k3x1=(1, 4, 4, (2, 3), (3, 1)),
+                 k2_3d=(1, 7, 5, (2, 3, 2), 2), k1x2x2=(1, 4, 8, (2, 2, 3), (1, 2, 2)))
+    for case, (n, ci, co, size, k) in cases.items():
+        kernel = list(k) if isinstance(k, tuple) else [k] * len(size)
+        x, wt, b = rand(n, ci, *size), rand(ci, co, *kernel, scale=ci ** -0.5), rand(co, scale=0.3)
+        a = 'gelu' if case in ('k2', 'k2_3d') else 'none'
+        y = ACT[a]((F.conv_transpose2d if len(size) == 2 else F.conv_transpose3d)(x, wt, b, kernel))
+        yield case, dict(kernel=kernel, activation=a), dict(x=last(x), weight=wt, bias=b, y=last(y))
+
+
 @op
 def resample():
     """Bilinear, twice the size, align_corners=False (edges repeat): x (n, c, h, w) -> y (n, c, 2h, 2w)."""

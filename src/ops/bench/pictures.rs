@@ -4,8 +4,8 @@ use super::{Bench, Trial, Work};
 use crate::error::Result;
 use crate::ops::check::inputs::{bias, random, upload, weights};
 use crate::ops::{
-    Activation, CONV_BROADCAST, MOST_MASKS, Placement, broadcast_pays, conv, fuse_view, naive,
-    pack_half, pixel_shuffle, resample, slice_masks,
+    Activation, MOST_MASKS, Placement, Residual, Window, broadcast_panels, conv, conv_depthwise,
+    fuse_view, linear, naive, pack_half, pixel_shuffle, resample, slice_masks,
 };
 
 /// Pixels of a low-resolution mask, and channels they are weighed from.
@@ -28,70 +28,252 @@ pub(super) fn measure(bench: &mut Bench) -> Result<()> {
         (side / 4, 48, 48, 1, true),
         (side / 2, 32, 32, 1, true),
     ] {
-        conv_row(bench, [side, inputs, outputs, stride], has_residual)?;
+        let case = format!("at {}, stride {stride}", side / stride);
+        let window = Window::square(3, stride, 1);
+        let size = [1, side, side];
+        conv_row(bench, &case, size, [inputs, outputs], window, has_residual)?;
     }
-    for (side, channels) in [(14, 64), (28, 48), (56, 32)] {
-        let size = [1, side, side, channels];
-        let len = 4 * side * side * channels;
+    others(bench)?;
+    for (side, channels, factor, has_skip) in [
+        (14, 64, 2, true),
+        (28, 48, 2, true),
+        (56, 32, 2, true),
+        (64, 64, 2, false),
+        (22, 32, 4, false),
+    ] {
+        let (size, factors) = ([1, 1, side, side, channels], [1, factor, factor]);
+        let len = factor * factor * side * side * channels;
         let work = Work {
             flops: len,
-            bytes: 12 * len,
+            bytes: len * if has_skip { 12 } else { 8 },
         };
-        let case = format!("{channels} channels at {side}");
+        let mut case = format!("{channels} channels at {side}");
+        if !has_skip {
+            case += &format!(", {factor} times as large, no skip");
+        }
         bench.row("pixel_shuffle", case, work, |gpu| {
             let (x, skip) = (random(1, len), random(2, len));
-            let want = naive::pixel_shuffle(&x, &skip, size, Activation::Gelu);
-            let x = upload(gpu, [1, side, side, 4 * channels], &x)?;
-            let skip = upload(gpu, [1, 2 * side, 2 * side, channels], &skip)?;
+            let plain = has_skip.then_some(&skip[..]);
+            let want = naive::pixel_shuffle(&x, plain, size, factors, Activation::Gelu);
+            let x = upload(gpu, [1, side, side, factor * factor * channels], &x)?;
+            let skip = has_skip
+                .then(|| upload(gpu, [1, factor * side, factor * side, channels], &skip))
+                .transpose()?;
             Ok(Trial::new(0, want, move |rec| {
-                pixel_shuffle(rec, &x, &skip, Activation::Gelu)
+                pixel_shuffle(rec, &x, factors, skip.as_ref(), Activation::Gelu)
             }))
         })?;
     }
     masks(bench)
 }
 
+/// Convolutions of other models.
+fn others(bench: &mut Bench) -> Result<()> {
+    let plain = false;
+    let picture = |side| [1, side, side];
+    // ResNet-50's stem, its strided and its 1 × 1 steps; the steps of CLIP's stand in these sizes too
+    let (seven, three) = (Window::square(7, 2, 3), Window::square(3, 2, 1));
+    let point = Window::square(1, 2, 0);
+    conv_row(
+        bench,
+        "at 112, 7 x 7, stride 2",
+        picture(224),
+        [4, 64],
+        seven,
+        plain,
+    )?;
+    conv_row(
+        bench,
+        "at 28, 3 x 3, stride 2",
+        picture(56),
+        [128, 128],
+        three,
+        plain,
+    )?;
+    conv_row(
+        bench,
+        "at 28, 1 x 1, stride 2",
+        picture(56),
+        [256, 512],
+        point,
+        plain,
+    )?;
+    // ResNeXt-50, 32 groups of 4 channels, merged by two
+    let grouped = Window::square(3, 1, 1).grouped(16);
+    conv_row(
+        bench,
+        "at 56, 16 groups",
+        picture(56),
+        [128, 128],
+        grouped,
+        plain,
+    )?;
+    // SAM's patch embedding of a 256 × 256 crop and its neck
+    let patch = Window::square(15, 15, 0);
+    conv_row(
+        bench,
+        "at 16, 15 x 15, stride 15",
+        picture(240),
+        [4, 192],
+        patch,
+        plain,
+    )?;
+    let neck = Window::square(3, 1, 1);
+    conv_row(bench, "at 64, 3 x 3", picture(64), [256, 256], neck, plain)?;
+    // MeshNet's dilated 3 × 3 × 3 on a block
+    for (channels, dilation) in [(8, 1), (24, 4), (32, 1), (32, 16)] {
+        let window = Window {
+            dilation: [dilation; 3],
+            ..Window::cube(3, 1, dilation)
+        };
+        let case = format!("at 32 x 32 x 32, 3 x 3 x 3, dilation {dilation}");
+        conv_row(bench, &case, [32; 3], [channels; 2], window, plain)?;
+    }
+    // GTGM's 3-D stem
+    let stem = Window {
+        kernel: [3, 7, 7],
+        stride: [1, 2, 2],
+        padding: [[1; 2], [3; 2], [3; 2]],
+        ..Window::new([1; 3])
+    };
+    conv_row(
+        bench,
+        "at 12 x 56 x 56, 3 x 7 x 7",
+        [12, 112, 112],
+        [4, 64],
+        stem,
+        plain,
+    )?;
+    for (side, channels, [rows, columns], stride) in [
+        (56, 64, [3, 3], 1),
+        (56, 128, [3, 3], 2),
+        (56, 64, [5, 5], 1),
+        (56, 64, [7, 7], 1),
+        (56, 64, [1, 7], 1),
+        (56, 64, [7, 1], 1),
+        (28, 128, [1, 11], 1),
+        (28, 128, [21, 1], 1),
+    ] {
+        let window = Window {
+            kernel: [1, rows, columns],
+            stride: [1, stride, stride],
+            padding: [[0; 2], [rows / 2; 2], [columns / 2; 2]],
+            ..Window::new([1; 3])
+        };
+        depthwise_row(bench, [1, side, side], channels, window)?;
+    }
+    depthwise_row(bench, [16, 32, 32], 32, Window::cube(3, 1, 1))?;
+    upscale_row(bench, 64, [256, 64])
+}
+
+/// Rows, columns and, for volumes, slices.
+fn sizes([depth, height, width]: [usize; 3]) -> String {
+    match depth {
+        1 => format!("{height} x {width}"),
+        _ => format!("{depth} x {height} x {width}"),
+    }
+}
+
+fn depthwise_row(
+    bench: &mut Bench,
+    size: [usize; 3],
+    channels: usize,
+    window: Window,
+) -> Result<()> {
+    let out: usize = window.out(size).iter().product();
+    let [pixels, taps]: [usize; 2] = [size.iter().product(), window.taps()];
+    let work = Work {
+        flops: 2 * taps * out * channels,
+        bytes: 4 * channels * (pixels + out + taps + 1),
+    };
+    let case = format!(
+        "{} of {channels} channels at {}, stride {}",
+        sizes(window.kernel),
+        sizes(window.out(size)),
+        window.stride[2]
+    );
+    bench.row("conv_depthwise", case, work, |gpu| {
+        let [depth, height, width] = size;
+        let (x, w) = (random(1, pixels * channels), random(2, taps * channels));
+        let (offset, activation) = (random(3, channels), Activation::None);
+        let shape = [1, depth, height, width, channels];
+        let want =
+            naive::conv_depthwise(&x, &w, &offset, shape, &window, activation, Residual::None);
+        let (x, w) = (upload(gpu, shape, &x)?, upload(gpu, [taps, channels], &w)?);
+        let offset = bias(gpu, &offset)?;
+        Ok(Trial::new(0, want, move |rec| {
+            conv_depthwise(rec, &x, &window, &w, &offset, activation, Residual::None)
+        }))
+    })
+}
+
+/// SAM's upscaling: a 2 × 2 transposed convolution, product and shuffle together; its first line is checked.
+fn upscale_row(bench: &mut Bench, side: usize, [inputs, outputs]: [usize; 2]) -> Result<()> {
+    let pixels = side * side;
+    let work = Work {
+        flops: 2 * pixels * inputs * 4 * outputs,
+        bytes: 4 * pixels * (inputs + 4 * outputs) + 8 * inputs * outputs,
+    };
+    let case = format!("{inputs} -> {outputs} at {side}, with the product before it");
+    bench.row("pixel_shuffle", case, work, |gpu| {
+        let (matrix, values) = weights(gpu, "f16", [4 * outputs, inputs])?;
+        let (x, offset) = (random(1, pixels * inputs), random(2, 4 * outputs));
+        let first = &x[..side * inputs];
+        let parts = naive::linear(first, &values, &offset, inputs, Activation::None, None);
+        let (size, factors) = ([1, 1, 1, side, outputs], [1, 2, 2]);
+        let want = naive::pixel_shuffle(&parts, None, size, factors, Activation::None);
+        let x = upload(gpu, [pixels, inputs], &x)?;
+        let offset = bias(gpu, &offset)?;
+        Ok(Trial::new(0, want, move |rec| {
+            let parts = linear(rec, &x, &matrix, &offset, Activation::None, None);
+            let parts = parts.reshape([1, side, side, 4 * outputs]);
+            pixel_shuffle(rec, &parts, factors, None, Activation::None)
+        }))
+    })
+}
+
 fn conv_row(
     bench: &mut Bench,
-    [side, inputs, outputs, stride]: [usize; 4],
+    place: &str,
+    size: [usize; 3],
+    [inputs, outputs]: [usize; 2],
+    window: Window,
     has_residual: bool,
 ) -> Result<()> {
-    let out = side / stride;
-    let mut case = format!("f16 {inputs} -> {outputs} at {out}, stride {stride}");
+    let mut case = format!("f16 {inputs} -> {outputs} {place}");
     if has_residual {
         case += " + residual";
     }
-    let written = out * out * outputs * (1 + usize::from(has_residual));
+    let out: usize = window.out(size).iter().product();
+    let (pixels, taps): (usize, usize) = (size.iter().product(), window.taps());
+    let seen = taps * inputs / window.groups;
+    let written = out * outputs * (1 + usize::from(has_residual));
     let work = Work {
-        flops: 2 * 9 * inputs * outputs * out * out,
-        bytes: 4 * (side * side * inputs + written) + 18 * inputs * outputs,
+        flops: 2 * seen * outputs * out,
+        bytes: 4 * (pixels * inputs + written) + 2 * seen * outputs,
     };
-    let kernel = match broadcast_pays(bench.gpu, &CONV_BROADCAST, outputs.div_ceil(8)) {
-        true => "conv_broadcast",
-        false => "conv",
+    let kernel = match broadcast_panels(bench.gpu, outputs.div_ceil(8), window.groups) {
+        Some(_) => "conv_broadcast",
+        None => "conv",
     };
     bench.row(kernel, case, work, |gpu| {
-        let (matrix, values) = weights(gpu, "f16", [outputs, 9 * inputs])?;
-        let (x, offset) = (random(1, side * side * inputs), random(2, outputs));
-        let residual = has_residual.then(|| random(3, out * out * outputs));
+        let [depth, height, width] = size;
+        let (matrix, values) = weights(gpu, "f16", [outputs, seen])?;
+        let (x, offset) = (random(1, pixels * inputs), random(2, outputs));
+        let residual = has_residual.then(|| random(3, out * outputs));
         let activation = Activation::Gelu;
-        let want = naive::conv(
-            &x,
-            &values,
-            &offset,
-            [1, side, side, inputs],
-            stride,
-            activation,
-            residual.as_deref(),
-        );
-        let x = upload(gpu, [1, side, side, inputs], &x)?;
+        let shape = [1, depth, height, width, inputs];
+        let added = residual.as_deref().map_or(Residual::None, Residual::After);
+        let want = naive::conv(&x, &values, &offset, shape, &window, activation, added);
+        let x = upload(gpu, shape, &x)?;
         let offset = bias(gpu, &offset)?;
+        let [a, b, c] = window.out(size);
         let residual = residual
-            .map(|r| upload(gpu, [1, out, out, outputs], &r))
+            .map(|r| upload(gpu, [1, a, b, c, outputs], &r))
             .transpose()?;
         Ok(Trial::new(0, want, move |rec| {
-            let residual = residual.as_ref();
-            conv(rec, &x, &matrix, &offset, stride, activation, residual)
+            let added = residual.as_ref().map_or(Residual::None, Residual::After);
+            conv(rec, &x, &window, &matrix, &offset, activation, added)
         }))
     })
 }

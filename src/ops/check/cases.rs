@@ -6,18 +6,18 @@ use crate::error::Result;
 use crate::gpu::{Gpu, Recorder};
 use crate::ops::naive;
 use crate::ops::{
-    Activation, Columns, Heads, Placement, add_scaled, argmax, attention_broadcast,
-    attention_narrow, attention_spans, attention_tile, conv_broadcast, conv_tile, copy_rows, embed,
-    fuse_view, gather_rows, layer_norm, linear_broadcast, linear_coop, linear_tile, linear_vec,
-    matmul, mean_pool, pack_half, pixel_shuffle, resample, rms_norm, rope_cache, slice_masks,
+    Activation, Columns, Heads, Placement, Residual, Window, add_scaled, argmax,
+    attention_broadcast, attention_narrow, attention_spans, attention_tile, conv_broadcast,
+    conv_depthwise, conv_tile, copy_rows, embed, fuse_view, gather_rows, layer_norm,
+    linear_broadcast, linear_coop, linear_tile, linear_vec, matmul, mean_pool, pack_half,
+    pixel_shuffle, resample, rms_norm, rope_cache, slice_masks,
 };
 use crate::tensor::{Matrix, Tensor};
 
 /// A linear layer by one kernel or another.
 type LinearOp = fn(&Recorder, &Tensor, &Matrix, &Tensor, Activation, Option<&Tensor>) -> Tensor;
 /// A convolution likewise.
-type ConvOp =
-    fn(&Recorder, &Tensor, &Matrix, &Tensor, usize, Activation, Option<&Tensor>) -> Tensor;
+type ConvOp = fn(&Recorder, &Tensor, &Window, &Matrix, &Tensor, Activation, Residual) -> Tensor;
 
 /// All cases, in the order of `KERNELS`.
 pub(super) const ALL: &[Case] = &[
@@ -49,6 +49,7 @@ pub(super) const ALL: &[Case] = &[
     case("conv_broadcast", "q4_k", 2e-5, check_conv_broadcast),
     case("conv_broadcast", "q5_k", 2e-5, check_conv_broadcast),
     case("conv_broadcast", "q6_k", 2e-5, check_conv_broadcast),
+    case("conv_depthwise", "", 2e-5, check_conv_depthwise),
     case("copy_rows", "", 0.0, check_copy_rows),
     case("embed", "f32", 0.0, check_embed),
     case("embed", "f16", 0.0, check_embed),
@@ -260,24 +261,51 @@ fn check_conv_broadcast(gpu: &Gpu, format: &'static str) -> Result<Ran> {
     check_conv_with(gpu, format, conv_broadcast)
 }
 
+/// 3 × 5 × 2 taps: every axis has a stride, a padding or a dilation of its own.
+const SKEWED: Window = Window {
+    kernel: [3, 5, 2],
+    stride: [1, 2, 3],
+    padding: [[2, 1], [4, 3], [0, 1]],
+    dilation: [2, 3, 1],
+    groups: 1,
+};
+
 fn check_conv_with(gpu: &Gpu, format: &'static str, op: ConvOp) -> Result<Ran> {
-    let (size, outputs) = ([2, 5, 7, whole_blocks(format, 32)], 68);
-    let (matrix, plain) = weights(gpu, format, [outputs, 9 * size[3]])?;
+    let (size, outputs) = ([2, 4, 9, 7, whole_blocks(format, 32)], 68);
+    let (matrix, plain) = weights(gpu, format, [outputs, SKEWED.taps() * size[4]])?;
     let x = random(9, size.iter().product());
     let b = random(10, outputs);
-    let residual = random(11, 2 * 3 * 4 * outputs);
-    let want = naive::conv(&x, &plain, &b, size, 2, Activation::Relu, Some(&residual));
+    let [depth, height, width] = SKEWED.out([4, 9, 7]);
+    let added = random(11, 2 * depth * height * width * outputs);
+    let residual = Residual::Before(&added[..]);
+    let want = naive::conv(&x, &plain, &b, size, &SKEWED, Activation::Relu, residual);
     let (x, b) = (upload(gpu, size, &x)?, bias(gpu, &b)?);
-    let residual = upload(gpu, [2, 3, 4, outputs], &residual)?;
+    let added = upload(gpu, [2, depth, height, width, outputs], &added)?;
     values(gpu, want, |rec| {
+        let residual = Residual::Before(&added);
         vec![op(
             rec,
             &x,
+            &SKEWED,
             &matrix,
             &b,
-            2,
             Activation::Relu,
-            Some(&residual),
+            residual,
+        )]
+    })
+}
+
+fn check_conv_depthwise(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    let size = [2, 4, 9, 27, 12];
+    let (x, b) = (random(9, size.iter().product()), random(10, 12));
+    let w = random(11, SKEWED.taps() * 12);
+    let want = naive::conv_depthwise(&x, &w, &b, size, &SKEWED, Activation::Gelu, Residual::None);
+    let (x, b) = (upload(gpu, size, &x)?, bias(gpu, &b)?);
+    let w = upload(gpu, [SKEWED.taps(), 12], &w)?;
+    values(gpu, want, |rec| {
+        let (activation, residual) = (Activation::Gelu, Residual::None);
+        vec![conv_depthwise(
+            rec, &x, &SKEWED, &w, &b, activation, residual,
         )]
     })
 }
@@ -446,14 +474,15 @@ fn check_pack_half(gpu: &Gpu, _: &'static str) -> Result<Ran> {
 }
 
 fn check_pixel_shuffle(gpu: &Gpu, _: &'static str) -> Result<Ran> {
-    let size = [2, 3, 5, 12];
-    let x = random(32, 2 * 3 * 5 * 48);
-    let skip = random(33, 2 * 6 * 10 * 12);
-    let want = naive::pixel_shuffle(&x, &skip, size, Activation::Gelu);
-    let x = upload(gpu, [2, 3, 5, 48], &x)?;
-    let skip = upload(gpu, [2, 6, 10, 12], &skip)?;
+    let (size, factors) = ([2, 2, 3, 5, 12], [2, 3, 2]);
+    let x = random(32, 2 * 2 * 3 * 5 * 12 * 12);
+    let skip = random(33, 2 * 4 * 9 * 10 * 12);
+    let want = naive::pixel_shuffle(&x, Some(&skip), size, factors, Activation::Gelu);
+    let x = upload(gpu, [2, 2, 3, 5, 12 * 12], &x)?;
+    let skip = upload(gpu, [2, 4, 9, 10, 12], &skip)?;
     values(gpu, want, |rec| {
-        vec![pixel_shuffle(rec, &x, &skip, Activation::Gelu)]
+        let skip = Some(&skip);
+        vec![pixel_shuffle(rec, &x, factors, skip, Activation::Gelu)]
     })
 }
 
