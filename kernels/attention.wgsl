@@ -1,4 +1,4 @@
-// y[i, c] = sum_j p[i, j] · v[j, c],  p[i, :] = softmax_j(scale · q[i, :] · k[j, :])
+// y[i, c] = sum_j p[i, j] · v[j, c],  p[i, :] = softmax_j(scale · q[i, :] · k[j, :] + added[i, j])
 //
 // Streamed over the keys, scores are never stored. Eight lanes (a team) own 8 query rows of one head
 // and go through the keys 64 at a time: each lane scores the 8 rows against 8 keys of its own, the
@@ -7,29 +7,35 @@
 // keys, and the shares are added at the end; a wider head (80) comes as several column blocks, each
 // scoring again. A workgroup is WG / 8 teams on neighbouring query rows.
 //
-// Delicate: the running maximum starts at a finite -1e30 and masked scores are that low too, so
-// no difference of infinities is taken. A masked key of a row that has seen an unmasked one
-// weighs exp(-1e30) = 0; the causal mask leaves every row at least one key of the first block. Keys
-// beyond the end read the last key again. The head width is a multiple of 8.
+// Delicate: the running maximum starts at a finite -1e30 and hidden scores are at -2e30, so no difference
+// of infinities is taken, and a row that has seen no key yet has a sum of 0: one that never sees any
+// becomes zeros. A bias below -1e30 hides its key too. Rows and keys beyond the end read the last one
+// again. The head width is a multiple of 8.
 
 override WG: u32 = 32;
-override CAUSAL: u32 = 0;  // row i sees keys up to i + keys - queries
+override CAUSAL: u32 = 0;  // 1: row i sees keys up to i + keys - queries; 2: of those the last `window`
+override ADDED: u32 = 0;   // 1: a bias; 2: relative positions (rel_pos.wgsl); 3: those, on lines of whole vec4s
 override STATE: u32 = 0;   // also store each row's maximum and sum, for attention_spans.wgsl to go on from
 
 struct Params {
     queries: u32,
     keys: u32,
-    width: u32,     // of a head, / 4
-    blocks: u32,    // ceil(width / 16), column blocks of 64
-    heads: u32,     // of q and y
-    group: u32,     // q heads to a k, v head
-    q_stride: u32,  // vec4s from row to row, and the first one: q, k, v may share one buffer
+    width: u32,         // of a head, / 4
+    blocks: u32,        // ceil(width / 16), column blocks of 64
+    heads: u32,         // of q and y
+    group: u32,         // q heads to a k, v head
+    q_stride: u32,      // vec4s from row to row, and the first one: q, k, v may share one buffer
     q_first: u32,
     k_stride: u32,
     k_first: u32,
     v_stride: u32,
     v_first: u32,
-    scale: f32,     // 1 / √d
+    scale: f32,         // 1 / √d
+    window: u32,        // with CAUSAL 2, the keys that a row sees at most
+    added_stride: u32,  // vec4s of a row of the bias, or of all queries of a relative position
+    added_heads: u32,   // heads that the bias tells apart: 1 or all
+    period: u32,        // groups after which the kinds of bias begin again, 0 where there is one kind
+    columns: u32,       // of the keys' grid, where positions are relative
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -38,6 +44,8 @@ struct Params {
 @group(0) @binding(3) var<storage, read> v: array<vec4<f32>>;        // (batch, keys, heads / group, width) of 4, strided
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;  // (batch, queries, heads, width) of 4
 @group(0) @binding(5) var<storage, read_write> state: array<vec2<f32>>;  // (batch, queries, heads) of maximum and sum, any buffer if STATE is 0
+@group(0) @binding(6) var<storage, read> added: array<vec4<f32>>;    // (kinds, heads or 1, queries, keys / 4) or (batch, heads, lines + columns, queries / 4) of 4, any buffer if ADDED is 0
+@group(0) @binding(7) var<storage, read> kind: array<u32>;           // (period) of the bias, any buffer without one
 
 // What a lane hands to its team: 8 rows by 8 keys of probabilities, or of a partial sum at the end.
 var<workgroup> shared_tile: array<array<vec4<f32>, 16>, WG>;
@@ -53,9 +61,86 @@ fn total(v: vec4<f32>, w: vec4<f32>) -> f32 {
     return dot(v + w, vec4<f32>(1.0));
 }
 
-// Four scores; `seen` is how many keys of these, from the first on, the row may look at.
-fn masked(score: vec4<f32>, seen: i32) -> vec4<f32> {
-    return select(vec4<f32>(-1e30), score * params.scale, vec4<i32>(0, 1, 2, 3) < vec4<i32>(seen));
+// Four scores; `there` is how many keys of these, from the first on, there are, and `seen` how many the row may look at.
+fn masked(score: vec4<f32>, there: i32, seen: i32) -> vec4<f32> {
+    let at = vec4<i32>(0, 1, 2, 3);
+    var shown = at < vec4<i32>(min(there, seen));
+    if CAUSAL == 2u {
+        shown = shown & (at >= vec4<i32>(seen - i32(params.window)));
+    }
+    return select(vec4<f32>(-2e30), score, shown);
+}
+
+// Four of something for each of 8 rows.
+struct Rows {
+    r0: vec4<f32>,
+    r1: vec4<f32>,
+    r2: vec4<f32>,
+    r3: vec4<f32>,
+    r4: vec4<f32>,
+    r5: vec4<f32>,
+    r6: vec4<f32>,
+    r7: vec4<f32>,
+}
+
+// A bias: 4 keys of each row.
+fn bias(base: u32, row: u32, key: u32) -> Rows {
+    let last = params.queries - 1u;
+    let at = base + min(key / 4u, params.added_stride - 1u);
+    return Rows(
+        added[at + min(row + 0u, last) * params.added_stride],
+        added[at + min(row + 1u, last) * params.added_stride],
+        added[at + min(row + 2u, last) * params.added_stride],
+        added[at + min(row + 3u, last) * params.added_stride],
+        added[at + min(row + 4u, last) * params.added_stride],
+        added[at + min(row + 5u, last) * params.added_stride],
+        added[at + min(row + 6u, last) * params.added_stride],
+        added[at + min(row + 7u, last) * params.added_stride],
+    );
+}
+
+// What the places of 4 keys relative to those of 8 rows add: line and column apart.
+fn relative(base: u32, row: u32, key: u32) -> Rows {
+    let j = min(vec4<u32>(key, key + 1u, key + 2u, key + 3u), vec4<u32>(params.keys - 1u));
+    let a = base + min(row / 4u, params.added_stride - 1u);
+    let b = base + min(row / 4u + 1u, params.added_stride - 1u);
+    let line = j / params.columns;
+    let columns = (j - line * params.columns + params.keys / params.columns) * params.added_stride;
+    let lines = line * params.added_stride;
+    var a0 = added[a + lines.x];
+    var b0 = added[b + lines.x];
+    var a1 = a0;
+    var b1 = b0;
+    var a2 = a0;
+    var b2 = b0;
+    var a3 = a0;
+    var b3 = b0;
+    if ADDED == 2u {
+        a1 = added[a + lines.y];
+        b1 = added[b + lines.y];
+        a2 = added[a + lines.z];
+        b2 = added[b + lines.z];
+        a3 = added[a + lines.w];
+        b3 = added[b + lines.w];
+    }
+    a0 += added[a + columns.x];
+    b0 += added[b + columns.x];
+    a1 += added[a + columns.y];
+    b1 += added[b + columns.y];
+    a2 += added[a + columns.z];
+    b2 += added[b + columns.z];
+    a3 += added[a + columns.w];
+    b3 += added[b + columns.w];
+    return Rows(
+        vec4<f32>(a0.x, a1.x, a2.x, a3.x),
+        vec4<f32>(a0.y, a1.y, a2.y, a3.y),
+        vec4<f32>(a0.z, a1.z, a2.z, a3.z),
+        vec4<f32>(a0.w, a1.w, a2.w, a3.w),
+        vec4<f32>(b0.x, b1.x, b2.x, b3.x),
+        vec4<f32>(b0.y, b1.y, b2.y, b3.y),
+        vec4<f32>(b0.z, b1.z, b2.z, b3.z),
+        vec4<f32>(b0.w, b1.w, b2.w, b3.w),
+    );
 }
 
 fn dots(a: vec4<f32>, k0: vec4<f32>, k1: vec4<f32>, k2: vec4<f32>, k3: vec4<f32>, s: vec4<f32>) -> vec4<f32> {
@@ -116,11 +201,31 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var sum_a = vec4<f32>(0.0);  // of this lane's own probabilities
     var sum_b = vec4<f32>(0.0);
 
+    var added_base = 0u;
+    if ADDED == 1u {
+        let bias_head = select(0u, head, params.added_heads > 1u);
+        var which = 0u;
+        if params.period > 0u {
+            which = kind[batch % params.period];
+        }
+        added_base = (which * params.added_heads + bias_head) * params.queries * params.added_stride;
+    }
+    if ADDED > 1u {
+        let places = params.keys / params.columns + params.columns;
+        added_base = (batch * params.heads + head) * places * params.added_stride;
+    }
+
+    var begin = 0u;
     var end = params.keys;
-    if CAUSAL == 1u {
+    if CAUSAL > 0u {
         end = min(end, params.keys - params.queries + (group.x + 1u) * WG);
     }
-    for (var block = 0u; block < end; block += 64u) {
+    if CAUSAL == 2u {
+        // The first key that the workgroup's first row sees.
+        let seen = params.keys - params.queries + min(group.x * WG, last) + 1u;
+        begin = (seen - min(seen, params.window)) / 64u * 64u;
+    }
+    for (var block = begin; block < end; block += 64u) {
         let first = block + member * 8u;
         let limit = params.keys - 1u;
         let k0 = k_base + min(first + 0u, limit) * params.k_stride;
@@ -182,31 +287,35 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             t7 = dots(row7, key4, key5, key6, key7, t7);
         }
 
-        let seen = i32(params.keys) - i32(first);
-        let seen0 = select(seen, min(seen, i32(row) + 1 + i32(params.keys) - i32(params.queries) - i32(first)), CAUSAL == 1u);
-        s0 = masked(s0, seen0);
-        t0 = masked(t0, seen0 - 4);
-        let seen1 = select(seen, min(seen, i32(row) + 2 + i32(params.keys) - i32(params.queries) - i32(first)), CAUSAL == 1u);
-        s1 = masked(s1, seen1);
-        t1 = masked(t1, seen1 - 4);
-        let seen2 = select(seen, min(seen, i32(row) + 3 + i32(params.keys) - i32(params.queries) - i32(first)), CAUSAL == 1u);
-        s2 = masked(s2, seen2);
-        t2 = masked(t2, seen2 - 4);
-        let seen3 = select(seen, min(seen, i32(row) + 4 + i32(params.keys) - i32(params.queries) - i32(first)), CAUSAL == 1u);
-        s3 = masked(s3, seen3);
-        t3 = masked(t3, seen3 - 4);
-        let seen4 = select(seen, min(seen, i32(row) + 5 + i32(params.keys) - i32(params.queries) - i32(first)), CAUSAL == 1u);
-        s4 = masked(s4, seen4);
-        t4 = masked(t4, seen4 - 4);
-        let seen5 = select(seen, min(seen, i32(row) + 6 + i32(params.keys) - i32(params.queries) - i32(first)), CAUSAL == 1u);
-        s5 = masked(s5, seen5);
-        t5 = masked(t5, seen5 - 4);
-        let seen6 = select(seen, min(seen, i32(row) + 7 + i32(params.keys) - i32(params.queries) - i32(first)), CAUSAL == 1u);
-        s6 = masked(s6, seen6);
-        t6 = masked(t6, seen6 - 4);
-        let seen7 = select(seen, min(seen, i32(row) + 8 + i32(params.keys) - i32(params.queries) - i32(first)), CAUSAL == 1u);
-        s7 = masked(s7, seen7);
-        t7 = masked(t7, seen7 - 4);
+        var more_s = Rows();
+        var more_t = Rows();
+        if ADDED == 1u {
+            more_s = bias(added_base, row, first);
+            more_t = bias(added_base, row, first + 4u);
+        }
+        if ADDED > 1u {
+            more_s = relative(added_base, row, first);
+            more_t = relative(added_base, row, first + 4u);
+        }
+        let there = i32(params.keys) - i32(first);
+        // What row 0 of these sees of them; the next row sees one more.
+        let seen = select(1 << 30u, i32(row + params.keys) - i32(params.queries) - i32(first) + 1, CAUSAL > 0u);
+        s0 = masked(fma(s0, vec4<f32>(params.scale), more_s.r0), there, seen + 0);
+        t0 = masked(fma(t0, vec4<f32>(params.scale), more_t.r0), there - 4, seen + 0 - 4);
+        s1 = masked(fma(s1, vec4<f32>(params.scale), more_s.r1), there, seen + 1);
+        t1 = masked(fma(t1, vec4<f32>(params.scale), more_t.r1), there - 4, seen + 1 - 4);
+        s2 = masked(fma(s2, vec4<f32>(params.scale), more_s.r2), there, seen + 2);
+        t2 = masked(fma(t2, vec4<f32>(params.scale), more_t.r2), there - 4, seen + 2 - 4);
+        s3 = masked(fma(s3, vec4<f32>(params.scale), more_s.r3), there, seen + 3);
+        t3 = masked(fma(t3, vec4<f32>(params.scale), more_t.r3), there - 4, seen + 3 - 4);
+        s4 = masked(fma(s4, vec4<f32>(params.scale), more_s.r4), there, seen + 4);
+        t4 = masked(fma(t4, vec4<f32>(params.scale), more_t.r4), there - 4, seen + 4 - 4);
+        s5 = masked(fma(s5, vec4<f32>(params.scale), more_s.r5), there, seen + 5);
+        t5 = masked(fma(t5, vec4<f32>(params.scale), more_t.r5), there - 4, seen + 5 - 4);
+        s6 = masked(fma(s6, vec4<f32>(params.scale), more_s.r6), there, seen + 6);
+        t6 = masked(fma(t6, vec4<f32>(params.scale), more_t.r6), there - 4, seen + 6 - 4);
+        s7 = masked(fma(s7, vec4<f32>(params.scale), more_s.r7), there, seen + 7);
+        t7 = masked(fma(t7, vec4<f32>(params.scale), more_t.r7), there - 4, seen + 7 - 4);
 
         shared_rows_a[lane] = vec4<f32>(highest(s0, t0), highest(s1, t1), highest(s2, t2), highest(s3, t3));
         shared_rows_b[lane] = vec4<f32>(highest(s4, t4), highest(s5, t5), highest(s6, t6), highest(s7, t7));
@@ -375,22 +484,22 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         remember(batch, row + 7u, head, high_b.w, sum_b.w);
     }
     if share == 0u {
-        store(batch, row + 0u, head, mine, a0 / sum_a.x, b0 / sum_a.x);
-        store(batch, row + 1u, head, mine, a1 / sum_a.y, b1 / sum_a.y);
-        store(batch, row + 2u, head, mine, a2 / sum_a.z, b2 / sum_a.z);
-        store(batch, row + 3u, head, mine, a3 / sum_a.w, b3 / sum_a.w);
-        store(batch, row + 4u, head, mine, a4 / sum_b.x, b4 / sum_b.x);
-        store(batch, row + 5u, head, mine, a5 / sum_b.y, b5 / sum_b.y);
-        store(batch, row + 6u, head, mine, a6 / sum_b.z, b6 / sum_b.z);
-        store(batch, row + 7u, head, mine, a7 / sum_b.w, b7 / sum_b.w);
+        store(batch, row + 0u, head, mine, a0, b0, sum_a.x);
+        store(batch, row + 1u, head, mine, a1, b1, sum_a.y);
+        store(batch, row + 2u, head, mine, a2, b2, sum_a.z);
+        store(batch, row + 3u, head, mine, a3, b3, sum_a.w);
+        store(batch, row + 4u, head, mine, a4, b4, sum_b.x);
+        store(batch, row + 5u, head, mine, a5, b5, sum_b.y);
+        store(batch, row + 6u, head, mine, a6, b6, sum_b.z);
+        store(batch, row + 7u, head, mine, a7, b7, sum_b.w);
     }
 }
 
-fn store(batch: u32, row: u32, head: u32, column: u32, a: vec4<f32>, b: vec4<f32>) {
+fn store(batch: u32, row: u32, head: u32, column: u32, a: vec4<f32>, b: vec4<f32>, sum: f32) {
     if row < params.queries {
         let at = ((batch * params.queries + row) * params.heads + head) * params.width + column;
-        y[at] = a;
-        y[at + 1u] = b;
+        y[at] = a / max(sum, 1e-30);
+        y[at + 1u] = b / max(sum, 1e-30);
     }
 }
 

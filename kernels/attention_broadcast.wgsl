@@ -1,36 +1,42 @@
-// y[i, c] = sum_j p[i, j] · v[j, c],  p[i, :] = softmax_j(scale · q[i, :] · k[j, :])
+// y[i, c] = sum_j p[i, j] · v[j, c],  p[i, :] = softmax_j(scale · q[i, :] · k[j, :] + added[i, j])
 //
 // attention.wgsl for CPU adapters whose subgroups have 8 lanes. There a load costs far more than the
-// multiply-adds it feeds, workgroup memory is loaded no cheaper and barriers are dear. So a subgroup owns 16 query
+// multiply-adds it feeds, workgroup memory is loaded no cheaper and barriers are dear. So a subgroup owns 16 or 32 query
 // rows of one head and keeps all that it knows of them in registers. It goes through the keys 32 at a time:
 // each lane loads q for one row of every 8 and hands it round (subgroupBroadcast is a splat of a register), and scores
 // all rows against 4 keys of its own; then each lane loads its 4 · PER columns of v for all 32 keys, and the
 // lanes hand round the probabilities. Heads of at most 128 columns.
 //
-// Delicate: the running maximum starts at a finite -1e30 and masked scores are that low too, so
-// no difference of infinities is taken. A masked key of a row that has seen an unmasked one
-// weighs exp(-1e30) = 0; the causal mask leaves every row at least one key of the first block. Rows, keys and
-// columns beyond the end read the last one again. The head width is a multiple of 8. All lanes
-// stay in the loops, which broadcasts ask for.
+// Delicate: the running maximum starts at a finite -1e30 and hidden scores are at -2e30, so no difference of
+// infinities is taken, and a row that has seen no key yet has a sum of 0: one that never sees any becomes zeros. A bias
+// below -1e30 hides its key too. Rows, keys and columns beyond the end read the last one again. The head width
+// is a multiple of 8. All lanes stay in the loops, which broadcasts ask for.
 
 override WG: u32 = 8;      // one subgroup
 override PER: u32 = 2;     // vec4s of v to a lane, ceil(width / 8), at most 4
-override CAUSAL: u32 = 0;  // row i sees keys up to i + keys - queries
+override HALVES: u32 = 1;  // 16 rows to a subgroup, or 2: 32, which halves the loads of k and v
+override CAUSAL: u32 = 0;  // 1: row i sees keys up to i + keys - queries; 2: of those the last `window`
+override ADDED: u32 = 0;   // 1: a bias; 2: relative positions (rel_pos.wgsl); 3: those, on lines of whole vec4s
 override STATE: u32 = 0;   // also store each row's maximum and sum, for attention_spans.wgsl to go on from
 
 struct Params {
     queries: u32,
     keys: u32,
-    width: u32,     // of a head, / 4
-    heads: u32,     // of q and y
-    group: u32,     // q heads to a k, v head
-    q_stride: u32,  // vec4s from row to row, and the first one: q, k, v may share one buffer
+    width: u32,         // of a head, / 4
+    heads: u32,         // of q and y
+    group: u32,         // q heads to a k, v head
+    q_stride: u32,      // vec4s from row to row, and the first one: q, k, v may share one buffer
     q_first: u32,
     k_stride: u32,
     k_first: u32,
     v_stride: u32,
     v_first: u32,
-    scale: f32,     // 1 / √d
+    scale: f32,         // 1 / √d
+    window: u32,        // with CAUSAL 2, the keys that a row sees at most
+    added_stride: u32,  // vec4s of a row of the bias, or of all queries of a relative position
+    added_heads: u32,   // heads that the bias tells apart: 1 or all
+    period: u32,        // groups after which the kinds of bias begin again, 0 where there is one kind
+    columns: u32,       // of the keys' grid, where positions are relative
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -39,8 +45,10 @@ struct Params {
 @group(0) @binding(3) var<storage, read> v: array<vec4<f32>>;        // (batch, keys, heads / group, width) of 4, strided
 @group(0) @binding(4) var<storage, read_write> y: array<vec4<f32>>;  // (batch, queries, heads, width) of 4
 @group(0) @binding(5) var<storage, read_write> state: array<vec2<f32>>;  // (batch, queries, heads) of maximum and sum, any buffer if STATE is 0
+@group(0) @binding(6) var<storage, read> added: array<vec4<f32>>;    // (kinds, heads or 1, queries, keys / 4) or (batch, heads, lines + columns, queries / 4) of 4, any buffer if ADDED is 0
+@group(0) @binding(7) var<storage, read> kind: array<u32>;           // (period) of the bias, any buffer without one
 
-// Something for each of the 16 rows: scores or probabilities of 4 keys, or sums of 4 columns.
+// Something for each of 16 rows: scores or probabilities of 4 keys, or sums of 4 columns.
 struct Rows {
     r0: vec4<f32>,
     r1: vec4<f32>,
@@ -60,12 +68,35 @@ struct Rows {
     r15: vec4<f32>,
 }
 
-// 4 columns of v for 4 keys.
+// One number for each of 16 rows.
+struct Numbers {
+    a: vec4<f32>,
+    b: vec4<f32>,
+    c: vec4<f32>,
+    d: vec4<f32>,
+}
+
+// 4 columns of k or v for 4 keys; 4 rows of what is added for 4 keys.
 struct Values {
     v0: vec4<f32>,
     v1: vec4<f32>,
     v2: vec4<f32>,
     v3: vec4<f32>,
+}
+
+// The columns of a lane.
+struct Sums {
+    s0: Rows,
+    s1: Rows,
+    s2: Rows,
+    s3: Rows,
+}
+
+// What 16 rows have come to.
+struct Half {
+    high: Numbers,   // the largest score so far
+    share: Numbers,  // the sum of this lane's own probabilities
+    sums: Sums,      // of probabilities and values, not yet divided by the sum of the probabilities
 }
 
 fn highest(v: vec4<f32>) -> f32 {
@@ -76,13 +107,236 @@ fn total(v: vec4<f32>) -> f32 {
     return dot(v, vec4<f32>(1.0));
 }
 
-// Four scores; `seen` is how many keys of these, from the first on, the row may look at.
-fn masked(score: vec4<f32>, seen: i32) -> vec4<f32> {
-    return select(vec4<f32>(-1e30), score * params.scale, vec4<i32>(0, 1, 2, 3) < vec4<i32>(seen));
-}
-
 fn dots(a: vec4<f32>, k: Values, s: vec4<f32>) -> vec4<f32> {
     return fma(a.wwww, vec4<f32>(k.v0.w, k.v1.w, k.v2.w, k.v3.w), fma(a.zzzz, vec4<f32>(k.v0.z, k.v1.z, k.v2.z, k.v3.z), fma(a.yyyy, vec4<f32>(k.v0.y, k.v1.y, k.v2.y, k.v3.y), fma(a.xxxx, vec4<f32>(k.v0.x, k.v1.x, k.v2.x, k.v3.x), s))));
+}
+
+// Scores 16 rows, two of which each lane has loaded, against 4 keys.
+fn score(s: Rows, x_a: vec4<f32>, x_b: vec4<f32>, keys: Values) -> Rows {
+    return Rows(
+        dots(subgroupBroadcast(x_a, 0u), keys, s.r0),
+        dots(subgroupBroadcast(x_a, 1u), keys, s.r1),
+        dots(subgroupBroadcast(x_a, 2u), keys, s.r2),
+        dots(subgroupBroadcast(x_a, 3u), keys, s.r3),
+        dots(subgroupBroadcast(x_a, 4u), keys, s.r4),
+        dots(subgroupBroadcast(x_a, 5u), keys, s.r5),
+        dots(subgroupBroadcast(x_a, 6u), keys, s.r6),
+        dots(subgroupBroadcast(x_a, 7u), keys, s.r7),
+        dots(subgroupBroadcast(x_b, 0u), keys, s.r8),
+        dots(subgroupBroadcast(x_b, 1u), keys, s.r9),
+        dots(subgroupBroadcast(x_b, 2u), keys, s.r10),
+        dots(subgroupBroadcast(x_b, 3u), keys, s.r11),
+        dots(subgroupBroadcast(x_b, 4u), keys, s.r12),
+        dots(subgroupBroadcast(x_b, 5u), keys, s.r13),
+        dots(subgroupBroadcast(x_b, 6u), keys, s.r14),
+        dots(subgroupBroadcast(x_b, 7u), keys, s.r15),
+    );
+}
+
+fn scaled(s: Rows) -> Rows {
+    return Rows(
+        s.r0 * params.scale,
+        s.r1 * params.scale,
+        s.r2 * params.scale,
+        s.r3 * params.scale,
+        s.r4 * params.scale,
+        s.r5 * params.scale,
+        s.r6 * params.scale,
+        s.r7 * params.scale,
+        s.r8 * params.scale,
+        s.r9 * params.scale,
+        s.r10 * params.scale,
+        s.r11 * params.scale,
+        s.r12 * params.scale,
+        s.r13 * params.scale,
+        s.r14 * params.scale,
+        s.r15 * params.scale,
+    );
+}
+
+// Adds a bias: 4 keys of each row.
+fn biased(s: Rows, base: u32, row: u32, key: u32) -> Rows {
+    let last = params.queries - 1u;
+    let at = base + min(key / 4u, params.added_stride - 1u);
+    return Rows(
+        s.r0 + added[at + min(row + 0u, last) * params.added_stride],
+        s.r1 + added[at + min(row + 1u, last) * params.added_stride],
+        s.r2 + added[at + min(row + 2u, last) * params.added_stride],
+        s.r3 + added[at + min(row + 3u, last) * params.added_stride],
+        s.r4 + added[at + min(row + 4u, last) * params.added_stride],
+        s.r5 + added[at + min(row + 5u, last) * params.added_stride],
+        s.r6 + added[at + min(row + 6u, last) * params.added_stride],
+        s.r7 + added[at + min(row + 7u, last) * params.added_stride],
+        s.r8 + added[at + min(row + 8u, last) * params.added_stride],
+        s.r9 + added[at + min(row + 9u, last) * params.added_stride],
+        s.r10 + added[at + min(row + 10u, last) * params.added_stride],
+        s.r11 + added[at + min(row + 11u, last) * params.added_stride],
+        s.r12 + added[at + min(row + 12u, last) * params.added_stride],
+        s.r13 + added[at + min(row + 13u, last) * params.added_stride],
+        s.r14 + added[at + min(row + 14u, last) * params.added_stride],
+        s.r15 + added[at + min(row + 15u, last) * params.added_stride],
+    );
+}
+
+// What the places of 4 keys relative to those of 4 rows, `quad` of all, add: line and column apart.
+fn relative(base: u32, quad: u32, key: u32) -> Values {
+    let j = min(vec4<u32>(key, key + 1u, key + 2u, key + 3u), vec4<u32>(params.keys - 1u));
+    let first = base + min(quad, params.added_stride - 1u);
+    let line = j / params.columns;
+    let column = j - line * params.columns + params.keys / params.columns;
+    let lines = line * params.added_stride + first;
+    let columns = column * params.added_stride + first;
+    let across = Values(added[columns.x], added[columns.y], added[columns.z], added[columns.w]);
+    let down = added[lines.x];
+    if ADDED == 3u {
+        return Values(down + across.v0, down + across.v1, down + across.v2, down + across.v3);
+    }
+    return Values(down + across.v0, added[lines.y] + across.v1, added[lines.z] + across.v2, added[lines.w] + across.v3);
+}
+
+fn placed(s: Rows, base: u32, row: u32, key: u32) -> Rows {
+    let a = relative(base, row / 4u, key);
+    let b = relative(base, row / 4u + 1u, key);
+    let c = relative(base, row / 4u + 2u, key);
+    let d = relative(base, row / 4u + 3u, key);
+    return Rows(
+        s.r0 + vec4<f32>(a.v0.x, a.v1.x, a.v2.x, a.v3.x),
+        s.r1 + vec4<f32>(a.v0.y, a.v1.y, a.v2.y, a.v3.y),
+        s.r2 + vec4<f32>(a.v0.z, a.v1.z, a.v2.z, a.v3.z),
+        s.r3 + vec4<f32>(a.v0.w, a.v1.w, a.v2.w, a.v3.w),
+        s.r4 + vec4<f32>(b.v0.x, b.v1.x, b.v2.x, b.v3.x),
+        s.r5 + vec4<f32>(b.v0.y, b.v1.y, b.v2.y, b.v3.y),
+        s.r6 + vec4<f32>(b.v0.z, b.v1.z, b.v2.z, b.v3.z),
+        s.r7 + vec4<f32>(b.v0.w, b.v1.w, b.v2.w, b.v3.w),
+        s.r8 + vec4<f32>(c.v0.x, c.v1.x, c.v2.x, c.v3.x),
+        s.r9 + vec4<f32>(c.v0.y, c.v1.y, c.v2.y, c.v3.y),
+        s.r10 + vec4<f32>(c.v0.z, c.v1.z, c.v2.z, c.v3.z),
+        s.r11 + vec4<f32>(c.v0.w, c.v1.w, c.v2.w, c.v3.w),
+        s.r12 + vec4<f32>(d.v0.x, d.v1.x, d.v2.x, d.v3.x),
+        s.r13 + vec4<f32>(d.v0.y, d.v1.y, d.v2.y, d.v3.y),
+        s.r14 + vec4<f32>(d.v0.z, d.v1.z, d.v2.z, d.v3.z),
+        s.r15 + vec4<f32>(d.v0.w, d.v1.w, d.v2.w, d.v3.w),
+    );
+}
+
+// Four scores; `there` is how many keys of these, from the first on, there are, and `seen` how many the row may look at.
+fn masked(score: vec4<f32>, there: i32, seen: i32) -> vec4<f32> {
+    let at = vec4<i32>(0, 1, 2, 3);
+    var shown = at < vec4<i32>(min(there, seen));
+    if CAUSAL == 2u {
+        shown = shown & (at >= vec4<i32>(seen - i32(params.window)));
+    }
+    return select(vec4<f32>(-2e30), score, shown);
+}
+
+// Everything between the product and the softmax, for the 4 keys from `key` on.
+fn finished(product: Rows, base: u32, row: u32, key: u32) -> Rows {
+    var s = scaled(product);
+    if ADDED == 1u {
+        s = biased(s, base, row, key);
+    }
+    if ADDED > 1u {
+        s = placed(s, base, row, key);
+    }
+    let there = i32(params.keys) - i32(key);
+    // What row 0 of these sees of them; the next row sees one more.
+    let seen = select(1 << 30u, i32(row + params.keys) - i32(params.queries) - i32(key) + 1, CAUSAL > 0u);
+    return Rows(
+        masked(s.r0, there, seen + 0),
+        masked(s.r1, there, seen + 1),
+        masked(s.r2, there, seen + 2),
+        masked(s.r3, there, seen + 3),
+        masked(s.r4, there, seen + 4),
+        masked(s.r5, there, seen + 5),
+        masked(s.r6, there, seen + 6),
+        masked(s.r7, there, seen + 7),
+        masked(s.r8, there, seen + 8),
+        masked(s.r9, there, seen + 9),
+        masked(s.r10, there, seen + 10),
+        masked(s.r11, there, seen + 11),
+        masked(s.r12, there, seen + 12),
+        masked(s.r13, there, seen + 13),
+        masked(s.r14, there, seen + 14),
+        masked(s.r15, there, seen + 15),
+    );
+}
+
+fn raised(high: Numbers, s: Rows) -> Numbers {
+    return Numbers(
+        max(high.a, subgroupMax(vec4<f32>(highest(s.r0), highest(s.r1), highest(s.r2), highest(s.r3)))),
+        max(high.b, subgroupMax(vec4<f32>(highest(s.r4), highest(s.r5), highest(s.r6), highest(s.r7)))),
+        max(high.c, subgroupMax(vec4<f32>(highest(s.r8), highest(s.r9), highest(s.r10), highest(s.r11)))),
+        max(high.d, subgroupMax(vec4<f32>(highest(s.r12), highest(s.r13), highest(s.r14), highest(s.r15)))),
+    );
+}
+
+fn probabilities(s: Rows, high: Numbers) -> Rows {
+    return Rows(
+        exp(s.r0 - high.a.x),
+        exp(s.r1 - high.a.y),
+        exp(s.r2 - high.a.z),
+        exp(s.r3 - high.a.w),
+        exp(s.r4 - high.b.x),
+        exp(s.r5 - high.b.y),
+        exp(s.r6 - high.b.z),
+        exp(s.r7 - high.b.w),
+        exp(s.r8 - high.c.x),
+        exp(s.r9 - high.c.y),
+        exp(s.r10 - high.c.z),
+        exp(s.r11 - high.c.w),
+        exp(s.r12 - high.d.x),
+        exp(s.r13 - high.d.y),
+        exp(s.r14 - high.d.z),
+        exp(s.r15 - high.d.w),
+    );
+}
+
+fn fade_rows(sum: Rows, fade: Numbers) -> Rows {
+    return Rows(
+        sum.r0 * fade.a.x,
+        sum.r1 * fade.a.y,
+        sum.r2 * fade.a.z,
+        sum.r3 * fade.a.w,
+        sum.r4 * fade.b.x,
+        sum.r5 * fade.b.y,
+        sum.r6 * fade.b.z,
+        sum.r7 * fade.b.w,
+        sum.r8 * fade.c.x,
+        sum.r9 * fade.c.y,
+        sum.r10 * fade.c.z,
+        sum.r11 * fade.c.w,
+        sum.r12 * fade.d.x,
+        sum.r13 * fade.d.y,
+        sum.r14 * fade.d.z,
+        sum.r15 * fade.d.w,
+    );
+}
+
+fn fade_sums(sums: Sums, fade: Numbers) -> Sums {
+    var t = sums;
+    t.s0 = fade_rows(t.s0, fade);
+    if PER > 1u {
+        t.s1 = fade_rows(t.s1, fade);
+    }
+    if PER > 2u {
+        t.s2 = fade_rows(t.s2, fade);
+    }
+    if PER > 3u {
+        t.s3 = fade_rows(t.s3, fade);
+    }
+    return t;
+}
+
+// Under a new maximum, and with the new probabilities `p` in the share.
+fn renewed(half: Half, high: Numbers, p: Rows) -> Half {
+    let fade = Numbers(exp(half.high.a - high.a), exp(half.high.b - high.b), exp(half.high.c - high.c), exp(half.high.d - high.d));
+    let share = Numbers(
+        fma(half.share.a, fade.a, vec4<f32>(total(p.r0), total(p.r1), total(p.r2), total(p.r3))),
+        fma(half.share.b, fade.b, vec4<f32>(total(p.r4), total(p.r5), total(p.r6), total(p.r7))),
+        fma(half.share.c, fade.c, vec4<f32>(total(p.r8), total(p.r9), total(p.r10), total(p.r11))),
+        fma(half.share.d, fade.d, vec4<f32>(total(p.r12), total(p.r13), total(p.r14), total(p.r15))),
+    );
+    return Half(high, share, fade_sums(half.sums, fade));
 }
 
 fn weigh(p: vec4<f32>, v: Values, sum: vec4<f32>) -> vec4<f32> {
@@ -110,67 +364,45 @@ fn weigh_rows(p: Rows, v: Values, sum: Rows) -> Rows {
     );
 }
 
-fn fade_rows(sum: Rows, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) -> Rows {
-    return Rows(
-        sum.r0 * a.x,
-        sum.r1 * a.y,
-        sum.r2 * a.z,
-        sum.r3 * a.w,
-        sum.r4 * b.x,
-        sum.r5 * b.y,
-        sum.r6 * b.z,
-        sum.r7 * b.w,
-        sum.r8 * c.x,
-        sum.r9 * c.y,
-        sum.r10 * c.z,
-        sum.r11 * c.w,
-        sum.r12 * d.x,
-        sum.r13 * d.y,
-        sum.r14 * d.z,
-        sum.r15 * d.w,
-    );
-}
-
-// The columns at `at` of the row at `key` and the three after it, none beyond the last.
+// The columns at `base` of the row at `key` and the three after it, none beyond the last.
 fn values(base: u32, key: u32) -> Values {
     let j = min(vec4<u32>(key, key + 1u, key + 2u, key + 3u), vec4<u32>(params.keys - 1u)) * params.v_stride + base;
     return Values(v[j.x], v[j.y], v[j.z], v[j.w]);
 }
 
-struct Sums {
-    s0: Rows,
-    s1: Rows,
-    s2: Rows,
-    s3: Rows,
-}
-
-fn fade_sums(sums: Sums, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) -> Sums {
-    var t = sums;
-    t.s0 = fade_rows(t.s0, a, b, c, d);
-    if PER > 1u {
-        t.s1 = fade_rows(t.s1, a, b, c, d);
-    }
-    if PER > 2u {
-        t.s2 = fade_rows(t.s2, a, b, c, d);
-    }
-    if PER > 3u {
-        t.s3 = fade_rows(t.s3, a, b, c, d);
-    }
-    return t;
+struct Halves {
+    lower: Sums,
+    upper: Sums,
 }
 
 // Adds the keys `key` to `key + 3` with their probabilities.
-fn weigh_sums(p: Rows, columns: vec4<u32>, key: u32, sums: Sums) -> Sums {
+fn weigh_sums(p: Rows, p_upper: Rows, columns: vec4<u32>, key: u32, sums: Halves) -> Halves {
     var t = sums;
-    t.s0 = weigh_rows(p, values(columns.x, key), t.s0);
+    let v0 = values(columns.x, key);
+    t.lower.s0 = weigh_rows(p, v0, t.lower.s0);
+    if HALVES > 1u {
+        t.upper.s0 = weigh_rows(p_upper, v0, t.upper.s0);
+    }
     if PER > 1u {
-        t.s1 = weigh_rows(p, values(columns.y, key), t.s1);
+        let v1 = values(columns.y, key);
+        t.lower.s1 = weigh_rows(p, v1, t.lower.s1);
+        if HALVES > 1u {
+            t.upper.s1 = weigh_rows(p_upper, v1, t.upper.s1);
+        }
     }
     if PER > 2u {
-        t.s2 = weigh_rows(p, values(columns.z, key), t.s2);
+        let v2 = values(columns.z, key);
+        t.lower.s2 = weigh_rows(p, v2, t.lower.s2);
+        if HALVES > 1u {
+            t.upper.s2 = weigh_rows(p_upper, v2, t.upper.s2);
+        }
     }
     if PER > 3u {
-        t.s3 = weigh_rows(p, values(columns.w, key), t.s3);
+        let v3 = values(columns.w, key);
+        t.lower.s3 = weigh_rows(p, v3, t.lower.s3);
+        if HALVES > 1u {
+            t.upper.s3 = weigh_rows(p_upper, v3, t.upper.s3);
+        }
     }
     return t;
 }
@@ -348,7 +580,7 @@ fn from_7(p: Rows) -> Rows {
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
     let head = group.y;
     let column = lane * PER;
-    let row = group.x * 16u;
+    let row = group.x * 16u * HALVES;
     let last = params.queries - 1u;
     let batch = group.z;
     let shared_head = head / params.group;
@@ -359,168 +591,134 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
     let columns = min(vec4<u32>(column, column + 1u, column + 2u, column + 3u), vec4<u32>(params.width - 1u)) + v_base;
     let q_a = q_base + min(row + 0u + lane, last) * params.q_stride;
     let q_b = q_base + min(row + 8u + lane, last) * params.q_stride;
-
-    var sums = Sums();  // of probabilities and values, not yet divided by the sum of the probabilities
-    var high_a = vec4<f32>(-1e30);
-    var high_b = vec4<f32>(-1e30);
-    var high_c = vec4<f32>(-1e30);
-    var high_d = vec4<f32>(-1e30);
-    var share_a = vec4<f32>(0.0);  // of the probabilities, this lane's own
-    var share_b = vec4<f32>(0.0);
-    var share_c = vec4<f32>(0.0);
-    var share_d = vec4<f32>(0.0);
-
-    var end = params.keys;
-    if CAUSAL == 1u {
-        end = min(end, params.keys - params.queries + row + 16u);
+    let q_c = q_base + min(row + 16u + lane, last) * params.q_stride;
+    let q_d = q_base + min(row + 24u + lane, last) * params.q_stride;
+    var added_base = 0u;
+    if ADDED == 1u {
+        let bias_head = select(0u, head, params.added_heads > 1u);
+        var which = 0u;
+        if params.period > 0u {
+            which = kind[batch % params.period];
+        }
+        added_base = (which * params.added_heads + bias_head) * params.queries * params.added_stride;
     }
-    for (var block = 0u; block < end; block += 32u) {
+    if ADDED > 1u {
+        let places = params.keys / params.columns + params.columns;
+        added_base = (batch * params.heads + head) * places * params.added_stride;
+    }
+
+    let low = vec4<f32>(-1e30);
+    var lower = Half(Numbers(low, low, low, low), Numbers(), Sums());
+    var upper = Half(Numbers(low, low, low, low), Numbers(), Sums());  // with HALVES 2
+
+    var begin = 0u;
+    var end = params.keys;
+    if CAUSAL > 0u {
+        end = min(end, params.keys - params.queries + row + 16u * HALVES);
+    }
+    if CAUSAL == 2u {
+        // The first key that the first row sees.
+        let seen = params.keys - params.queries + min(row, last) + 1u;
+        begin = (seen - min(seen, params.window)) / 32u * 32u;
+    }
+    for (var block = begin; block < end; block += 32u) {
         let first = block + lane * 4u;
         let j = min(vec4<u32>(first, first + 1u, first + 2u, first + 3u), vec4<u32>(params.keys - 1u)) * params.k_stride + k_base;
         var s = Rows();
+        var t = Rows();
         for (var i = 0u; i < params.width; i++) {
             let keys = Values(k[j.x + i], k[j.y + i], k[j.z + i], k[j.w + i]);
-            let x_a = q[q_a + i];
-            s.r0 = dots(subgroupBroadcast(x_a, 0u), keys, s.r0);
-            s.r1 = dots(subgroupBroadcast(x_a, 1u), keys, s.r1);
-            s.r2 = dots(subgroupBroadcast(x_a, 2u), keys, s.r2);
-            s.r3 = dots(subgroupBroadcast(x_a, 3u), keys, s.r3);
-            s.r4 = dots(subgroupBroadcast(x_a, 4u), keys, s.r4);
-            s.r5 = dots(subgroupBroadcast(x_a, 5u), keys, s.r5);
-            s.r6 = dots(subgroupBroadcast(x_a, 6u), keys, s.r6);
-            s.r7 = dots(subgroupBroadcast(x_a, 7u), keys, s.r7);
-            let x_b = q[q_b + i];
-            s.r8 = dots(subgroupBroadcast(x_b, 0u), keys, s.r8);
-            s.r9 = dots(subgroupBroadcast(x_b, 1u), keys, s.r9);
-            s.r10 = dots(subgroupBroadcast(x_b, 2u), keys, s.r10);
-            s.r11 = dots(subgroupBroadcast(x_b, 3u), keys, s.r11);
-            s.r12 = dots(subgroupBroadcast(x_b, 4u), keys, s.r12);
-            s.r13 = dots(subgroupBroadcast(x_b, 5u), keys, s.r13);
-            s.r14 = dots(subgroupBroadcast(x_b, 6u), keys, s.r14);
-            s.r15 = dots(subgroupBroadcast(x_b, 7u), keys, s.r15);
+            s = score(s, q[q_a + i], q[q_b + i], keys);
+            if HALVES > 1u {
+                t = score(t, q[q_c + i], q[q_d + i], keys);
+            }
         }
-
-        let there = i32(params.keys) - i32(first);
-        // What row 0 of these sees of them; the next row sees one more.
-        let seen = select(1 << 30u, i32(row + params.keys) - i32(params.queries) - i32(first) + 1, CAUSAL == 1u);
-        s.r0 = masked(s.r0, min(there, seen + 0));
-        s.r1 = masked(s.r1, min(there, seen + 1));
-        s.r2 = masked(s.r2, min(there, seen + 2));
-        s.r3 = masked(s.r3, min(there, seen + 3));
-        s.r4 = masked(s.r4, min(there, seen + 4));
-        s.r5 = masked(s.r5, min(there, seen + 5));
-        s.r6 = masked(s.r6, min(there, seen + 6));
-        s.r7 = masked(s.r7, min(there, seen + 7));
-        s.r8 = masked(s.r8, min(there, seen + 8));
-        s.r9 = masked(s.r9, min(there, seen + 9));
-        s.r10 = masked(s.r10, min(there, seen + 10));
-        s.r11 = masked(s.r11, min(there, seen + 11));
-        s.r12 = masked(s.r12, min(there, seen + 12));
-        s.r13 = masked(s.r13, min(there, seen + 13));
-        s.r14 = masked(s.r14, min(there, seen + 14));
-        s.r15 = masked(s.r15, min(there, seen + 15));
-        let new_a = max(high_a, subgroupMax(vec4<f32>(highest(s.r0), highest(s.r1), highest(s.r2), highest(s.r3))));
-        let new_b = max(high_b, subgroupMax(vec4<f32>(highest(s.r4), highest(s.r5), highest(s.r6), highest(s.r7))));
-        let new_c = max(high_c, subgroupMax(vec4<f32>(highest(s.r8), highest(s.r9), highest(s.r10), highest(s.r11))));
-        let new_d = max(high_d, subgroupMax(vec4<f32>(highest(s.r12), highest(s.r13), highest(s.r14), highest(s.r15))));
-        let fade_a = exp(high_a - new_a);
-        let fade_b = exp(high_b - new_b);
-        let fade_c = exp(high_c - new_c);
-        let fade_d = exp(high_d - new_d);
-        high_a = new_a;
-        high_b = new_b;
-        high_c = new_c;
-        high_d = new_d;
-        s.r0 = exp(s.r0 - high_a.x);
-        s.r1 = exp(s.r1 - high_a.y);
-        s.r2 = exp(s.r2 - high_a.z);
-        s.r3 = exp(s.r3 - high_a.w);
-        s.r4 = exp(s.r4 - high_b.x);
-        s.r5 = exp(s.r5 - high_b.y);
-        s.r6 = exp(s.r6 - high_b.z);
-        s.r7 = exp(s.r7 - high_b.w);
-        s.r8 = exp(s.r8 - high_c.x);
-        s.r9 = exp(s.r9 - high_c.y);
-        s.r10 = exp(s.r10 - high_c.z);
-        s.r11 = exp(s.r11 - high_c.w);
-        s.r12 = exp(s.r12 - high_d.x);
-        s.r13 = exp(s.r13 - high_d.y);
-        s.r14 = exp(s.r14 - high_d.z);
-        s.r15 = exp(s.r15 - high_d.w);
-        share_a = fma(share_a, fade_a, vec4<f32>(total(s.r0), total(s.r1), total(s.r2), total(s.r3)));
-        share_b = fma(share_b, fade_b, vec4<f32>(total(s.r4), total(s.r5), total(s.r6), total(s.r7)));
-        share_c = fma(share_c, fade_c, vec4<f32>(total(s.r8), total(s.r9), total(s.r10), total(s.r11)));
-        share_d = fma(share_d, fade_d, vec4<f32>(total(s.r12), total(s.r13), total(s.r14), total(s.r15)));
-        sums = fade_sums(sums, fade_a, fade_b, fade_c, fade_d);
-        sums = weigh_sums(from_0(s), columns, block + 0u, sums);
-        sums = weigh_sums(from_1(s), columns, block + 4u, sums);
-        sums = weigh_sums(from_2(s), columns, block + 8u, sums);
-        sums = weigh_sums(from_3(s), columns, block + 12u, sums);
-        sums = weigh_sums(from_4(s), columns, block + 16u, sums);
-        sums = weigh_sums(from_5(s), columns, block + 20u, sums);
-        sums = weigh_sums(from_6(s), columns, block + 24u, sums);
-        sums = weigh_sums(from_7(s), columns, block + 28u, sums);
+        s = finished(s, added_base, row, first);
+        let high = raised(lower.high, s);
+        s = probabilities(s, high);
+        lower = renewed(lower, high, s);
+        if HALVES > 1u {
+            t = finished(t, added_base, row + 16u, first);
+            let high = raised(upper.high, t);
+            t = probabilities(t, high);
+            upper = renewed(upper, high, t);
+        }
+        var sums = Halves(lower.sums, upper.sums);
+        sums = weigh_sums(from_0(s), from_0(t), columns, block + 0u, sums);
+        sums = weigh_sums(from_1(s), from_1(t), columns, block + 4u, sums);
+        sums = weigh_sums(from_2(s), from_2(t), columns, block + 8u, sums);
+        sums = weigh_sums(from_3(s), from_3(t), columns, block + 12u, sums);
+        sums = weigh_sums(from_4(s), from_4(t), columns, block + 16u, sums);
+        sums = weigh_sums(from_5(s), from_5(t), columns, block + 20u, sums);
+        sums = weigh_sums(from_6(s), from_6(t), columns, block + 24u, sums);
+        sums = weigh_sums(from_7(s), from_7(t), columns, block + 28u, sums);
+        lower.sums = sums.lower;
+        upper.sums = sums.upper;
     }
-
-    let sum_a = subgroupAdd(share_a);
-    let sum_b = subgroupAdd(share_b);
-    let sum_c = subgroupAdd(share_c);
-    let sum_d = subgroupAdd(share_d);
-    if STATE == 1u && lane == 0u {
-        remember(batch, row + 0u, head, high_a.x, sum_a.x);
-        remember(batch, row + 1u, head, high_a.y, sum_a.y);
-        remember(batch, row + 2u, head, high_a.z, sum_a.z);
-        remember(batch, row + 3u, head, high_a.w, sum_a.w);
-        remember(batch, row + 4u, head, high_b.x, sum_b.x);
-        remember(batch, row + 5u, head, high_b.y, sum_b.y);
-        remember(batch, row + 6u, head, high_b.z, sum_b.z);
-        remember(batch, row + 7u, head, high_b.w, sum_b.w);
-        remember(batch, row + 8u, head, high_c.x, sum_c.x);
-        remember(batch, row + 9u, head, high_c.y, sum_c.y);
-        remember(batch, row + 10u, head, high_c.z, sum_c.z);
-        remember(batch, row + 11u, head, high_c.w, sum_c.w);
-        remember(batch, row + 12u, head, high_d.x, sum_d.x);
-        remember(batch, row + 13u, head, high_d.y, sum_d.y);
-        remember(batch, row + 14u, head, high_d.z, sum_d.z);
-        remember(batch, row + 15u, head, high_d.w, sum_d.w);
-    }
-    store_rows(batch, row, head, column, sums.s0, sum_a, sum_b, sum_c, sum_d);
-    if PER > 1u {
-        store_rows(batch, row, head, column + 1u, sums.s1, sum_a, sum_b, sum_c, sum_d);
-    }
-    if PER > 2u {
-        store_rows(batch, row, head, column + 2u, sums.s2, sum_a, sum_b, sum_c, sum_d);
-    }
-    if PER > 3u {
-        store_rows(batch, row, head, column + 3u, sums.s3, sum_a, sum_b, sum_c, sum_d);
+    finish(batch, row, head, lane, lower);
+    if HALVES > 1u {
+        finish(batch, row + 16u, head, lane, upper);
     }
 }
 
-fn store_rows(batch: u32, row: u32, head: u32, column: u32, sum: Rows, a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) {
+fn finish(batch: u32, row: u32, head: u32, lane: u32, half: Half) {
+    let sum = Numbers(subgroupAdd(half.share.a), subgroupAdd(half.share.b), subgroupAdd(half.share.c), subgroupAdd(half.share.d));
+    if STATE == 1u && lane == 0u {
+        remember(batch, row + 0u, head, half.high.a.x, sum.a.x);
+        remember(batch, row + 1u, head, half.high.a.y, sum.a.y);
+        remember(batch, row + 2u, head, half.high.a.z, sum.a.z);
+        remember(batch, row + 3u, head, half.high.a.w, sum.a.w);
+        remember(batch, row + 4u, head, half.high.b.x, sum.b.x);
+        remember(batch, row + 5u, head, half.high.b.y, sum.b.y);
+        remember(batch, row + 6u, head, half.high.b.z, sum.b.z);
+        remember(batch, row + 7u, head, half.high.b.w, sum.b.w);
+        remember(batch, row + 8u, head, half.high.c.x, sum.c.x);
+        remember(batch, row + 9u, head, half.high.c.y, sum.c.y);
+        remember(batch, row + 10u, head, half.high.c.z, sum.c.z);
+        remember(batch, row + 11u, head, half.high.c.w, sum.c.w);
+        remember(batch, row + 12u, head, half.high.d.x, sum.d.x);
+        remember(batch, row + 13u, head, half.high.d.y, sum.d.y);
+        remember(batch, row + 14u, head, half.high.d.z, sum.d.z);
+        remember(batch, row + 15u, head, half.high.d.w, sum.d.w);
+    }
+    let column = lane * PER;
+    store_rows(batch, row, head, column, half.sums.s0, sum);
+    if PER > 1u {
+        store_rows(batch, row, head, column + 1u, half.sums.s1, sum);
+    }
+    if PER > 2u {
+        store_rows(batch, row, head, column + 2u, half.sums.s2, sum);
+    }
+    if PER > 3u {
+        store_rows(batch, row, head, column + 3u, half.sums.s3, sum);
+    }
+}
+
+fn store_rows(batch: u32, row: u32, head: u32, column: u32, sums: Rows, sum: Numbers) {
     if column >= params.width {
         return;
     }
-    store(batch, row + 0u, head, column, sum.r0 / a.x);
-    store(batch, row + 1u, head, column, sum.r1 / a.y);
-    store(batch, row + 2u, head, column, sum.r2 / a.z);
-    store(batch, row + 3u, head, column, sum.r3 / a.w);
-    store(batch, row + 4u, head, column, sum.r4 / b.x);
-    store(batch, row + 5u, head, column, sum.r5 / b.y);
-    store(batch, row + 6u, head, column, sum.r6 / b.z);
-    store(batch, row + 7u, head, column, sum.r7 / b.w);
-    store(batch, row + 8u, head, column, sum.r8 / c.x);
-    store(batch, row + 9u, head, column, sum.r9 / c.y);
-    store(batch, row + 10u, head, column, sum.r10 / c.z);
-    store(batch, row + 11u, head, column, sum.r11 / c.w);
-    store(batch, row + 12u, head, column, sum.r12 / d.x);
-    store(batch, row + 13u, head, column, sum.r13 / d.y);
-    store(batch, row + 14u, head, column, sum.r14 / d.z);
-    store(batch, row + 15u, head, column, sum.r15 / d.w);
+    store(batch, row + 0u, head, column, sums.r0, sum.a.x);
+    store(batch, row + 1u, head, column, sums.r1, sum.a.y);
+    store(batch, row + 2u, head, column, sums.r2, sum.a.z);
+    store(batch, row + 3u, head, column, sums.r3, sum.a.w);
+    store(batch, row + 4u, head, column, sums.r4, sum.b.x);
+    store(batch, row + 5u, head, column, sums.r5, sum.b.y);
+    store(batch, row + 6u, head, column, sums.r6, sum.b.z);
+    store(batch, row + 7u, head, column, sums.r7, sum.b.w);
+    store(batch, row + 8u, head, column, sums.r8, sum.c.x);
+    store(batch, row + 9u, head, column, sums.r9, sum.c.y);
+    store(batch, row + 10u, head, column, sums.r10, sum.c.z);
+    store(batch, row + 11u, head, column, sums.r11, sum.c.w);
+    store(batch, row + 12u, head, column, sums.r12, sum.d.x);
+    store(batch, row + 13u, head, column, sums.r13, sum.d.y);
+    store(batch, row + 14u, head, column, sums.r14, sum.d.z);
+    store(batch, row + 15u, head, column, sums.r15, sum.d.w);
 }
 
-fn store(batch: u32, row: u32, head: u32, column: u32, sum: vec4<f32>) {
+fn store(batch: u32, row: u32, head: u32, column: u32, weighed: vec4<f32>, sum: f32) {
     if row < params.queries {
-        y[((batch * params.queries + row) * params.heads + head) * params.width + column] = sum;
+        y[((batch * params.queries + row) * params.heads + head) * params.width + column] = weighed / max(sum, 1e-30);
     }
 }
 

@@ -9,7 +9,7 @@
 // With PREFIX every row has already seen a common prefix: attention.wgsl has left the result and each
 // row's maximum and sum, and the softmax goes on from there.
 //
-// Delicate: at most KEYS keys, checked by the op. The head width is a multiple of 4, at most 128.
+// Delicate: at most KEYS keys, checked by the op; a row without any is zeros. The head width is a multiple of 4, at most 128.
 
 override WG: u32 = 32;
 override PREFIX: u32 = 0;
@@ -116,6 +116,6 @@ fn main(
             sum = fma(seen[at], vec4<f32>(before), sum);
             total += before;
         }
-        y[at] = sum / total;
+        y[at] = sum / max(total, 1e-30);
     }
 }

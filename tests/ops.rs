@@ -1255,8 +1255,30 @@ impl Stacked {
     }
 }
 
+/// What a case adds to the scores.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Adds {
+    Nothing,
+    /// Kinds of a bias, and its heads.
+    Bias(usize, usize),
+    /// Columns of the keys' grid.
+    Places(usize),
+}
+
 #[track_caller]
 fn check_attention(batch: usize, queries: usize, keys: usize, heads: Heads, causal: bool) {
+    let sizes = [batch, queries, keys];
+    check_scores(sizes, heads, (causal, None), Adds::Nothing);
+}
+
+/// An attention with all that may become of its scores; what pads a bias or places is NaN.
+#[track_caller]
+fn check_scores(
+    [batch, queries, keys]: [usize; 3],
+    heads: Heads,
+    (causal, window): (bool, Option<usize>),
+    adds: Adds,
+) {
     let mut random = Random::new((queries * 1009 + keys * 31 + heads.width) as u64);
     let (q_cols, kv_cols) = (heads.q * heads.width, heads.kv * heads.width);
     // k and v are stacked, k last, with 4 columns of something else before them.
@@ -1273,21 +1295,98 @@ fn check_attention(batch: usize, queries: usize, keys: usize, heads: Heads, caus
         stride: 4 + 2 * kv_cols,
     };
     let (v_first, k_first) = (4, 4 + kv_cols);
+    let mut want = naive::Scores {
+        causal,
+        window,
+        ..naive::Scores::default()
+    };
+    // A bias hides one key in five, by one large number or another, and the second query of each head from all.
+    let (mut bias, mut kinds, mut places) = (Vec::new(), Vec::new(), Vec::new());
+    match adds {
+        Adds::Nothing => {}
+        Adds::Bias(kinds_of, bias_heads) => {
+            for at in 0..kinds_of * bias_heads * queries * keys {
+                let hidden = [f32::MIN, f32::NEG_INFINITY, -2e30][at % 3];
+                let alone = queries > 1 && at / keys % queries == 1;
+                bias.push(match alone || random.below(5) == 0 {
+                    true => hidden,
+                    false => 4.0 * random.value(),
+                });
+            }
+            kinds = (0..batch.div_ceil(2))
+                .map(|_| random.below(kinds_of) as u32)
+                .collect();
+            want.bias = Some((&bias, bias_heads, &kinds));
+        }
+        Adds::Places(columns) => {
+            let rows = batch * heads.q * (keys / columns + columns);
+            places = pad(
+                &random.values(rows * queries),
+                queries,
+                queries.next_multiple_of(4),
+            );
+            want.places = Some((&places, columns));
+        }
+    }
     let want = naive::attention(
         q.columns(0),
         kv.columns(k_first),
         kv.columns(v_first),
         heads,
         batch,
-        causal,
+        want,
     );
     let rec = gpu().record("attention");
     let q = staged(&rec, [batch * queries, q.stride], &q.values);
     let kv = staged(&rec, [batch * keys, kv.stride], &kv.values);
-    check(rec, &want, 1e-5, 1e-5, |rec| {
+    let padded = |values: &[f32], cols: usize| -> Vec<f32> {
+        let rows = values.chunks_exact(cols);
+        rows.flat_map(|row| {
+            let more = cols.next_multiple_of(4) - cols;
+            row.iter().copied().chain((0..more).map(|_| f32::NAN))
+        })
+        .collect()
+    };
+    let (added, kind) = match adds {
+        Adds::Nothing => (None, None),
+        Adds::Bias(kinds_of, bias_heads) => {
+            let shape = [kinds_of, bias_heads, queries, keys.next_multiple_of(4)];
+            let kind = (kinds_of > 1).then(|| upload(kinds.len(), &kinds));
+            (Some(staged(&rec, shape, &padded(&bias, keys))), kind)
+        }
+        Adds::Places(columns) => {
+            let (all, stride) = (keys / columns + columns, queries.next_multiple_of(4));
+            for row in places.chunks_exact_mut(stride) {
+                row[queries..].fill(f32::NAN);
+            }
+            (
+                Some(staged(&rec, [batch, heads.q, all, stride], &places)),
+                None,
+            )
+        }
+    };
+    let scores = Scores {
+        causal,
+        window,
+        added: match (adds, &added) {
+            (Adds::Bias(..), Some(bias)) => Added::Bias {
+                bias,
+                kind: kind.as_ref(),
+            },
+            (Adds::Places(columns), Some(places)) => Added::Relative { places, columns },
+            _ => Added::Nothing,
+        },
+    };
+    let got = check(rec, &want, 1e-5, 1e-5, |rec| {
         let (k, v) = (Columns::from(&kv, k_first), Columns::from(&kv, v_first));
-        attention(rec, Columns::all(&q), k, v, heads, batch, causal)
+        attention(rec, Columns::all(&q), k, v, heads, batch, scores)
     });
+    if matches!(adds, Adds::Bias(..)) && queries > 1 {
+        assert!(
+            got[q_cols..2 * q_cols].iter().all(|v| *v == 0.0),
+            "a row without keys"
+        );
+    }
 }
 
 /// On a CPU adapter with subgroups of 8 lanes `attention` is this, and the tests reach its edges; asked for by
@@ -1312,7 +1411,7 @@ fn attention_broadcast_by_name() {
     let [k, v] = [&k, &v].map(|values| staged(&rec, [keys, 24], values));
     check(rec, &want, 1e-5, 1e-5, |rec| {
         let [q, k, v] = [&q, &k, &v].map(Columns::all);
-        attention_broadcast(rec, q, k, v, heads, 2, true)
+        attention_broadcast(rec, q, k, v, heads, 2, true.into())
     });
 }
 
@@ -1365,7 +1464,7 @@ fn heads(q: usize, kv: usize, width: usize) -> Heads {
 
 #[test]
 fn attention_at_every_edge() {
-    for width in [8, 16, 24, 40, 64, 72, 80, 96, 128, 136] {
+    for width in [8, 16, 24, 32, 40, 48, 64, 72, 80, 96, 128, 136] {
         for (queries, keys) in [(1, 1), (3, 3), (7, 14), (9, 65), (33, 64), (65, 131)] {
             check_attention(1, queries, keys, heads(2, 2, width), false);
             check_attention(2, queries, keys, heads(2, 1, width), true);
@@ -1378,6 +1477,297 @@ fn attention_at_every_edge() {
     for queries in [1, 8, 31, 32, 33, 63, 64, 97] {
         check_attention(2, queries, queries, heads(4, 2, 16), true);
         check_attention(2, queries, 11, heads(1, 1, 64), false);
+    }
+}
+
+/// A causal row sees the last keys only: windows within a block of keys, over its edges and longer than all.
+#[test]
+fn attention_in_a_sliding_window() {
+    for width in [8, 32, 48, 64, 72, 80, 96, 128] {
+        check_scores(
+            [1, 67, 131],
+            heads(2, 1, width),
+            (true, Some(33)),
+            Adds::Nothing,
+        );
+    }
+    for window in [1, 2, 31, 32, 33, 64, 65, 129, 1000] {
+        for (queries, keys) in [(1, 1), (1, 130), (9, 97), (130, 130)] {
+            let sizes = [2, queries, keys];
+            check_scores(sizes, heads(2, 2, 16), (true, Some(window)), Adds::Nothing);
+        }
+    }
+}
+
+/// A bias of all heads or of each, of one kind or several, alone and with the causal mask.
+#[test]
+fn attention_with_a_bias() {
+    for width in [8, 16, 32, 48, 64, 72, 80, 96, 128] {
+        check_scores(
+            [2, 19, 37],
+            heads(2, 1, width),
+            (false, None),
+            Adds::Bias(1, 2),
+        );
+    }
+    for (queries, keys) in [
+        (1, 1),
+        (2, 1),
+        (5, 3),
+        (17, 33),
+        (33, 31),
+        (49, 49),
+        (70, 129),
+    ] {
+        check_scores(
+            [3, queries, keys],
+            heads(4, 2, 8),
+            (false, None),
+            Adds::Bias(1, 1),
+        );
+        check_scores(
+            [5, queries, keys],
+            heads(2, 2, 8),
+            (false, None),
+            Adds::Bias(3, 2),
+        );
+        check_scores(
+            [7, queries, keys],
+            heads(2, 1, 16),
+            (false, None),
+            Adds::Bias(4, 1),
+        );
+        if keys >= queries {
+            check_scores(
+                [2, queries, keys],
+                heads(2, 1, 8),
+                (true, None),
+                Adds::Bias(1, 2),
+            );
+            check_scores(
+                [2, queries, keys],
+                heads(2, 1, 8),
+                (true, Some(9)),
+                Adds::Bias(2, 2),
+            );
+        }
+    }
+}
+
+/// Places of keys on grids of many shapes, lines of whole vec4s and others, as many queries as keys and not.
+#[test]
+fn attention_with_relative_positions() {
+    for width in [8, 16, 32, 48, 64, 72, 80, 96, 128] {
+        check_scores(
+            [2, 35, 35],
+            heads(2, 1, width),
+            (false, None),
+            Adds::Places(7),
+        );
+        check_scores(
+            [1, 36, 36],
+            heads(2, 2, width),
+            (false, None),
+            Adds::Places(12),
+        );
+    }
+    for (queries, lines, columns) in [
+        (1, 1, 1),
+        (5, 5, 1),
+        (3, 1, 7),
+        (14, 2, 7),
+        (196, 14, 14),
+        (81, 9, 9),
+        (64, 4, 16),
+        (33, 17, 4),
+        (67, 31, 5),
+    ] {
+        let sizes = [2, queries, lines * columns];
+        check_scores(sizes, heads(2, 1, 8), (false, None), Adds::Places(columns));
+    }
+}
+
+/// Swin's windows, with transformers' bias and mask; sliding windows; a mask of the least number.
+#[test]
+fn attention_scores_like_pytorch() {
+    let golden = Golden::open("attention_scores");
+    for (case, scalars) in &golden.cases {
+        let number = |name: &str| scalars[name].as_u64().unwrap() as usize;
+        let heads = heads(number("heads"), number("kv_heads"), number("head_dim"));
+        let (batch, rows, keys) = (number("batch"), number("rows"), number("keys"));
+        let window = (number("window") > 0).then(|| number("window"));
+        let rec = gpu().record("attention");
+        let tensor =
+            |role: &str, shape: [usize; 2]| staged(&rec, shape, &golden.values(case, role));
+        let q = tensor("q", [batch * rows, heads.q * heads.width]);
+        let [k, v] = ["k", "v"].map(|role| tensor(role, [batch * keys, heads.kv * heads.width]));
+        let bias = golden.has(case, "bias").then(|| {
+            let [kinds, bias_heads, ..] = golden.shape(case, "bias") else {
+                panic!("{case}: a bias of another shape")
+            };
+            let padded = keys.next_multiple_of(4);
+            let values = pad(&golden.values(case, "bias"), keys, padded);
+            let kind = golden.numbers(case, "kind");
+            let bias = staged(&rec, [*kinds, *bias_heads, rows, padded], &values);
+            (bias, upload(kind.len(), &kind))
+        });
+        let added = match &bias {
+            None => Added::Nothing,
+            Some((bias, kind)) => Added::Bias {
+                bias,
+                kind: Some(kind),
+            },
+        };
+        let scores = Scores {
+            causal: window.is_some(),
+            window,
+            added,
+        };
+        check(rec, &golden.values(case, "y"), 2e-5, 2e-5, |rec| {
+            let [q, k, v] = [&q, &k, &v].map(Columns::all);
+            attention(rec, q, k, v, heads, batch, scores)
+        });
+    }
+}
+
+#[track_caller]
+fn check_rel_pos(batch: usize, lines: usize, columns: usize, heads: Heads) {
+    let mut random = Random::new((lines * 1009 + columns * 31 + heads.width) as u64);
+    let (queries, q_cols) = (lines * columns, heads.q * heads.width);
+    let q = Stacked {
+        values: random.values(batch * queries * (q_cols + 4)),
+        stride: q_cols + 4,
+    };
+    let tables = [lines, columns].map(|places| random.values((2 * places - 1) * heads.width));
+    let want = naive::rel_pos(q.columns(4), heads, batch, [&tables[0], &tables[1]]);
+    let rec = gpu().record("rel_pos");
+    let q = staged(&rec, [batch * queries, q.stride], &q.values);
+    let table = |n: usize| {
+        let values = &tables[n];
+        staged(&rec, [values.len() / heads.width, heads.width], values)
+    };
+    let (down, across) = (table(0), table(1));
+    check(rec, &want, 1e-5, 1e-5, |rec| {
+        rel_pos(rec, Columns::from(&q, 4), heads, batch, [&down, &across])
+    });
+}
+
+#[test]
+fn rel_pos_at_every_edge() {
+    for (lines, columns) in [
+        (1, 1),
+        (1, 9),
+        (9, 1),
+        (2, 3),
+        (3, 4),
+        (7, 5),
+        (14, 14),
+        (8, 8),
+        (17, 12),
+        (5, 31),
+    ] {
+        check_rel_pos(1, lines, columns, heads(1, 1, 4));
+        check_rel_pos(2, lines, columns, heads(3, 3, 8));
+    }
+    for width in [16, 32, 64, 72, 80, 96, 128] {
+        check_rel_pos(2, 5, 7, heads(2, 1, width));
+    }
+}
+
+/// SAM's attention as transformers computes it: the tables at the grid's size, what places add, and the whole.
+#[test]
+fn rel_pos_like_transformers() {
+    let golden = Golden::open("rel_pos");
+    for (case, scalars) in &golden.cases {
+        let number = |name: &str| scalars[name].as_u64().unwrap() as usize;
+        let (batch, lines, columns) = (number("batch"), number("lines"), number("columns"));
+        let heads = heads(number("heads"), number("heads"), number("head_dim"));
+        let (queries, cols) = (lines * columns, heads.q * heads.width);
+        let tables = [("h", lines), ("w", columns)].map(|(axis, places)| {
+            let old = golden.values(case, &format!("rel_pos_{axis}"));
+            let table = resized_table(&old, heads.width, 2 * places - 1);
+            close(
+                &table,
+                &golden.values(case, &format!("rows_{axis}")),
+                1e-6,
+                1e-6,
+            );
+            upload([2 * places - 1, heads.width], &table)
+        });
+        // Theirs has the places innermost, ours the queries.
+        let mut want = Vec::new();
+        let theirs = [("rel_h", lines), ("rel_w", columns)];
+        for head in 0..batch * heads.q {
+            for (role, places) in theirs {
+                let values = golden.values(case, role);
+                for place in 0..places {
+                    let at = |i: usize| values[(head * queries + i) * places + place];
+                    want.extend((0..queries).map(at));
+                    want.resize(want.len().next_multiple_of(4), 0.0);
+                }
+            }
+        }
+        let qkv = golden.values(case, "qkv");
+        for whole in [false, true] {
+            let rec = gpu().record("rel_pos");
+            let qkv = staged(&rec, [batch * queries, 3 * cols], &qkv);
+            let y = golden.values(case, "y");
+            let want = if whole { &y } else { &want };
+            check(rec, want, 2e-5, 2e-5, |rec| {
+                poison_four(rec, want.len());
+                let [q, k, v] = [0, cols, 2 * cols].map(|first| Columns::from(&qkv, first));
+                let places = rel_pos(rec, q, heads, batch, [&tables[0], &tables[1]]);
+                if !whole {
+                    return places;
+                }
+                let added = Added::Relative {
+                    places: &places,
+                    columns,
+                };
+                let scores = Scores {
+                    added,
+                    ..Scores::default()
+                };
+                attention(rec, q, k, v, heads, batch, scores)
+            });
+        }
+    }
+}
+
+#[track_caller]
+fn check_windows(size: [usize; 4], x: &[f32], y: &[f32], side: usize, shift: usize) {
+    let [images, height, width, channels] = size;
+    let rec = gpu().record("windows");
+    let picture = staged(&rec, size, x);
+    check(rec, y, 0.0, 0.0, |rec| windows(rec, &picture, side, shift));
+    // What lies in the padding does not come back.
+    let rec = gpu().record("windows");
+    let cut = staged(&rec, [y.len() / channels, channels], y);
+    check(rec, x, 0.0, 0.0, |rec| {
+        joined_windows(rec, &cut, [images, height, width], side, shift)
+    });
+}
+
+#[test]
+fn windows_at_every_edge() {
+    for (height, width) in [(1, 1), (2, 3), (7, 7), (8, 6), (13, 15), (14, 29)] {
+        for (side, shift) in [(1, 0), (2, 1), (7, 0), (7, 3), (14, 0), (5, 4)] {
+            let size = [2, height, width, 12];
+            let x = Random::new(side as u64).values(size.iter().product());
+            let y = naive::windows(&x, size, side, shift);
+            check_windows(size, &x, &y, side, shift);
+        }
+    }
+}
+
+#[test]
+fn windows_like_transformers() {
+    let golden = Golden::open("windows");
+    for (case, scalars) in &golden.cases {
+        let number = |name: &str| scalars[name].as_u64().unwrap() as usize;
+        let size: [usize; 4] = golden.shape(case, "x").try_into().unwrap();
+        let (x, y) = (golden.values(case, "x"), golden.values(case, "y"));
+        check_windows(size, &x, &y, number("side"), number("shift"));
     }
 }
 
@@ -1420,6 +1810,15 @@ fn attention_like_pytorch() {
     }
 }
 
+/// As `poison`, for ops that lease more than their result: whichever of the next four tensors of this size is it.
+fn poison_four(rec: &Recorder, len: usize) {
+    let held = [(); 4].map(|()| {
+        poison(rec, len);
+        Tensor::empty(rec, len)
+    });
+    drop(held);
+}
+
 #[track_caller]
 fn check_attention_spans(spans: &[[u32; 2]], prefix: usize, keys: usize, heads: Heads) {
     let mut random = Random::new((spans.len() * 1009 + prefix + heads.width) as u64);
@@ -1439,24 +1838,27 @@ fn check_attention_spans(spans: &[[u32; 2]], prefix: usize, keys: usize, heads: 
         first: 0,
     };
     let want = naive::attention_spans(q.columns(8), plain(&k), plain(&v), spans, prefix, heads);
-    let rec = gpu().record("attention_spans");
-    let q = staged(&rec, [spans.len(), q.stride], &q.values);
-    let (k, v) = (
-        staged(&rec, [keys, kv_cols], &k),
-        staged(&rec, [keys, kv_cols], &v),
-    );
-    let span = upload([spans.len(), 2], spans.as_flattened());
-    check(rec, &want, 1e-5, 1e-5, |rec| {
-        attention_spans(
-            rec,
-            Columns::from(&q, 8),
-            Columns::all(&k),
-            Columns::all(&v),
-            &span,
-            prefix,
-            heads,
-        )
-    });
+    // As it is, which for few rows is split, and split in so many shares.
+    for splits in [None, Some(1), Some(2), Some(7)] {
+        if splits.is_some() && spans.len() > 60_000 / heads.q {
+            continue;
+        }
+        let rec = gpu().record("attention_spans");
+        let q = staged(&rec, [spans.len(), q.stride], &q.values);
+        let (k, v) = (
+            staged(&rec, [keys, kv_cols], &k),
+            staged(&rec, [keys, kv_cols], &v),
+        );
+        let span = upload([spans.len(), 2], spans.as_flattened());
+        check(rec, &want, 1e-5, 1e-5, |rec| {
+            poison_four(rec, want.len());
+            let (q, k, v) = (Columns::from(&q, 8), Columns::all(&k), Columns::all(&v));
+            match splits {
+                None => attention_spans(rec, q, k, v, &span, prefix, heads),
+                Some(n) => attention_split(rec, q, k, v, &span, prefix, heads, n),
+            }
+        });
+    }
 }
 
 #[test]
@@ -1483,6 +1885,18 @@ fn attention_spans_at_every_edge() {
     let prefill: Vec<[u32; 2]> = (0..37).map(|i| [11, i + 1]).collect();
     check_attention_spans(&prefill, 11, 48, heads(9, 3, 16));
     check_attention_spans(&[[5, 0], [3, 0]], 5, 5, heads(2, 2, 8));
+    // Rows that see nothing, few and many.
+    check_attention_spans(&[[2, 0], [0, 5]], 0, 5, heads(2, 1, 8));
+    check_attention_spans(&[[2, 0]; 9], 0, 5, heads(2, 1, 8));
+    // Up to four heads share the loads of k and v; five and more are two workgroups.
+    for group in [1, 2, 3, 4, 5, 7, 8, 9] {
+        check_attention_spans(&[[3, 127], [64, 3]], 2, 131, heads(2 * group, 2, 16));
+    }
+    for width in [32, 48, 64, 72, 80, 96, 128] {
+        check_attention_spans(&[[0, 131], [64, 3], [130, 1]], 3, 131, heads(4, 2, width));
+    }
+    // Longer shares than workgroup memory holds.
+    check_attention_spans(&[[5, 1990]], 5, 2000, heads(6, 2, 8));
     // As many keys as a row may see.
     let most = MOST_KEYS as u32;
     check_attention_spans(
@@ -1498,6 +1912,30 @@ fn attention_spans_at_every_edge() {
 fn attention_spans_over_more_groups_than_one_dimension_holds() {
     let spans: Vec<[u32; 2]> = (0..32_771).map(|i| [i % 5, 1 + i % 3]).collect();
     check_attention_spans(&spans, 0, 8, heads(2, 1, 4));
+}
+
+#[test]
+fn attention_merge_at_every_edge() {
+    for (splits, rows, heads, width) in [(1, 1, 1, 4), (2, 1, 9, 64), (7, 3, 2, 12), (33, 2, 5, 80)]
+    {
+        let mut random = Random::new(splits as u64);
+        let part = random.values(splits * rows * heads * width);
+        let mut state: Vec<f32> = (0..splits * rows * heads)
+            .flat_map(|_| [60.0 * random.value(), 2.0 + random.value()])
+            .collect();
+        // The first row and head saw nothing, the last nothing in its first share.
+        for split in 0..splits {
+            state[2 * split * rows * heads..][..2].copy_from_slice(&[-1e30, 0.0]);
+        }
+        state[2 * rows * heads - 2..][..2].copy_from_slice(&[-1e30, 0.0]);
+        let want = naive::attention_merge(&part, &state, splits, width);
+        let rec = gpu().record("attention_merge");
+        let part = staged(&rec, [splits, rows, heads * width], &part);
+        let state = upload([splits, rows, heads, 2], &state);
+        check(rec, &want, 1e-6, 1e-6, |rec| {
+            attention_merge(rec, &part, &state)
+        });
+    }
 }
 
 #[test]

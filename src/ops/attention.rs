@@ -1,4 +1,4 @@
-//! `softmax(q kᵀ / √d + mask) v` for equal lengths, streamed over the keys.
+//! `softmax(q kᵀ / √d + added) v` for equal lengths, streamed over the keys.
 
 use super::attention_broadcast::{attention_broadcasts, broadcast};
 use crate::gpu::{Recorder, Variant, kernel};
@@ -10,6 +10,7 @@ kernel! {
     ATTENTION = "attention"; {
         queries: u32, keys: u32, width: u32, blocks: u32, heads: u32, group: u32,
         q_stride: u32, q_first: u32, k_stride: u32, k_first: u32, v_stride: u32, v_first: u32, scale: f32,
+        window: u32, added_stride: u32, added_heads: u32, period: u32, columns: u32,
     }
 }
 
@@ -56,6 +57,72 @@ pub struct Heads {
     pub width: usize,
 }
 
+/// What becomes of the scores `q kᵀ / √d` before the softmax. `true` is causal and nothing else.
+///
+/// A key whose score is below −1e30 is hidden like one that the mask hides, so a bias may hide keys (by −∞, by
+/// the least f32). A row that sees no key at all gives zeros.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Scores<'a> {
+    /// Row i of a group sees the keys up to `i + keys − queries`.
+    pub causal: bool,
+    /// Of those only the last so many: a sliding window. It asks for `causal`.
+    pub window: Option<usize>,
+    /// What is added to them.
+    pub added: Added<'a>,
+}
+
+/// What is added to the scores of an attention.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Added<'a> {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// A number for each query and key.
+    Bias {
+        /// `[kinds, heads or 1, queries, keys]`, the rows padded to whole vec4s with whatever.
+        bias: &'a Tensor,
+        /// `[period]` u32: group b adds `kind[b % period]`. Without it all groups add the first kind.
+        kind: Option<&'a Tensor>,
+    },
+    /// A number for the line and one for the column of each key, as [`crate::ops::rel_pos`] makes them of q.
+    Relative {
+        /// `[batch, heads, lines + columns, queries]`, the rows padded to whole vec4s.
+        places: &'a Tensor,
+        /// Columns of the keys' grid.
+        columns: usize,
+    },
+}
+
+impl From<bool> for Scores<'_> {
+    fn from(causal: bool) -> Self {
+        Self {
+            causal,
+            ..Self::default()
+        }
+    }
+}
+
+impl Scores<'_> {
+    /// `override CAUSAL`.
+    fn mask(&self) -> u32 {
+        match (self.causal, self.window) {
+            (false, _) => 0,
+            (true, None) => 1,
+            (true, Some(_)) => 2,
+        }
+    }
+
+    /// `override ADDED`.
+    fn adds(&self) -> u32 {
+        match self.added {
+            Added::Nothing => 0,
+            Added::Bias { .. } => 1,
+            Added::Relative { columns, .. } if columns.is_multiple_of(4) => 3,
+            Added::Relative { .. } => 2,
+        }
+    }
+}
+
 /// What an attention is asked for, by whichever kernel.
 pub(super) struct Asked<'a> {
     q: Columns<'a>,
@@ -67,7 +134,7 @@ pub(super) struct Asked<'a> {
     pub(super) queries: usize,
     /// Rows of k and v that a group sees.
     pub(super) keys: usize,
-    pub(super) causal: bool,
+    scores: Scores<'a>,
     /// Where each row's maximum and sum go, `[rows, heads, 2]`.
     pub(super) state: Option<&'a Tensor>,
 }
@@ -81,7 +148,7 @@ impl<'a> Asked<'a> {
         v: Columns<'a>,
         heads: Heads,
         batch: usize,
-        causal: bool,
+        scores: Scores<'a>,
     ) -> Self {
         let ([q_rows, _], [k_rows, _]) = (q.tensor.matrix(), k.tensor.matrix());
         assert!(
@@ -91,8 +158,16 @@ impl<'a> Asked<'a> {
         assert_eq!(k_rows, v.tensor.matrix()[0], "rows of k and v");
         let (queries, keys) = (q_rows / batch, k_rows / batch);
         assert!(
-            !causal || keys >= queries,
+            !scores.causal || keys >= queries,
             "{queries} causal queries on {keys} keys"
+        );
+        assert!(
+            scores
+                .window
+                .is_none_or(|window| scores.causal && window > 0),
+            "a window of {:?} keys, causal: {}",
+            scores.window,
+            scores.causal
         );
         assert!(heads.q.is_multiple_of(heads.kv), "{heads:?}");
         Self {
@@ -103,7 +178,7 @@ impl<'a> Asked<'a> {
             batch,
             queries,
             keys,
-            causal,
+            scores,
             state: None,
         }
     }
@@ -124,13 +199,61 @@ impl<'a> Asked<'a> {
         1.0 / (self.heads.width as f32).sqrt()
     }
 
-    /// Operations of both products; the causal mask hides keys by the triangle.
+    /// `window`, `added_stride`, `added_heads`, `period`, `columns`, after checking the shape of what is added.
+    #[track_caller]
+    pub(super) fn additions(&self) -> [u32; 5] {
+        let Self { queries, keys, .. } = *self;
+        let heads = self.heads.q;
+        let window = self.scores.window.map_or(keys, |window| window.min(keys)) as u32;
+        match self.scores.added {
+            Added::Nothing => [window, 0, 0, 0, 0],
+            Added::Bias { bias, kind } => {
+                let [kinds, bias_heads, _, _] = bias.dims();
+                assert!(
+                    bias_heads == 1 || bias_heads == heads,
+                    "a bias of {bias_heads} heads for {heads}"
+                );
+                let padded = keys.next_multiple_of(4);
+                bias.expect([kinds, bias_heads, queries, padded]);
+                let period = kind.map_or(0, Tensor::len);
+                [
+                    window,
+                    (padded / 4) as u32,
+                    bias_heads as u32,
+                    period as u32,
+                    0,
+                ]
+            }
+            Added::Relative { places, columns } => {
+                assert!(
+                    columns > 0 && keys.is_multiple_of(columns),
+                    "{keys} keys in {columns} columns"
+                );
+                let (lines, padded) = (keys / columns, queries.next_multiple_of(4));
+                places.expect([self.batch, heads, lines + columns, padded]);
+                [window, (padded / 4) as u32, 0, 0, columns as u32]
+            }
+        }
+    }
+
+    /// The overrides that all kernels of this module's bindings have.
+    pub(super) fn set(&self, variant: Variant) -> Variant {
+        variant
+            .set("CAUSAL", self.scores.mask())
+            .set("ADDED", self.scores.adds())
+            .set("STATE", u32::from(self.state.is_some()))
+    }
+
+    /// Operations of both products, without those for keys that the mask hides.
     fn flops(&self) -> usize {
-        let hidden = match self.causal {
-            true => self.queries * self.queries.saturating_sub(1) / 2,
-            false => 0,
+        let Self { queries, keys, .. } = *self;
+        let window = self.scores.window.unwrap_or(keys);
+        let seen: usize = match self.scores.causal {
+            true => (0..queries)
+                .map(|i| (i + 1 + keys - queries).min(window))
+                .sum(),
+            false => queries * keys,
         };
-        let seen = self.queries * self.keys - hidden;
         4 * self.batch * seen * self.heads.q * self.heads.width
     }
 
@@ -149,6 +272,11 @@ impl<'a> Asked<'a> {
         );
         // A writable binding must not be bound twice: where no state is wanted it gets a buffer of its own.
         let unwanted = Tensor::empty(rec, 2);
+        let (added, kind) = match self.scores.added {
+            Added::Nothing => (self.q.tensor, self.q.tensor),
+            Added::Bias { bias, kind } => (bias, kind.unwrap_or(self.q.tensor)),
+            Added::Relative { places, .. } => (places, self.q.tensor),
+        };
         rec.dispatch(
             variant.flops(self.flops()),
             params,
@@ -158,6 +286,8 @@ impl<'a> Asked<'a> {
                 ("v", self.v.tensor),
                 ("y", &y),
                 ("state", self.state.unwrap_or(&unwanted)),
+                ("added", added),
+                ("kind", kind),
             ],
             groups,
         );
@@ -177,20 +307,21 @@ impl<'a> Asked<'a> {
 }
 
 /// Attention of `batch` groups of rows: q is `(batch · queries, …)`, k and v are `(batch · keys, …)`;
-/// the result is `[batch · queries, heads.q · heads.width]`. With `causal`, row i of a group sees the
-/// keys up to `i + keys − queries`.
+/// the result is `[batch · queries, heads.q · heads.width]`. What hides keys or adds to their scores is said
+/// by `scores`, where a `bool` is the causal mask alone.
 #[track_caller]
-pub fn attention(
+pub fn attention<'a>(
     rec: &Recorder,
-    q: Columns,
-    k: Columns,
-    v: Columns,
+    q: Columns<'a>,
+    k: Columns<'a>,
+    v: Columns<'a>,
     heads: Heads,
     batch: usize,
-    causal: bool,
+    scores: impl Into<Scores<'a>>,
 ) -> Tensor {
-    let asked = Asked::of(q, k, v, heads, batch, causal);
-    if heads.width <= NARROW && !causal && rec.gpu().trusts(&ATTENTION_NARROW) {
+    let asked = Asked::of(q, k, v, heads, batch, scores.into());
+    let plain = asked.scores.mask() == 0 && asked.scores.adds() == 0;
+    if heads.width <= NARROW && plain && rec.gpu().trusts(&ATTENTION_NARROW) {
         return attention_narrow(rec, q, k, v, heads, batch);
     }
     asked.run(rec)
@@ -205,9 +336,9 @@ pub(super) fn attention_tile(
     v: Columns,
     heads: Heads,
     batch: usize,
-    causal: bool,
+    scores: Scores,
 ) -> Tensor {
-    tile(rec, &Asked::of(q, k, v, heads, batch, causal))
+    tile(rec, &Asked::of(q, k, v, heads, batch, scores))
 }
 
 /// Attention of all rows of q on the first `keys` rows of k and v, and where each row's softmax stands:
@@ -230,7 +361,7 @@ pub(super) fn attention_on_prefix(
     let asked = Asked {
         keys,
         state: Some(&state),
-        ..Asked::of(q, k, v, heads, 1, false)
+        ..Asked::of(q, k, v, heads, 1, Scores::default())
     };
     let y = asked.run(rec);
     (y, state)
@@ -242,6 +373,7 @@ fn tile(rec: &Recorder, asked: &Asked) -> Tensor {
     let width = heads.width / 4;
     let blocks = width.div_ceil(16);
     let [q_stride, q_first, k_stride, k_first, v_stride, v_first] = asked.strides();
+    let [window, added_stride, added_heads, period, columns] = asked.additions();
     let params = Params {
         queries: asked.queries as u32,
         keys: asked.keys as u32,
@@ -256,16 +388,17 @@ fn tile(rec: &Recorder, asked: &Asked) -> Tensor {
         v_stride,
         v_first,
         scale: asked.scale(),
+        window,
+        added_stride,
+        added_heads,
+        period,
+        columns,
     };
     // A team of 8 lanes owns 8 rows. Barriers are dear where lanes are not threads of their own.
     let lanes = if rec.gpu().is_cpu() { 8 } else { 32 };
-    let variant = ATTENTION
-        .set("CAUSAL", u32::from(asked.causal))
-        .set("STATE", u32::from(asked.state.is_some()))
-        .set("WG", lanes as u32);
     asked.dispatch(
         rec,
-        variant,
+        asked.set(ATTENTION.set("WG", lanes as u32)),
         params,
         [asked.queries.div_ceil(lanes), heads.q * blocks, asked.batch],
     )

@@ -1,21 +1,22 @@
-//! `softmax(q kᵀ / √d + mask) v` where a load is dear and a subgroup can share it: CPU adapters.
+//! `softmax(q kᵀ / √d + added) v` where a load is dear and a subgroup can share it: CPU adapters.
 
 use super::attention::Asked;
 use crate::gpu::{Gpu, Recorder, kernel};
-use crate::ops::{Columns, Heads};
+use crate::ops::{Columns, Heads, Scores};
 use crate::tensor::Tensor;
 
 kernel! {
-    /// Scaled dot-product attention, all in registers: a subgroup owns 8 query rows and hands them round.
+    /// Scaled dot-product attention, all in registers: a subgroup owns 16 or 32 query rows and hands them round.
     ATTENTION_BROADCAST = "attention_broadcast"; {
         queries: u32, keys: u32, width: u32, heads: u32, group: u32,
         q_stride: u32, q_first: u32, k_stride: u32, k_first: u32, v_stride: u32, v_first: u32, scale: f32,
+        window: u32, added_stride: u32, added_heads: u32, period: u32, columns: u32,
     }
 }
 
 /// The lanes of a subgroup that the kernel is written for.
 const LANES: usize = 8;
-/// The query rows of a subgroup.
+/// The query rows of half a subgroup's work, or of all of it.
 const ROWS: usize = 16;
 /// The most columns of a head: 4 vec4s to a lane.
 const WIDEST: usize = 16 * LANES;
@@ -34,9 +35,9 @@ pub fn attention_broadcast(
     v: Columns,
     heads: Heads,
     batch: usize,
-    causal: bool,
+    scores: Scores,
 ) -> Tensor {
-    broadcast(rec, &Asked::of(q, k, v, heads, batch, causal))
+    broadcast(rec, &Asked::of(q, k, v, heads, batch, scores))
 }
 
 #[track_caller]
@@ -44,6 +45,7 @@ pub(super) fn broadcast(rec: &Recorder, asked: &Asked) -> Tensor {
     let heads = asked.heads;
     assert!(attention_broadcasts(rec.gpu(), heads), "{heads:?}");
     let [q_stride, q_first, k_stride, k_first, v_stride, v_first] = asked.strides();
+    let [window, added_stride, added_heads, period, columns] = asked.additions();
     let width = heads.width / 4;
     let params = Params {
         queries: asked.queries as u32,
@@ -58,15 +60,20 @@ pub(super) fn broadcast(rec: &Recorder, asked: &Asked) -> Tensor {
         v_stride,
         v_first,
         scale: asked.scale(),
+        window,
+        added_stride,
+        added_heads,
+        period,
+        columns,
     };
+    let halves = 1 + usize::from(asked.queries > ROWS);
     let variant = ATTENTION_BROADCAST
         .set("PER", width.div_ceil(LANES) as u32)
-        .set("CAUSAL", u32::from(asked.causal))
-        .set("STATE", u32::from(asked.state.is_some()));
+        .set("HALVES", halves as u32);
     asked.dispatch(
         rec,
-        variant,
+        asked.set(variant),
         params,
-        [asked.queries.div_ceil(ROWS), heads.q, asked.batch],
+        [asked.queries.div_ceil(halves * ROWS), heads.q, asked.batch],
     )
 }

@@ -1,7 +1,7 @@
 //! Attention in which every row names the keys it sees: decoding, prefill, sentences side by side.
 
-use crate::gpu::{Bind, Recorder, kernel};
-use crate::ops::{Columns, Heads, attention::attention_on_prefix};
+use crate::gpu::{Bind, Gpu, Recorder, kernel};
+use crate::ops::{Columns, Heads, attention::attention_on_prefix, attention_split};
 use crate::tensor::Tensor;
 
 kernel! {
@@ -15,9 +15,20 @@ kernel! {
 /// The most keys one row may see.
 pub const MOST_KEYS: usize = 2048;
 
+/// In how many shares the keys of each row are best cut, where the kernel that does so is the faster one: for few
+/// rows, which leave an adapter idle and share no key. `keys` is what the caches hold, not what a row sees.
+pub(super) fn splits(gpu: &Gpu, rows: usize, keys: usize, heads: Heads) -> Option<usize> {
+    let (most_rows, busy, least_keys) = match gpu.is_cpu() {
+        true => (4, 4, 256),
+        false => (8, 256, 128),
+    };
+    let wanted = busy / (rows * heads.kv).max(1);
+    (rows <= most_rows).then(|| wanted.clamp(1, keys.div_ceil(least_keys)))
+}
+
 /// Attention of each row of q on keys `0 .. prefix` and its own `span` (`[rows, 2]` u32: start and
-/// count). The caller sees to it that no row has more than [`MOST_KEYS`] keys, none or one that does
-/// not exist: the spans live on the adapter.
+/// count); a row without any key gives zeros. The caller sees to it that no row has more than
+/// [`MOST_KEYS`] keys of its own or one that does not exist: the spans live on the adapter.
 #[track_caller]
 pub fn attention_spans(
     rec: &Recorder,
@@ -30,6 +41,9 @@ pub fn attention_spans(
 ) -> Tensor {
     let [rows, _] = q.tensor.matrix();
     span.expect([rows, 2]);
+    if let Some(splits) = splits(rec.gpu(), rows, k.tensor.matrix()[0], heads) {
+        return attention_split(rec, q, k, v, span, prefix, heads, splits);
+    }
     assert!(
         heads.width.is_multiple_of(4) && heads.width <= 128 && heads.q.is_multiple_of(heads.kv),
         "{heads:?}"

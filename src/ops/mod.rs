@@ -20,8 +20,10 @@ ops! {
     argmax: ARGMAX,
     attention: ATTENTION,
     attention_broadcast: ATTENTION_BROADCAST,
+    attention_merge: ATTENTION_MERGE,
     attention_narrow: ATTENTION_NARROW,
     attention_spans: ATTENTION_SPANS,
+    attention_split: ATTENTION_SPLIT,
     conv: CONV,
     conv_broadcast: CONV_BROADCAST,
     conv_depthwise: CONV_DEPTHWISE,
@@ -38,10 +40,12 @@ ops! {
     mean_pool: MEAN_POOL,
     pack_half: PACK_HALF,
     pixel_shuffle: PIXEL_SHUFFLE,
+    rel_pos: REL_POS,
     resample: RESAMPLE,
     rms_norm: RMS_NORM,
     rope_cache: ROPE_CACHE,
     slice_masks: SLICE_MASKS,
+    windows: WINDOWS,
 }
 
 pub mod bench;

@@ -247,51 +247,95 @@ pub fn conv_depthwise(
     conv(x, &by_channel, bias, size, &window, activation, residual)
 }
 
-/// One row of one head over the keys that `seen` lists.
+/// One row of one head over the keys that `seen` lists, each with what is added to its score. A score below -1e30
+/// hides its key, and a row without any key is zeros.
 fn attend(
     (q, k, v): (Columns, Columns, Columns),
     (row, head, kv_head): (usize, usize, usize),
     width: usize,
-    seen: &[usize],
+    seen: &[(usize, f64)],
     y: &mut Vec<f32>,
 ) {
-    let scores: Vec<f64> = seen
+    let scores: Vec<(usize, f64)> = seen
         .iter()
-        .map(|&j| {
+        .map(|&(j, added)| {
             let score: f64 = (0..width)
                 .map(|c| q.at(row, head * width + c) * k.at(j, kv_head * width + c))
                 .sum();
-            score / (width as f64).sqrt()
+            (j, score / (width as f64).sqrt() + added)
         })
+        .filter(|(_, score)| *score >= -1e30)
         .collect();
-    let highest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let total: f64 = scores.iter().map(|s| (s - highest).exp()).sum();
+    let highest = scores.iter().map(|s| s.1).fold(-1e30, f64::max);
+    let total: f64 = scores.iter().map(|s| (s.1 - highest).exp()).sum();
     for c in 0..width {
-        let sum: f64 = seen
+        let sum: f64 = scores
             .iter()
-            .zip(&scores)
-            .map(|(&j, s)| (s - highest).exp() * v.at(j, kv_head * width + c))
+            .map(|&(j, s)| (s - highest).exp() * v.at(j, kv_head * width + c))
             .sum();
-        y.push((sum / total) as f32);
+        y.push(if total > 0.0 { sum / total } else { 0.0 } as f32);
+    }
+}
+
+/// What becomes of an attention's scores; `bool` is causal and nothing else.
+#[derive(Clone, Copy, Default)]
+pub struct Scores<'a> {
+    pub causal: bool,
+    /// The last keys that a causal row sees.
+    pub window: Option<usize>,
+    /// `[kinds, heads or 1, queries, keys]`, not padded; the number of heads, and the kind of each group.
+    pub bias: Option<(&'a [f32], usize, &'a [u32])>,
+    /// As [`rel_pos`] makes them; and the columns of the grid.
+    pub places: Option<(&'a [f32], usize)>,
+}
+
+impl From<bool> for Scores<'_> {
+    fn from(causal: bool) -> Self {
+        Self {
+            causal,
+            ..Self::default()
+        }
     }
 }
 
 /// Attention within each of `batch` groups of rows.
-pub fn attention(
+pub fn attention<'a>(
     q: Columns,
     k: Columns,
     v: Columns,
     heads: Heads,
     batch: usize,
-    causal: bool,
+    scores: impl Into<Scores<'a>>,
 ) -> Vec<f32> {
+    let scores = scores.into();
     let (queries, keys) = (q.rows() / batch, k.rows() / batch);
     let mut y = Vec::new();
     for row in 0..q.rows() {
         let (group, i) = (row / queries, row % queries);
-        let end = if causal { i + keys - queries + 1 } else { keys };
-        let seen: Vec<usize> = (group * keys..group * keys + end).collect();
+        let end = match scores.causal {
+            true => i + keys - queries + 1,
+            false => keys,
+        };
+        let begin = end.saturating_sub(scores.window.unwrap_or(end));
         for head in 0..heads.q {
+            let added = |j: usize| -> f64 {
+                let mut sum = 0.0;
+                if let Some((bias, bias_heads, kinds)) = scores.bias {
+                    let kind = kinds[group % kinds.len()] as usize;
+                    let at = (kind * bias_heads + head % bias_heads) * queries + i;
+                    sum += f64::from(bias[at * keys + j]);
+                }
+                if let Some((places, columns)) = scores.places {
+                    let (lines, padded) = (keys / columns, queries.next_multiple_of(4));
+                    let first = (group * heads.q + head) * (lines + columns);
+                    for place in [j / columns, lines + j % columns] {
+                        sum += f64::from(places[(first + place) * padded + i]);
+                    }
+                }
+                sum
+            };
+            let seen: Vec<(usize, f64)> =
+                (begin..end).map(|j| (group * keys + j, added(j))).collect();
             let kv_head = head / (heads.q / heads.kv);
             attend((q, k, v), (row, head, kv_head), heads.width, &seen, &mut y);
         }
@@ -300,15 +344,15 @@ pub fn attention(
 }
 
 /// The same attention; only the kernel differs.
-pub fn attention_broadcast(
+pub fn attention_broadcast<'a>(
     q: Columns,
     k: Columns,
     v: Columns,
     heads: Heads,
     batch: usize,
-    causal: bool,
+    scores: impl Into<Scores<'a>>,
 ) -> Vec<f32> {
-    attention(q, k, v, heads, batch, causal)
+    attention(q, k, v, heads, batch, scores)
 }
 
 /// As [`attention`] without a mask: the kernel for narrow heads computes the same.
@@ -333,10 +377,105 @@ pub fn attention_spans(
 ) -> Vec<f32> {
     let mut y = Vec::new();
     for (row, [start, count]) in spans.iter().map(|s| s.map(|n| n as usize)).enumerate() {
-        let seen: Vec<usize> = (0..prefix).chain(start..start + count).collect();
+        let seen: Vec<(usize, f64)> = (0..prefix)
+            .chain(start..start + count)
+            .map(|j| (j, 0.0))
+            .collect();
         for head in 0..heads.q {
             let kv_head = head / (heads.q / heads.kv);
             attend((q, k, v), (row, head, kv_head), heads.width, &seen, &mut y);
+        }
+    }
+    y
+}
+
+/// The same; only the kernel differs.
+pub fn attention_split(
+    q: Columns,
+    k: Columns,
+    v: Columns,
+    spans: &[[u32; 2]],
+    prefix: usize,
+    heads: Heads,
+) -> Vec<f32> {
+    attention_spans(q, k, v, spans, prefix, heads)
+}
+
+/// part `[splits, rows, heads · width]`, state `[splits, rows, heads, 2]`: each share's maximum and sum.
+pub fn attention_merge(part: &[f32], state: &[f32], splits: usize, width: usize) -> Vec<f32> {
+    let units = state.len() / 2 / splits;
+    let mut y = Vec::new();
+    for unit in 0..units {
+        let stood = |s: usize| {
+            let at = 2 * (s * units + unit);
+            (f64::from(state[at]), f64::from(state[at + 1]))
+        };
+        let highest = (0..splits).map(|s| stood(s).0).fold(-1e30, f64::max);
+        let weight = |s: usize| stood(s).1 * (stood(s).0 - highest).exp();
+        let total: f64 = (0..splits).map(weight).sum();
+        for c in 0..width {
+            let sum: f64 = (0..splits)
+                .map(|s| weight(s) * f64::from(part[(s * units + unit) * width + c]))
+                .sum();
+            y.push(if total > 0.0 { sum / total } else { 0.0 } as f32);
+        }
+    }
+    y
+}
+
+/// What the lines and columns of a grid's keys, seen from its queries, add to their scores:
+/// `[batch, heads, lines + columns, queries padded to 4]`; tables `[2 · places - 1, width]`.
+pub fn rel_pos(q: Columns, heads: Heads, batch: usize, tables: [&[f32]; 2]) -> Vec<f32> {
+    let width = heads.width;
+    let [lines, columns] = tables.map(|table| (table.len() / width + 1) / 2);
+    let queries = lines * columns;
+    let mut y = Vec::new();
+    for group in 0..batch {
+        for head in 0..heads.q {
+            for c in 0..lines + columns {
+                for i in 0..queries {
+                    let (table, distance) = match c.checked_sub(lines) {
+                        None => (tables[0], i / columns + lines - 1 - c),
+                        Some(c) => (tables[1], i % columns + columns - 1 - c),
+                    };
+                    let sum: f64 = (0..width)
+                        .map(|n| {
+                            q.at(group * queries + i, head * width + n)
+                                * f64::from(table[distance * width + n])
+                        })
+                        .sum();
+                    y.push(sum as f32);
+                }
+                y.resize(y.len().next_multiple_of(4), 0.0);
+            }
+        }
+    }
+    y
+}
+
+/// x `[images, height, width, channels]` in windows, padded, rolled by `shift`.
+pub fn windows(
+    x: &[f32],
+    [images, height, width, channels]: [usize; 4],
+    side: usize,
+    shift: usize,
+) -> Vec<f32> {
+    let [down, across] = [height, width].map(|n| n.div_ceil(side));
+    let mut y = Vec::new();
+    for image in 0..images {
+        for window in 0..down * across {
+            for pixel in 0..side * side {
+                let line = window / across * side + pixel / side + shift;
+                let column = window % across * side + pixel % side + shift;
+                let (line, column) = (line % (down * side), column % (across * side));
+                for c in 0..channels {
+                    y.push(if line < height && column < width {
+                        x[((image * height + line) * width + column) * channels + c]
+                    } else {
+                        0.0
+                    });
+                }
+            }
         }
     }
     y

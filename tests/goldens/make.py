@@ -148,6 +148,112 @@ def attention():
 
 
 @op
+def attention_scores():
+    """y = softmax(q k^T / sqrt(d) + what is added or hidden) v, for `batch` groups; q, k, v and y as in `attention`.
+
+    bias_*    Swin's windows: transformers' relative position bias and its mask of shifted windows, summed for each kind of
+              window: bias (kinds, heads or 1, rows, keys), kind (windows of a picture, int32)
+    window_*  causal, and row i sees only the last `window` keys (Mistral); `bias` where a large negative mask hides keys
+    """
+    from transformers import SwinConfig
+    from transformers.models.swin.modeling_swin import SwinLayer, SwinRelativePositionBias
+
+    def scored(q, k, v, heads, kv_heads, more):
+        b, rows, width = q.shape
+        d = width // heads
+        q = q.view(b, rows, heads, d).transpose(1, 2)
+        k, v = (t.view(b, -1, kv_heads, d).transpose(1, 2).repeat_interleave(heads // kv_heads, 1) for t in (k, v))
+        return ((q @ k.transpose(-1, -2) / math.sqrt(d) + more).softmax(-1) @ v).transpose(1, 2).reshape(b, rows, width)
+
+    for case, (height, width, side, shift, heads, d, images) in {
+        'bias_window3': (3, 6, 3, 0, 2, 8, 1), 'bias_shifted3': (6, 6, 3, 1, 2, 8, 2), 'bias_shifted4': (8, 8, 4, 2, 1, 8, 1),
+    }.items():
+        positions = SwinRelativePositionBias(heads, (side, side)).double()
+        with torch.no_grad():
+            positions.relative_position_bias_table.copy_(rand((2 * side - 1) ** 2, heads))
+            bias = positions()
+        layer = SwinLayer(SwinConfig(window_size=side), heads * d, (height, width), heads, shift_size=shift)
+        mask = layer.get_attn_mask(height, width, torch.float64, 'cpu')
+        windows, kind = height * width // side ** 2, torch.zeros(height * width // side ** 2, dtype=torch.int64)
+        if mask is not None:
+            mask, kind = mask.unique(dim=0, return_inverse=True)
+            bias = bias + mask[:, None]
+        bias = bias.float().double()
+        q, k, v = rand(images * windows, side ** 2, heads * d, scale=1.5), rand(images * windows, side ** 2, heads * d), rand(images * windows, side ** 2, heads * d)
+        y = scored(q, k, v, heads, heads, bias[kind].repeat(images, 1, 1, 1))
+        n = dict(batch=images * windows, rows=side ** 2, keys=side ** 2, heads=heads, kv_heads=heads, head_dim=d, window=0)
+        yield case, n, dict(q=q, k=k, v=v, bias=bias, kind=kind, y=y)
+    for case, (b, rows, keys, heads, kv_heads, d, window) in {
+        'window_1': (1, 5, 5, 2, 1, 8, 1), 'window_3': (2, 7, 7, 2, 2, 8, 3), 'window_of_cache': (1, 4, 45, 4, 2, 8, 17), 'window_wide': (1, 5, 9, 1, 1, 16, 64),
+    }.items():
+        q, k, v = rand(b, rows, heads * d, scale=1.5), rand(b, keys, kv_heads * d), rand(b, keys, kv_heads * d)
+        late = torch.arange(rows)[:, None] + keys - rows - torch.arange(keys)[None]
+        hidden = torch.zeros(rows, keys).double().masked_fill((late < 0) | (late >= window), -math.inf)
+        n = dict(batch=b, rows=rows, keys=keys, heads=heads, kv_heads=kv_heads, head_dim=d, window=window)
+        yield case, n, dict(q=q, k=k, v=v, y=scored(q, k, v, heads, kv_heads, hidden))
+    b, rows, keys, heads, d = 2, 5, 11, 2, 8
+    q, k, v = rand(b, rows, heads * d, scale=1.5), rand(b, keys, heads * d), rand(b, keys, heads * d)
+    least = torch.finfo(torch.float32).min                          # what transformers' masks are made of
+    bias = torch.where(torch.rand(1, 1, rows, keys) < 0.5, 0.0, least).double()
+    bias[..., 3] = 0
+    n = dict(batch=b, rows=rows, keys=keys, heads=heads, kv_heads=heads, head_dim=d, window=0)
+    yield 'bias_least', n, dict(q=q, k=k, v=v, bias=bias, kind=torch.zeros(1, dtype=torch.int64), y=scored(q, k, v, heads, heads, bias))
+
+
+@op
+def rel_pos():
+    """SAM's decomposed relative positions: transformers' SamVisionAttention in float64, its two projections left out.
+
+    qkv (batch, lines*columns, 3*heads*d); rel_pos_h, rel_pos_w (old, d) as a checkpoint has them; rows_h (2*lines - 1, d) and
+    rows_w (2*columns - 1, d), the same interpolated; rel_h (batch*heads, lines*columns, lines), rel_w likewise; y the attention.
+    """
+    from transformers import SamVisionConfig
+    from transformers.models.sam.modeling_sam import SamVisionAttention
+
+    for case, (batch, lines, columns, old, heads, d) in {
+        'one': (1, 1, 1, 1, 1, 8), 'window': (2, 4, 4, 4, 2, 8), 'odd': (1, 3, 5, 3, 2, 16), 'shrunk': (1, 3, 2, 7, 1, 8), 'grown': (1, 6, 8, 4, 2, 8),
+    }.items():
+        attention = SamVisionAttention(SamVisionConfig(hidden_size=heads * d, num_attention_heads=heads), window_size=old).double()
+        attention.qkv = attention.proj = torch.nn.Identity()
+        tables = rand(2 * old - 1, d, scale=0.5), rand(2 * old - 1, d, scale=0.5)
+        with torch.no_grad():
+            attention.rel_pos_h.copy_(tables[0])
+            attention.rel_pos_w.copy_(tables[1])
+            qkv = rand(batch, lines, columns, 3 * heads * d, scale=1.5)
+            s = (qkv[..., :heads * d].reshape(batch, lines * columns, heads, d).transpose(1, 2).reshape(batch * heads, lines, columns, d))
+            rows = attention.get_rel_pos(lines, lines, tables[0]), attention.get_rel_pos(columns, columns, tables[1])
+            rel_h, rel_w = torch.einsum('bhwc,hkc->bhwk', s, rows[0]), torch.einsum('bhwc,wkc->bhwk', s, rows[1])
+            # the explicit attention keeps float64 but for its softmax: so that once more
+            weights = (s.reshape(batch * heads, -1, d) * d ** -0.5) @ qkv[..., heads * d:2 * heads * d].reshape(batch, -1, heads, d).transpose(1, 2).reshape(batch * heads, -1, d).transpose(1, 2)
+            weights = weights + attention.get_decomposed_rel_pos(s.reshape(batch * heads, -1, d), *tables, (lines, columns), (lines, columns)).reshape_as(weights)
+            value = qkv[..., 2 * heads * d:].reshape(batch, -1, heads, d).transpose(1, 2).reshape(batch * heads, -1, d)
+            y = (weights.softmax(-1) @ value).view(batch, heads, -1, d).transpose(1, 2).reshape(batch, lines * columns, heads * d)
+            theirs = attention(qkv)[0].reshape_as(y)
+            assert (y - theirs).abs().max() < 1e-6
+        full = [F.interpolate(t.T[None], size=2 * n - 1, mode='linear')[0].T for t, n in zip(tables, (lines, columns))]
+        n = dict(batch=batch, lines=lines, columns=columns, heads=heads, head_dim=d)
+        yield case, n, dict(qkv=qkv.flatten(1, 2), rel_pos_h=tables[0], rel_pos_w=tables[1], rows_h=full[0], rows_w=full[1], rel_h=rel_h.flatten(1, 2), rel_w=rel_w.flatten(1, 2), y=y)
+
+
+@op
+def windows():
+    """Pictures x (images, height, width, channels) cut into windows y (windows, side*side, channels), by transformers' SAM and Swin."""
+    from transformers import SwinConfig
+    from transformers.models.sam.modeling_sam import SamVisionLayer
+    from transformers.models.swin.modeling_swin import SwinLayer, window_partition
+
+    for case, (images, height, width, channels, side) in {'sam_fits': (2, 4, 6, 4, 2), 'sam_padded': (1, 5, 7, 8, 3), 'sam_one': (1, 2, 3, 4, 7)}.items():
+        x = rand(images, height, width, channels)
+        y, _ = SamVisionLayer.window_partition(None, x, side)
+        yield case, dict(side=side, shift=0), dict(x=x, y=y.flatten(1, 2))
+    for case, (images, height, width, channels, side, shift) in {'swin': (2, 6, 9, 4, 3, 1), 'swin_padded': (1, 7, 10, 8, 4, 2)}.items():
+        x = rand(images, height, width, channels)
+        layer = SwinLayer(SwinConfig(window_size=side), channels, (height, width), 1, shift_size=shift)
+        y = window_partition(layer.cyclic_shift(layer.maybe_pad(x, height, width)[0]), side)
+        yield case, dict(side=side, shift=shift), dict(x=x, y=y.reshape(-1, side * side, channels))
+
+
+@op
 def softmax():
     """Over the last axis; x (rows, cols)."""
     for rows, cols in [(1, 1), (3, 7), (5, 64), (4, 196), (2, 1000)]:

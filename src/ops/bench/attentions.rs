@@ -5,7 +5,8 @@ use crate::error::Result;
 use crate::ops::check::inputs::{random, upload};
 use crate::ops::naive::Columns as Plain;
 use crate::ops::{
-    Columns, Heads, NARROW, attention, attention_broadcasts, attention_spans, naive, rope_cache,
+    Added, Columns, Heads, NARROW, Scores, attention, attention_broadcasts, attention_merge,
+    attention_spans, joined_windows, naive, rel_pos, rope_cache, splits, windows,
 };
 
 fn plain(values: &[f32], stride: usize) -> Plain<'_> {
@@ -16,32 +17,68 @@ fn plain(values: &[f32], stride: usize) -> Plain<'_> {
     }
 }
 
+/// What becomes of the scores.
+#[derive(Clone, Copy, PartialEq)]
+enum Scored {
+    Unmasked,
+    Causal,
+    /// Causal, with the last so many keys.
+    Window(usize),
+    /// A bias of each head, of four kinds.
+    Bias,
+    /// Relative positions of a grid of so many columns.
+    Places(usize),
+}
+use Scored::{Bias, Causal, Places, Unmasked, Window};
+
 pub(super) fn measure(bench: &mut Bench) -> Result<()> {
-    for (name, batch, queries, keys, [q, kv, width], causal) in [
-        ("image tokens", 1, 196, 196, [3, 3, 64], false),
-        ("prompts to image", 1, 210, 196, [8, 8, 8], false),
-        ("tokens of a prompt", 70, 3, 3, [8, 8, 16], false),
-        ("causal", 1, 256, 256, [9, 3, 64], true),
-        ("ViT-B at 224", 1, 196, 196, [12, 12, 64], false),
-        ("ViT-B at 512", 1, 1024, 1024, [12, 12, 64], false),
-        ("ViT-B at 1024", 1, 4096, 4096, [12, 12, 64], false),
-        ("ViT-H windows", 25, 196, 196, [16, 16, 80], false),
-        ("SAM tokens to image", 1, 7, 4096, [8, 8, 16], false),
-        ("SAM image to tokens", 1, 4096, 7, [8, 8, 16], false),
-        ("SmolLM2, 512 tokens", 1, 512, 512, [9, 3, 64], true),
+    for (name, batch, queries, keys, [q, kv, width], scored) in [
+        ("image tokens", 1, 196, 196, [3, 3, 64], Unmasked),
+        ("prompts to image", 1, 210, 196, [8, 8, 8], Unmasked),
+        ("tokens of a prompt", 70, 3, 3, [8, 8, 16], Unmasked),
+        ("causal", 1, 256, 256, [9, 3, 64], Causal),
+        ("ViT-B at 224", 1, 196, 196, [12, 12, 64], Unmasked),
+        ("ViT-B at 512", 1, 1024, 1024, [12, 12, 64], Unmasked),
+        ("ViT-B at 1024", 1, 4096, 4096, [12, 12, 64], Unmasked),
+        ("ViT-H windows", 25, 196, 196, [16, 16, 80], Unmasked),
+        ("SAM tokens to image", 1, 7, 4096, [8, 8, 16], Unmasked),
+        ("SAM image to tokens", 1, 4096, 7, [8, 8, 16], Unmasked),
+        ("SmolLM2, 512 tokens", 1, 512, 512, [9, 3, 64], Causal),
+        ("sliding window", 1, 1024, 1024, [8, 2, 64], Window(256)),
+        ("SAM ViT-B", 1, 4096, 4096, [12, 12, 64], Places(64)),
+        ("SAM ViT-H", 1, 4096, 4096, [16, 16, 80], Places(64)),
+        ("SAM ViT-B windows", 25, 196, 196, [12, 12, 64], Places(14)),
+        ("SAM ViT-H windows", 25, 196, 196, [16, 16, 80], Places(14)),
+        ("Swin windows", 64, 49, 49, [3, 3, 32], Bias),
     ] {
         let heads = Heads { q, kv, width };
-        attention_row(bench, name, [batch, queries, keys], heads, causal)?;
+        attention_row(bench, name, [batch, queries, keys], heads, scored)?;
+    }
+    for (name, batch, side, q, width) in [
+        ("SAM ViT-B", 1, 64, 12, 64),
+        ("SAM ViT-B windows", 25, 14, 12, 64),
+    ] {
+        rel_pos_row(bench, name, batch, side, Heads { q, kv: q, width })?;
+    }
+    for (name, size, side, shift) in [
+        ("SAM ViT-B", [1, 64, 64, 768], 14, 0),
+        ("Swin", [1, 56, 56, 96], 7, 3),
+    ] {
+        windows_rows(bench, name, size, side, shift)?;
     }
     // keys: a prefix for all rows, then a run for each of some groups of rows
     for (name, rows, prefix, own, groups, [q, kv, width]) in [
         ("decoding", 1, 0, 512, 1, [9, 3, 64]),
+        ("decoding", 1, 0, 2048, 1, [9, 3, 64]),
+        ("decoding", 1, 0, 512, 1, [32, 8, 128]),
+        ("decoding", 1, 0, 2048, 1, [32, 8, 128]),
         ("prefill on a prefix", 64, 100, 64, 1, [9, 3, 64]),
         ("tokens of a prompt", 210, 0, 3, 70, [8, 8, 16]),
     ] {
         let heads = Heads { q, kv, width };
         spans_row(bench, name, [rows, prefix, own, groups], heads)?;
     }
+    merge_row(bench)?;
     rope_row(bench)
 }
 
@@ -50,22 +87,41 @@ fn attention_row(
     name: &str,
     [batch, queries, keys]: [usize; 3],
     heads: Heads,
-    causal: bool,
+    scored: Scored,
 ) -> Result<()> {
     let Heads { q, kv, width } = heads;
-    let case = format!("{name} {batch} x {queries} on {keys}, {q} of {width}");
-    let seen = if causal {
-        queries * (keys + 1) / 2
-    } else {
-        queries * keys
+    let more = match scored {
+        Unmasked | Causal => String::new(),
+        Window(window) => format!(", the last {window}"),
+        Bias => ", bias".to_owned(),
+        Places(columns) => format!(", places of {columns}"),
     };
+    let case = format!("{name} {batch} x {queries} on {keys}, {q} of {width}{more}");
+    let causal = matches!(scored, Causal | Window(_));
+    let window = match scored {
+        Window(window) => Some(window),
+        _ => None,
+    };
+    let seen: usize = match causal {
+        true => (0..queries)
+            .map(|i| (i + 1 + keys - queries).min(window.unwrap_or(keys)))
+            .sum(),
+        false => queries * keys,
+    };
+    let (padded_keys, padded) = (keys.next_multiple_of(4), queries.next_multiple_of(4));
+    let shape = match scored {
+        Bias => [4, q, queries, padded_keys],
+        Places(columns) => [batch, q, keys / columns + columns, padded],
+        _ => [0; 4],
+    };
+    let len = shape.iter().product();
     let work = Work {
         flops: 4 * batch * seen * q * width,
-        bytes: 4 * batch * width * (2 * queries * q + 2 * keys * kv),
+        bytes: 4 * (batch * width * (2 * queries * q + 2 * keys * kv) + len),
     };
     // `attention` hands narrow heads to their own kernel.
     let kernel = match () {
-        () if width <= NARROW && !causal => "attention_narrow",
+        () if width <= NARROW && scored == Unmasked => "attention_narrow",
         () if attention_broadcasts(bench.gpu, heads) => "attention_broadcast",
         () => "attention",
     };
@@ -74,23 +130,158 @@ fn attention_row(
         let x = random(1, batch * queries * q_cols);
         let k = random(2, batch * keys * kv_cols);
         let v = random(3, batch * keys * kv_cols);
+        let added = random(4, len);
+        // Group b adds kind b % 4.
+        let kinds: Vec<u32> = (0..4).collect();
         // Of many queries the last is enough, on the keys of the last group.
         let first = (batch * queries - 1) * q_cols;
         let own = (batch - 1) * keys * kv_cols;
+        let (mut bias, mut places) = (Vec::new(), Vec::new());
+        match scored {
+            Bias => {
+                for head in 0..q {
+                    let at = (((batch - 1) % 4 * q + head) * queries + queries - 1) * padded_keys;
+                    bias.extend(&added[at..at + keys]);
+                }
+            }
+            Places(_) => {
+                let last = added[(batch - 1) * q * shape[2] * padded..].chunks_exact(padded);
+                places.extend(last.flat_map(|row| [row[queries - 1], 0.0, 0.0, 0.0]));
+            }
+            _ => {}
+        }
+        let plainly = naive::Scores {
+            causal,
+            window,
+            bias: (scored == Bias).then_some((&bias[..], q, &[0])),
+            places: match scored {
+                Places(columns) => Some((&places, columns)),
+                _ => None,
+            },
+        };
         let want = naive::attention(
             plain(&x[first..], q_cols),
             plain(&k[own..], kv_cols),
             plain(&v[own..], kv_cols),
             heads,
             1,
-            causal,
+            plainly,
         );
         let x = upload(gpu, [batch * queries, q_cols], &x)?;
         let k = upload(gpu, [batch * keys, kv_cols], &k)?;
         let v = upload(gpu, [batch * keys, kv_cols], &v)?;
+        let added = match len {
+            0 => x.clone(),
+            _ => upload(gpu, shape, &added)?,
+        };
+        let kind = upload(gpu, kinds.len(), &kinds)?;
         Ok(Trial::new(first, want, move |rec| {
             let [q, k, v] = [&x, &k, &v].map(Columns::all);
-            attention(rec, q, k, v, heads, batch, causal)
+            let added = match scored {
+                Bias => Added::Bias {
+                    bias: &added,
+                    kind: Some(&kind),
+                },
+                Places(columns) => Added::Relative {
+                    places: &added,
+                    columns,
+                },
+                _ => Added::Nothing,
+            };
+            let scores = Scores {
+                causal,
+                window,
+                added,
+            };
+            attention(rec, q, k, v, heads, batch, scores)
+        }))
+    })
+}
+
+fn rel_pos_row(
+    bench: &mut Bench,
+    name: &str,
+    batch: usize,
+    side: usize,
+    heads: Heads,
+) -> Result<()> {
+    let (rows, cols) = (batch * side * side, heads.q * heads.width);
+    let table_len = (2 * side - 1) * heads.width;
+    let case = format!(
+        "{name} {batch} x {side} x {side}, {} of {}",
+        heads.q, heads.width
+    );
+    let work = Work {
+        flops: 4 * rows * cols * side,
+        bytes: 4 * (rows * cols + 2 * table_len + 2 * rows * heads.q * side),
+    };
+    bench.row("rel_pos", case, work, |gpu| {
+        let q = random(1, rows * cols);
+        let tables = [random(2, table_len), random(3, table_len)];
+        // The lines and columns that the first head's first line of queries sees.
+        let first = naive::rel_pos(
+            plain(&q[..side * side * cols], cols),
+            Heads { q: 1, ..heads },
+            1,
+            [&tables[0], &tables[1]],
+        );
+        let q = upload(gpu, [rows, cols], &q)?;
+        let down = upload(gpu, [2 * side - 1, heads.width], &tables[0])?;
+        let across = upload(gpu, [2 * side - 1, heads.width], &tables[1])?;
+        Ok(Trial::new(0, first, move |rec| {
+            rel_pos(rec, Columns::all(&q), heads, batch, [&down, &across])
+        }))
+    })
+}
+
+fn windows_rows(
+    bench: &mut Bench,
+    name: &str,
+    size: [usize; 4],
+    side: usize,
+    shift: usize,
+) -> Result<()> {
+    let [images, height, width, channels] = size;
+    let cells = images * height.div_ceil(side) * width.div_ceil(side) * side * side;
+    let work = Work {
+        flops: 0,
+        bytes: 4 * channels * (images * height * width + cells),
+    };
+    let case = format!("{name} {height} x {width} x {channels} by {side}, shift {shift}");
+    let x = random(1, size.iter().product());
+    let y = naive::windows(&x, size, side, shift);
+    bench.row("windows", case.clone(), work, |gpu| {
+        let x = upload(gpu, size, &x)?;
+        Ok(Trial::new(0, y.clone(), move |rec| {
+            windows(rec, &x, side, shift)
+        }))
+    })?;
+    bench.row("windows", case + ", back", work, |gpu| {
+        let y = upload(gpu, [cells, channels], &y)?;
+        Ok(Trial::new(0, x.clone(), move |rec| {
+            joined_windows(rec, &y, [images, height, width], side, shift)
+        }))
+    })
+}
+
+fn merge_row(bench: &mut Bench) -> Result<()> {
+    let (splits, rows, heads, width) = (16, 1, 32, 128);
+    let work = Work {
+        flops: 2 * splits * rows * heads * width,
+        bytes: 4 * (splits + 1) * rows * heads * width,
+    };
+    let case = format!("{splits} shares, {heads} of {width}");
+    bench.row("attention_merge", case, work, |gpu| {
+        let part = random(1, splits * rows * heads * width);
+        let state: Vec<f32> = random(2, splits * rows * heads * 2)
+            .iter()
+            .map(|v| 2.0 + v)
+            .collect();
+        let want = naive::attention_merge(&part, &state, splits, width);
+        let part = upload(gpu, [splits, rows, heads * width], &part)?;
+        let state = upload(gpu, [splits, rows, heads, 2], &state)?;
+        Ok(Trial::new(0, want, move |rec| {
+            attention_merge(rec, &part, &state)
         }))
     })
 }
@@ -108,7 +299,11 @@ fn spans_row(
         flops: 4 * rows * (prefix + own) * q * width,
         bytes: 4 * width * (2 * rows * q + 2 * keys * kv),
     };
-    bench.row("attention_spans", case, work, |gpu| {
+    let kernel = match splits(bench.gpu, rows, keys, heads) {
+        Some(_) => "attention_split",
+        None => "attention_spans",
+    };
+    bench.row(kernel, case, work, |gpu| {
         let (q_cols, kv_cols) = (q * width, kv * width);
         let q = random(1, rows * q_cols);
         let (k, v) = (random(2, keys * kv_cols), random(3, keys * kv_cols));

@@ -6,11 +6,12 @@ use crate::error::Result;
 use crate::gpu::{Gpu, Recorder};
 use crate::ops::naive;
 use crate::ops::{
-    Activation, Columns, Heads, Placement, Residual, Window, add_scaled, argmax,
-    attention_broadcast, attention_narrow, attention_spans, attention_tile, conv_broadcast,
-    conv_depthwise, conv_tile, copy_rows, embed, fuse_view, gather_rows, layer_norm,
-    linear_broadcast, linear_coop, linear_tile, linear_vec, matmul, mean_pool, pack_half,
-    pixel_shuffle, resample, rms_norm, rope_cache, slice_masks,
+    Activation, Added, Columns, Heads, Placement, Residual, Scores, Window, add_scaled, argmax,
+    attention_broadcast, attention_merge, attention_narrow, attention_spans, attention_split,
+    attention_tile, conv_broadcast, conv_depthwise, conv_tile, copy_rows, embed, fuse_view,
+    gather_rows, joined_windows, layer_norm, linear_broadcast, linear_coop, linear_tile,
+    linear_vec, matmul, mean_pool, pack_half, pixel_shuffle, rel_pos, resample, rms_norm,
+    rope_cache, slice_masks, windows,
 };
 use crate::tensor::{Matrix, Tensor};
 
@@ -25,8 +26,10 @@ pub(super) const ALL: &[Case] = &[
     case("argmax", "", 0.0, check_argmax),
     case("attention", "", 2e-5, check_attention),
     case("attention_broadcast", "", 2e-5, check_attention_broadcast),
+    case("attention_merge", "", 2e-5, check_attention_merge),
     case("attention_narrow", "", 2e-5, check_attention_narrow),
     case("attention_spans", "", 2e-5, check_attention_spans),
+    case("attention_split", "", 2e-5, check_attention_split),
     case("conv", "f32", 2e-5, check_conv),
     case("conv", "f16", 2e-5, check_conv),
     case("conv", "bf16", 2e-5, check_conv),
@@ -113,10 +116,12 @@ pub(super) const ALL: &[Case] = &[
     case("mean_pool", "", 2e-5, check_mean_pool),
     case("pack_half", "", 0.0, check_pack_half),
     case("pixel_shuffle", "", 2e-5, check_pixel_shuffle),
+    case("rel_pos", "", 2e-5, check_rel_pos),
     case("resample", "", 1e-6, check_resample),
     case("rms_norm", "", 2e-5, check_rms_norm),
     case("rope_cache", "", 1e-4, check_rope_cache),
     case("slice_masks", "", 2e-5, check_slice_masks),
+    case("windows", "", 0.0, check_windows),
 ];
 
 const fn case(
@@ -150,34 +155,78 @@ fn check_argmax(gpu: &Gpu, _: &'static str) -> Result<Ran> {
     bits(gpu, &want, |rec| vec![argmax(rec, &x, 1009)])
 }
 
-type Attention = fn(&Recorder, Columns, Columns, Columns, Heads, usize, bool) -> Tensor;
+type Attention = fn(&Recorder, Columns, Columns, Columns, Heads, usize, Scores) -> Tensor;
 
-fn attend(gpu: &Gpu, op: Attention, heads: Heads, causal: bool) -> Result<Ran> {
-    let (batch, queries, keys) = (2, 33, 65);
+/// All that hides keys, then what places add: two programs, for the switches are many. An accumulator that a driver does not carry rightly over the blocks of keys
+/// shows in the last rows, which go through five of 64 and ten of 32.
+fn attend(gpu: &Gpu, op: Attention) -> Result<Ran> {
+    let (batch, queries, keys, heads) = (2, 33, 300, GROUPED);
+    let columns = 12;
     let (q_cols, kv_cols) = (heads.q * heads.width, heads.kv * heads.width);
     let q: Vec<f32> = random(4, batch * queries * q_cols)
         .iter()
         .map(|v| 3.0 * v)
         .collect();
     let kv = random(5, batch * keys * 2 * kv_cols);
-    let columns = |values, stride, first| naive::Columns {
+    // The last row sees no key.
+    let mut bias = random(48, queries * keys);
+    bias[(queries - 1) * keys..].fill(f32::MIN);
+    let places = random(49, batch * heads.q * (keys / columns + columns) * 36);
+    let wanted = [
+        naive::Scores {
+            causal: true,
+            window: Some(40),
+            bias: Some((&bias, 1, &[0])),
+            places: None,
+        },
+        naive::Scores {
+            places: Some((&places, columns)),
+            ..false.into()
+        },
+    ];
+    let plain = |values, stride, first| naive::Columns {
         values,
         stride,
         first,
     };
-    let want = naive::attention(
-        columns(&q, q_cols, 0),
-        columns(&kv, 2 * kv_cols, 0),
-        columns(&kv, 2 * kv_cols, kv_cols),
-        heads,
-        batch,
-        causal,
-    );
+    let mut want = Vec::new();
+    for scores in wanted {
+        want.extend(naive::attention(
+            plain(&q, q_cols, 0),
+            plain(&kv, 2 * kv_cols, 0),
+            plain(&kv, 2 * kv_cols, kv_cols),
+            heads,
+            batch,
+            scores,
+        ));
+    }
     let q = upload(gpu, [batch * queries, q_cols], &q)?;
     let kv = upload(gpu, [batch * keys, 2 * kv_cols], &kv)?;
+    let bias = upload(gpu, [1, 1, queries, keys], &bias)?;
+    let places = upload(gpu, [batch, heads.q, keys / columns + columns, 36], &places)?;
     values(gpu, want, |rec| {
         let (k, v) = (Columns::all(&kv), Columns::from(&kv, kv_cols));
-        vec![op(rec, Columns::all(&q), k, v, heads, batch, causal)]
+        let bias = Added::Bias {
+            bias: &bias,
+            kind: None,
+        };
+        let places = Added::Relative {
+            places: &places,
+            columns,
+        };
+        let asked = [
+            Scores {
+                causal: true,
+                window: Some(40),
+                added: bias,
+            },
+            Scores {
+                added: places,
+                ..false.into()
+            },
+        ];
+        let run = |scores| op(rec, Columns::all(&q), k, v, heads, batch, scores);
+        asked.map(run).into()
     })
 }
 
@@ -189,11 +238,28 @@ const GROUPED: Heads = Heads {
 };
 
 fn check_attention(gpu: &Gpu, _: &'static str) -> Result<Ran> {
-    attend(gpu, attention_tile, GROUPED, true)
+    attend(gpu, attention_tile)
 }
 
 fn check_attention_broadcast(gpu: &Gpu, _: &'static str) -> Result<Ran> {
-    attend(gpu, attention_broadcast, GROUPED, true)
+    attend(gpu, attention_broadcast)
+}
+
+fn check_attention_merge(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    let (splits, rows, heads, width) = (5, 3, 7, 12);
+    let part = random(50, splits * rows * heads * width);
+    // Sums of at least 1; of one row and head nothing was seen.
+    let mut state: Vec<f32> = random(51, splits * rows * heads * 2)
+        .chunks_exact(2)
+        .flat_map(|pair| [20.0 * pair[0], 2.0 + pair[1]])
+        .collect();
+    for split in 0..splits {
+        state[2 * split * rows * heads..][..2].copy_from_slice(&[-1e30, 0.0]);
+    }
+    let want = naive::attention_merge(&part, &state, splits, width);
+    let part = upload(gpu, [splits, rows, heads * width], &part)?;
+    let state = upload(gpu, [splits, rows, heads, 2], &state)?;
+    values(gpu, want, |rec| vec![attention_merge(rec, &part, &state)])
 }
 
 fn check_attention_narrow(gpu: &Gpu, _: &'static str) -> Result<Ran> {
@@ -202,19 +268,44 @@ fn check_attention_narrow(gpu: &Gpu, _: &'static str) -> Result<Ran> {
         kv: 3,
         width: 16,
     };
-    let op: Attention =
-        |rec, q, k, v, heads, batch, _| attention_narrow(rec, q, k, v, heads, batch);
-    attend(gpu, op, heads, false)
+    let (batch, queries, keys, cols) = (2, 33, 65, 3 * 16);
+    let q: Vec<f32> = random(4, batch * queries * cols)
+        .iter()
+        .map(|v| 3.0 * v)
+        .collect();
+    let kv = random(5, batch * keys * 2 * cols);
+    let plain = |values, stride, first| naive::Columns {
+        values,
+        stride,
+        first,
+    };
+    let want = naive::attention_narrow(
+        plain(&q, cols, 0),
+        plain(&kv, 2 * cols, 0),
+        plain(&kv, 2 * cols, cols),
+        heads,
+        batch,
+    );
+    let q = upload(gpu, [batch * queries, cols], &q)?;
+    let kv = upload(gpu, [batch * keys, 2 * cols], &kv)?;
+    values(gpu, want, |rec| {
+        let (k, v) = (Columns::all(&kv), Columns::from(&kv, cols));
+        vec![attention_narrow(rec, Columns::all(&q), k, v, heads, batch)]
+    })
 }
 
-fn check_attention_spans(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+/// Spans that all rows see a prefix beside, by one kernel or another: the last of them is many blocks of keys.
+fn attend_spans(
+    gpu: &Gpu,
+    spans: &[[u32; 2]],
+    op: fn(&Recorder, [Columns; 3], &Tensor, usize, Heads) -> Tensor,
+) -> Result<Ran> {
     let heads = Heads {
         q: 9,
         kv: 3,
         width: 64,
     };
-    let (q_cols, kv_cols, keys, prefix) = (9 * 64, 3 * 64, 131, 37);
-    let spans: [[u32; 2]; 5] = [[37, 1], [38, 2], [64, 67], [100, 31], [130, 1]];
+    let (q_cols, kv_cols, keys, prefix) = (9 * 64, 3 * 64, 1300, 37);
     let q: Vec<f32> = random(6, spans.len() * q_cols)
         .iter()
         .map(|v| 3.0 * v)
@@ -229,7 +320,7 @@ fn check_attention_spans(gpu: &Gpu, _: &'static str) -> Result<Ran> {
         columns(&q, q_cols),
         columns(&k, kv_cols),
         columns(&v, kv_cols),
-        &spans,
+        spans,
         prefix,
         heads,
     );
@@ -240,16 +331,28 @@ fn check_attention_spans(gpu: &Gpu, _: &'static str) -> Result<Ran> {
     );
     let span = upload(gpu, [spans.len(), 2], spans.as_flattened())?;
     values(gpu, want, |rec| {
-        let all = Columns::all;
-        vec![attention_spans(
+        vec![op(
             rec,
-            all(&q),
-            all(&k),
-            all(&v),
+            [&q, &k, &v].map(Columns::all),
             &span,
             prefix,
             heads,
         )]
+    })
+}
+
+fn check_attention_spans(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    // So many rows that they are not split.
+    let spans: Vec<[u32; 2]> = (0..9).map(|r| [37 + r, 1 + r * r * 15]).collect();
+    attend_spans(gpu, &spans, |rec, [q, k, v], span, prefix, heads| {
+        attention_spans(rec, q, k, v, span, prefix, heads)
+    })
+}
+
+fn check_attention_split(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    let spans = [[38, 2], [100, 1200]];
+    attend_spans(gpu, &spans, |rec, [q, k, v], span, prefix, heads| {
+        attention_split(rec, q, k, v, span, prefix, heads, 2)
     })
 }
 
@@ -486,6 +589,33 @@ fn check_pixel_shuffle(gpu: &Gpu, _: &'static str) -> Result<Ran> {
     })
 }
 
+fn check_rel_pos(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    let (batch, lines, columns) = (2, 3, 9);
+    let q = random(44, batch * lines * columns * 4 * 40);
+    let tables = [
+        random(45, (2 * lines - 1) * 40),
+        random(46, (2 * columns - 1) * 40),
+    ];
+    let plain = naive::Columns {
+        values: &q,
+        stride: 160,
+        first: 0,
+    };
+    let want = naive::rel_pos(plain, GROUPED, batch, [&tables[0], &tables[1]]);
+    let q = upload(gpu, [batch * lines * columns, 160], &q)?;
+    let down = upload(gpu, [2 * lines - 1, 40], &tables[0])?;
+    let across = upload(gpu, [2 * columns - 1, 40], &tables[1])?;
+    values(gpu, want, |rec| {
+        vec![rel_pos(
+            rec,
+            Columns::all(&q),
+            GROUPED,
+            batch,
+            [&down, &across],
+        )]
+    })
+}
+
 fn check_resample(gpu: &Gpu, _: &'static str) -> Result<Ran> {
     let x = random(34, 3 * 7 * 5);
     let want = naive::resample(&x, [3, 7, 5]);
@@ -538,5 +668,18 @@ fn check_slice_masks(gpu: &Gpu, _: &'static str) -> Result<Ran> {
     values(gpu, want, |rec| {
         slice_masks(rec, &hyper, &pixels, channels, 2..5, &y, 1);
         vec![y.clone()]
+    })
+}
+
+fn check_windows(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    let (size, side, shift) = ([2, 7, 10, 12], 4, 1);
+    let x = random(47, size.iter().product());
+    let mut want = naive::windows(&x, size, side, shift);
+    want.extend(&x);
+    let x = upload(gpu, size, &x)?;
+    values(gpu, want, |rec| {
+        let cut = windows(rec, &x, side, shift);
+        let whole = joined_windows(rec, &cut, [2, 7, 10], side, shift);
+        vec![cut, whole]
     })
 }
