@@ -6,7 +6,8 @@
 //!
 //! `real` and `words` read the volumes of `KERAUNOS_SHARED`; `held-out` and `fusion` the phantoms, `meshnet` and `atlas`
 //! the label maps that the recipe wrote to `KERAUNOS_HELD_OUT` (`weights/recipe/README.md`). Scores are those of
-//! `keraunos evaluate`. Without a part all run for which there is something to read.
+//! `keraunos evaluate`. Without a part all run for which there is something to read. `KERAUNOS_WEIGHTS` names other weights
+//! than the built-in ones, to measure them before they take their place.
 
 mod held_out;
 mod real;
@@ -93,7 +94,10 @@ fn main() -> Result<()> {
         parts = PARTS.map(String::from).into();
         parts.retain(|part| written(part));
     }
-    let segmenter = Segmenter::open(&Options::default())?;
+    let segmenter = Segmenter::open(&Options {
+        weights: std::env::var_os("KERAUNOS_WEIGHTS").map(PathBuf::from),
+        ..Options::default()
+    })?;
     let adapter = segmenter.gpu().summary();
     println!("On {} ({}).\n", adapter.name, adapter.driver);
     for part in &parts {

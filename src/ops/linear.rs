@@ -110,8 +110,9 @@ impl Product<'_> {
         );
         let [y_rows, y_cols] = y.matrix();
         assert_eq!(y_rows, rows, "rows of the result of a linear layer");
+        let fits = first + weight.width() <= y_cols;
         assert!(
-            first.is_multiple_of(4) && y_cols.is_multiple_of(4) && first + weight.width() <= y_cols,
+            fits && first.is_multiple_of(4) && y_cols.is_multiple_of(4),
             "{outputs} outputs from column {first} on of {y_cols}"
         );
         if let Some(residual) = self.residual {
