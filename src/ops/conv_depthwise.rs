@@ -41,7 +41,11 @@ pub fn conv_depthwise(
         residual.expect(shape);
     }
     // u is the axis along which the kernel is longer: 2 the columns, 1 the rows.
-    let u = if window.kernel[1] > window.kernel[2] { 1 } else { 2 };
+    let u = if window.kernel[1] > window.kernel[2] {
+        1
+    } else {
+        2
+    };
     let v = 3 - u;
     let (size, before) = ([depth, height, width], window.before());
     // From one pixel to the next along an axis of a picture so wide.
