@@ -2,7 +2,8 @@
 //
 // Where the taps of a convolution's output pixel lie. Each axis has one bit per tap that is set if that tap is in
 // the image; columns, rows and slices lie side by side in one word, so that one comparison answers for a tap of
-// all three. Kernel columns, rows and slices are together at most 31. Pictures are volumes of one slice.
+// all three. Kernel columns, rows and slices are together at most 31. Pictures are volumes of one slice. Columns that
+// are never outside may come as one column of so many times the channels.
 
 // What the taps of an output pixel read.
 struct Pixel {

@@ -161,7 +161,8 @@ impl<'a> Residual<'a> {
 /// bias padded to whole panels. The result is as x is, of `weight.width()` channels.
 ///
 /// Of several groups each has a multiple of 8 output channels and of 4 input channels
-/// (`Weights::conv` merges groups until they have). A kernel's slices, rows and columns are at most 31 together.
+/// (`Weights::conv` merges groups until they have). A kernel's slices, rows and columns are at most 31 together, columns
+/// counting as one where there is no padding.
 #[track_caller]
 pub fn conv(
     rec: &Recorder,
@@ -172,7 +173,9 @@ pub fn conv(
     activation: Activation,
     residual: Residual,
 ) -> Tensor {
-    if broadcast_panels(rec.gpu(), weight.panels(), window.groups).is_some() {
+    let [_, depth, height, width, _] = volume(x);
+    let pixels = window.out([depth, height, width]).iter().product();
+    if broadcast_panels(rec.gpu(), pixels, weight.panels(), window.groups).is_some() {
         conv_broadcast(rec, x, window, weight, bias, activation, residual)
     } else {
         conv_tile(rec, x, window, weight, bias, activation, residual)
@@ -211,6 +214,12 @@ pub(super) fn conv_result(
         "bias of a convolution with {} outputs",
         weight.outputs
     );
+    // Columns side by side that are never outside are one column of so many times the channels: fewer taps to find.
+    let joined = match (window.padding[2], window.dilation[2], groups) {
+        ([0, 0], 1, 1) => kernel[2],
+        _ => 1,
+    };
+    let kernel = [kernel[0], kernel[1], kernel[2] / joined];
     assert!(
         kernel.iter().sum::<usize>() <= 31,
         "a convolution of {kernel:?} taps"
@@ -244,7 +253,7 @@ pub(super) fn conv_result(
         dilation_height: window.dilation[1] as u32,
         dilation_width: window.dilation[2] as u32,
         steps: weight.steps() as u32,
-        group_quads: (channels / groups / 4) as u32,
+        group_quads: (joined * channels / groups / 4) as u32,
         group_panels: (weight.panels() / groups) as u32,
         cols: weight.width() as u32,
         panels: weight.panels() as u32,

@@ -21,14 +21,30 @@ kernel! {
 const MOST_PANELS: usize = 8;
 /// Up to so many of them it has five pixels, beyond four.
 const FIVE_PIXEL_PANELS: usize = 6;
+/// What a step costs beside its multiply-adds, in tiles of one pixel by one panel: measured from 5 × 2 to 4 × 8.
+const STEP_COST: usize = 19;
 
-/// The panels of a thread, as even a share of `panels` as can be; none where the other kernel is to be taken: without
+fn pixels_of(share: usize) -> usize {
+    if share <= FIVE_PIXEL_PANELS { 5 } else { 4 }
+}
+
+/// The panels of a thread that cost least for so many pixels and panels; none where the other kernel is to be taken: without
 /// subgroups, with one panel only, if a thread's panels would be of two groups, or if this kernel is not trusted.
-pub(super) fn broadcast_panels(gpu: &Gpu, panels: usize, groups: usize) -> Option<usize> {
-    broadcasts(gpu).filter(|_| gpu.trusts(&CONV_BROADCAST))?;
-    let panels = panels / groups;
-    let share = panels.div_ceil(panels.div_ceil(MOST_PANELS));
-    (share > 1 && (groups == 1 || panels.is_multiple_of(share))).then_some(share)
+pub(super) fn broadcast_panels(
+    gpu: &Gpu,
+    pixels: usize,
+    panels: usize,
+    groups: usize,
+) -> Option<usize> {
+    let lanes = broadcasts(gpu).filter(|_| gpu.trusts(&CONV_BROADCAST))? as usize;
+    let own = panels / groups;
+    let cost = |share: &usize| {
+        let blocks = pixels.div_ceil(pixels_of(*share) * lanes);
+        blocks * panels.div_ceil(*share) * (STEP_COST + pixels_of(*share) * share)
+    };
+    (2..=MOST_PANELS.min(own))
+        .filter(|share| groups == 1 || own.is_multiple_of(*share))
+        .min_by_key(cost)
 }
 
 /// As [`crate::ops::conv`], which calls it where it is the faster one.
@@ -46,9 +62,10 @@ pub fn conv_broadcast(
     residual: Residual,
 ) -> Tensor {
     let lanes = broadcasts(rec.gpu()).expect("subgroups of a CPU adapter");
-    let share = broadcast_panels(rec.gpu(), weight.panels(), window.groups);
-    let share = share.expect("panels to share");
     let (y, params) = conv_result(rec, x, window, weight, bias, residual);
+    let rows = y.len() / weight.width();
+    let share = broadcast_panels(rec.gpu(), rows, weight.panels(), window.groups);
+    let share = share.expect("panels to share");
     let params: Params = bytemuck::cast(params);
     let product = Product {
         x,
@@ -57,16 +74,15 @@ pub fn conv_broadcast(
         activation,
         residual: residual.tensor(),
     };
-    let pixels = if share <= FIVE_PIXEL_PANELS { 5 } else { 4 };
+    let pixels = pixels_of(share);
     let variant = product
         .activated(&CONV_BROADCAST)
         .set("RESIDUAL", residual.switch())
         .set("LANES", lanes)
         .set("PANELS", share as u32)
-        .set("PIXELS", pixels);
+        .set("PIXELS", pixels as u32);
     let lanes = lanes as usize;
-    let rows = y.len() / weight.width();
-    let blocks = rows.div_ceil(pixels as usize * lanes);
+    let blocks = rows.div_ceil(pixels * lanes);
     let threads = blocks * weight.panels().div_ceil(share) * lanes;
     product.dispatch(rec, variant, params, (&y, rows), [groups(threads), 1]);
     y

@@ -167,7 +167,7 @@ pub fn conv(
 ) -> Vec<f32> {
     let [images, depth, height, width, channels] = size;
     let [out_depth, out_height, out_width] = window.out([depth, height, width]);
-    let [slices, rows, columns] = window.kernel;
+    let [_, rows, columns] = window.kernel;
     let (inputs, outputs) = (channels / window.groups, bias.len() / window.groups);
     // Where a tap of an output lies along an axis, if in the image.
     let seen = |axis: usize, at: usize, tap: usize, size: usize| {
@@ -185,7 +185,6 @@ pub fn conv(
                         for tap in 0..window.taps() {
                             let (at, tap_column) = (tap / columns, tap % columns);
                             let (tap_slice, tap_row) = (at / rows, at % rows);
-                            debug_assert!(tap_slice < slices);
                             let (Some(k), Some(i), Some(j)) = (
                                 seen(0, slice, tap_slice, depth),
                                 seen(1, row, tap_row, height),

@@ -71,7 +71,7 @@ pub(super) fn measure(bench: &mut Bench) -> Result<()> {
 fn others(bench: &mut Bench) -> Result<()> {
     let plain = false;
     let picture = |side| [1, side, side];
-    // ResNet-50's stem, its strided and its 1 × 1 steps; the steps of CLIP's stand in these sizes too
+    // a ResNet-50's stem, a strided step and a shortcut
     let (seven, three) = (Window::square(7, 2, 3), Window::square(3, 2, 1));
     let point = Window::square(1, 2, 0);
     conv_row(
@@ -109,11 +109,11 @@ fn others(bench: &mut Bench) -> Result<()> {
         plain,
     )?;
     // SAM's patch embedding of a 256 × 256 crop and its neck
-    let patch = Window::square(15, 15, 0);
+    let patch = Window::square(16, 16, 0);
     conv_row(
         bench,
-        "at 16, 15 x 15, stride 15",
-        picture(240),
+        "at 16, 16 x 16, stride 16",
+        picture(256),
         [4, 192],
         patch,
         plain,
@@ -252,7 +252,7 @@ fn conv_row(
         flops: 2 * seen * outputs * out,
         bytes: 4 * (pixels * inputs + written) + 2 * seen * outputs,
     };
-    let kernel = match broadcast_panels(bench.gpu, outputs.div_ceil(8), window.groups) {
+    let kernel = match broadcast_panels(bench.gpu, out, outputs.div_ceil(8), window.groups) {
         Some(_) => "conv_broadcast",
         None => "conv",
     };
