@@ -15,6 +15,8 @@ const TURN: f64 = 0.3;
 /// Runs before a contender may be timed: burn tries out its kernels during the first.
 const LEAST_WARM_UPS: usize = 3;
 const MOST_WARM_UPS: usize = 12;
+/// Seconds of one run from which two warm-ups are enough: what had to be compiled or tried was in the first.
+const LONG_RUN: f64 = 3.0;
 
 /// An engine with a case, ready to run.
 pub trait Contender {
@@ -42,7 +44,8 @@ pub fn warm_up(contender: &mut dyn Contender) -> Fallible<usize> {
     for n in 1..=MOST_WARM_UPS {
         let now = seconds(contender, times)?;
         times = (TURN / now).ceil().clamp(1.0, 1000.0) as usize;
-        if n >= LEAST_WARM_UPS && (now / last - 1.0).abs() < 0.2 {
+        let steady = n >= LEAST_WARM_UPS && (now / last - 1.0).abs() < 0.2;
+        if steady || n >= 2 && now > LONG_RUN {
             break;
         }
         last = now;
