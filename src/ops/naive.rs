@@ -426,7 +426,7 @@ pub fn attention_merge(part: &[f32], state: &[f32], splits: usize, width: usize)
 /// `[batch, heads, lines + columns, queries padded to 4]`; tables `[2 · places - 1, width]`.
 pub fn rel_pos(q: Columns, heads: Heads, batch: usize, tables: [&[f32]; 2]) -> Vec<f32> {
     let width = heads.width;
-    let [lines, columns] = tables.map(|table| (table.len() / width + 1) / 2);
+    let [lines, columns] = tables.map(|table| (table.len() / width).div_ceil(2));
     let queries = lines * columns;
     let mut y = Vec::new();
     for group in 0..batch {
