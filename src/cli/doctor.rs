@@ -9,7 +9,7 @@ use serde_json::json;
 use super::args::DoctorArgs;
 use super::console::{Console, size, table};
 use crate::error::{Error, Result};
-use crate::gpu::{AdapterSummary, Gpu};
+use crate::gpu::{AdapterSummary, Gpu, GpuOptions};
 use crate::ops::{KernelCheck, self_check};
 use crate::pipeline::home::{Home, Manifest};
 
@@ -35,7 +35,8 @@ pub(super) fn run(args: &DoctorArgs, console: &Console) -> Result<ExitCode> {
     // Without an adapter the rest has still been said.
     let gpu = Gpu::open(&args.gpu.options())?;
     let why = why(&adapters, gpu.summary(), args.gpu.device());
-    let checks = self_check(&gpu);
+    let mut checks = self_check(&gpu);
+    checks.extend(cooperative(&args.gpu.options(), gpu.summary())?);
     let faults = checks.iter().filter(|check| check.fault.is_some()).count();
     if args.json {
         console.json(&json!({
@@ -60,6 +61,20 @@ pub(super) fn run(args: &DoctorArgs, console: &Console) -> Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The kernels that `--precision coop` adds, where the adapter has what they need.
+fn cooperative(options: &GpuOptions, adapter: &AdapterSummary) -> Result<Vec<KernelCheck>> {
+    if !adapter.features.contains(&"cooperative matrices") {
+        return Ok(Vec::new());
+    }
+    let gpu = Gpu::open(&GpuOptions {
+        cooperative: true,
+        ..options.clone()
+    })?;
+    let mut checks = self_check(&gpu);
+    checks.retain(|check| check.kernel.ends_with("_coop"));
+    Ok(checks)
 }
 
 /// `--device list`.

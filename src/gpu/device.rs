@@ -106,10 +106,6 @@ fn summary(adapter: &wgpu::Adapter) -> AdapterSummary {
     let features = [
         (wgpu::Features::SHADER_F16, "f16 shaders"),
         (wgpu::Features::SUBGROUP, "subgroups"),
-        (
-            wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX,
-            "cooperative matrices",
-        ),
         (wgpu::Features::TIMESTAMP_QUERY, "timestamps"),
     ];
     AdapterSummary {
@@ -137,6 +133,7 @@ fn summary(adapter: &wgpu::Adapter) -> AdapterSummary {
             .into_iter()
             .filter(|(flag, _)| has.contains(*flag))
             .map(|(_, name)| name)
+            .chain(coop_tile(adapter).map(|_| "cooperative matrices"))
             .collect(),
     }
 }

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use keraunos::gpu::{Gpu, Recorder};
 use keraunos::models::zeus::Zeus;
-use keraunos::ops::{Activation, Columns, Heads, attention, conv, layer_norm, linear, matmul};
+use keraunos::ops::{
+    Activation, Columns, Heads, Residual, Window, attention, conv, layer_norm, linear, matmul,
+};
 use keraunos::tensor::{Checkpoint, Matrix, Precision, Tensor};
 
 use crate::Fallible;
@@ -179,7 +181,8 @@ fn step<'g>(gpu: &'g Gpu, case: Case, half: bool) -> Fallible<Step<'g>> {
                 bias: numbers(2, channels, 0.1),
             };
             let Layer { weight, bias } = Layer::new(gpu, half, &layer)?;
-            Box::new(move |rec| conv(rec, &x, &weight, &bias, 1, Activation::None, None))
+            let (window, plain) = (Window::square(3, 1, 1), Activation::None);
+            Box::new(move |rec| conv(rec, &x, &window, &weight, &bias, plain, Residual::None))
         }
         Case::Attention {
             queries,
