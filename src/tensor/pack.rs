@@ -11,6 +11,7 @@
 //! of `Q4_K` and `Q5_K` get a byte each, 3 % of the matrix.
 
 use half::{bf16, f16};
+use rayon::prelude::*;
 
 use crate::error::Result;
 use crate::gpu::{Bind, Buffer, Gpu};
@@ -239,52 +240,73 @@ impl Matrix {
         let mut low = vec![0u8; groups * steps * PANEL * low_bytes];
         let mut high = vec![0u8; groups * steps * PANEL * high_bytes];
         let mut scales = vec![0u8; groups * per_row * GROUP * scale_bytes];
-        for (n, block) in bytes.chunks_exact(block_bytes).enumerate() {
-            let (o, b) = (n / per_row, n % per_row);
-            let (group, panel, column) = (o / GROUP, o % GROUP / PANEL, o % PANEL);
-            let quants = encoding.quants(block);
-            for (i, q) in quants[..per_block].iter().enumerate() {
-                let (step, k) = (group * steps + (b * per_block + i) / STEP, i % STEP);
-                let tile = step * PANEL + panel;
-                match bits {
-                    8 => {
-                        low[((step * 2 + column / 4) * PANEL + panel) * 16 + k * 4 + column % 4] =
-                            *q
+        // A group of outputs is a piece of each of them.
+        let piece = |per_panel: usize| steps * PANEL * per_panel;
+        let highs: Vec<&mut [u8]> = match high_bytes {
+            0 => (0..groups).map(|_| Default::default()).collect(),
+            _ => high.chunks_mut(piece(high_bytes)).collect(),
+        };
+        low.par_chunks_mut(piece(low_bytes))
+            .zip(highs)
+            .zip(scales.par_chunks_mut(per_row * GROUP * scale_bytes))
+            .zip(bytes.par_chunks(GROUP * per_row * block_bytes))
+            .for_each(|(((low, high), scales), bytes)| {
+                for (n, block) in bytes.chunks_exact(block_bytes).enumerate() {
+                    let (o, b) = (n / per_row, n % per_row);
+                    let (panel, column) = (o / PANEL, o % PANEL);
+                    let quants = encoding.quants(block);
+                    for (i, q) in quants[..per_block].iter().enumerate() {
+                        let (step, k) = ((b * per_block + i) / STEP, i % STEP);
+                        let tile = step * PANEL + panel;
+                        match bits {
+                            8 => {
+                                let word = (step * 2 + column / 4) * PANEL + panel;
+                                low[word * 16 + k * 4 + column % 4] = *q;
+                            }
+                            _ => {
+                                low[tile * 16 + k * 4 + column / 2] |=
+                                    (q & 15) << (4 * (column % 2));
+                            }
+                        }
+                        match bits {
+                            5 => high[tile * 4 + k] |= (q >> 4) << column,
+                            6 => {
+                                high[tile * 8 + k * 2 + column / 4] |=
+                                    (q >> 4) << (2 * (column % 4));
+                            }
+                            _ => {}
+                        }
                     }
-                    _ => low[tile * 16 + k * 4 + column / 2] |= (q & 15) << (4 * (column % 2)),
-                }
-                match bits {
-                    5 => high[tile * 4 + k] |= (q >> 4) << column,
-                    6 => high[tile * 8 + k * 2 + column / 4] |= (q >> 4) << (2 * (column % 4)),
-                    _ => {}
-                }
-            }
-            let scales = &mut scales[(group * per_row + b) * GROUP * scale_bytes..];
-            let mut put =
-                |at: usize, bytes: &[u8]| scales[at..at + bytes.len()].copy_from_slice(bytes);
-            let pair = ((column / 4 * PANEL + panel) * 4 + column % 4) * 4;
-            let single = (panel * PANEL + column) * 2;
-            match encoding {
-                Encoding::Q8_0 | Encoding::Q4_0 | Encoding::Q5_0 => put(single, &block[..2]),
-                Encoding::Q4_1 | Encoding::Q5_1 => put(pair, &block[..4]),
-                Encoding::Q4_K | Encoding::Q5_K => {
-                    put(pair, &block[..4]);
-                    for part in 0..8 {
-                        let [scale, min] = six_bits(&block[4..16], part);
-                        let at = GROUP * 4 + (part * PANEL + panel) * 16 + column;
-                        put(at, &[scale]);
-                        put(at + 8, &[min]);
+                    let scales = &mut scales[b * GROUP * scale_bytes..];
+                    let mut put = |at: usize, bytes: &[u8]| {
+                        scales[at..at + bytes.len()].copy_from_slice(bytes)
+                    };
+                    let pair = ((column / 4 * PANEL + panel) * 4 + column % 4) * 4;
+                    let single = (panel * PANEL + column) * 2;
+                    match encoding {
+                        Encoding::Q8_0 | Encoding::Q4_0 | Encoding::Q5_0 => {
+                            put(single, &block[..2])
+                        }
+                        Encoding::Q4_1 | Encoding::Q5_1 => put(pair, &block[..4]),
+                        Encoding::Q4_K | Encoding::Q5_K => {
+                            put(pair, &block[..4]);
+                            for part in 0..8 {
+                                let [scale, min] = six_bits(&block[4..16], part);
+                                let at = GROUP * 4 + (part * PANEL + panel) * 16 + column;
+                                put(at, &[scale]);
+                                put(at + 8, &[min]);
+                            }
+                        }
+                        _ => {
+                            put(single, &block[208..]);
+                            for part in 0..16 {
+                                let at = (part / 2 * PANEL + panel) * 16 + part % 2 * 8 + column;
+                                put(GROUP * 2 + at, &block[192 + part..][..1]);
+                            }
+                        }
                     }
                 }
-                _ => {
-                    put(single, &block[208..]);
-                    for part in 0..16 {
-                        let at = (part / 2 * PANEL + panel) * 16 + part % 2 * 8 + column;
-                        put(GROUP * 2 + at, &block[192 + part..][..1]);
-                    }
-                }
-            }
-        }
+            });
         let weight = gpu.upload(label, &low)?;
         Ok(Self {
             scale: Some(gpu.upload(label, &scales)?),
