@@ -1,7 +1,10 @@
 //! Attention in which every row names the keys it sees: decoding, prefill, sentences side by side.
 
 use crate::gpu::{Bind, Gpu, Recorder, kernel};
-use crate::ops::{Columns, Heads, attention::attention_on_prefix, attention_split};
+use crate::ops::{
+    ATTENTION_MERGE, ATTENTION_SPLIT, Columns, Heads, attention::attention_on_prefix,
+    attention_split,
+};
 use crate::tensor::Tensor;
 
 kernel! {
@@ -15,9 +18,12 @@ kernel! {
 /// The most keys one row may see.
 pub const MOST_KEYS: usize = 2048;
 
-/// In how many shares the keys of each row are best cut, where the kernel that does so is the faster one: for few
+/// In how many shares the keys of each row are best cut, where the kernel that does so is trusted and the faster one: for few
 /// rows, which leave an adapter idle and share no key. `keys` is what the caches hold, not what a row sees.
 pub(super) fn splits(gpu: &Gpu, rows: usize, keys: usize, heads: Heads) -> Option<usize> {
+    if !gpu.trusts(&ATTENTION_SPLIT) || !gpu.trusts(&ATTENTION_MERGE) {
+        return None;
+    }
     let (most_rows, busy, least_keys) = match gpu.is_cpu() {
         true => (4, 4, 256),
         false => (8, 256, 128),

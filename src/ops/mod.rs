@@ -116,7 +116,9 @@ fn broadcast_pays(gpu: &Gpu, kernel: &Kernel, panels: usize) -> bool {
 /// finds it wrong.
 pub static STAND_INS: &[(&Kernel, &Kernel)] = &[
     (&ATTENTION_BROADCAST, &ATTENTION),
+    (&ATTENTION_MERGE, &ATTENTION_SPANS),
     (&ATTENTION_NARROW, &ATTENTION),
+    (&ATTENTION_SPLIT, &ATTENTION_SPANS),
     (&CONV_BROADCAST, &CONV),
     (&LINEAR_BROADCAST, &LINEAR),
     (&LINEAR_COOP, &LINEAR),
