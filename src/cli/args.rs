@@ -165,7 +165,7 @@ impl GpuArgs {
 pub(super) struct ModelArgs {
     #[command(flatten)]
     gpu: GpuArgs,
-    /// How weights are stored on the adapter, and what multiplies them; sums are f32
+    /// How weights are stored on the adapter, and what multiplies them; sums are f32, by `coop` as wide as the adapter has them
     #[arg(long, value_enum, default_value_t)]
     precision: PrecisionArg,
     /// A Zeus checkpoint instead of the built-in one

@@ -3,7 +3,7 @@
 //! A driver that gets a kernel wrong draws wrong masks without a word. So the first time that this program meets an
 //! adapter with a driver, every kernel runs beside its plain loop ([`self_check`]). What is wrong and only there for
 //! speed is left out from then on; what is wrong and needed ends the program. The answer is kept in the cache
-//! folder, one small file for each adapter, driver and set of kernels.
+//! folder, one small file for each adapter, driver and set of kernels, but not that it could not be used.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::gpu::{COOP_TILES, Gpu, GpuOptions, WEIGHT_FORMATS};
+use crate::gpu::{COOP_TILES, Gpu, GpuOptions, Kernel, WEIGHT_FORMATS};
 use crate::ops::{KERNELS, STAND_INS, self_check};
 use crate::pipeline::files;
 use crate::tensor::hex;
@@ -56,7 +56,9 @@ pub fn open(options: &GpuOptions, cache: Option<&Path>, tell: &mut dyn FnMut(&st
                 ..options.clone()
             };
             known.faults = faults(&Gpu::open(&plain)?);
-            if let Some(Err(problem)) = place.map(|place| known.write(&place)) {
+            // What ends the program is not remembered: memory that ran out in the check would lock the adapter for good.
+            let usable = known.faults.iter().all(|fault| fault.stand_in().is_some());
+            if let Some(Err(problem)) = place.filter(|_| usable).map(|place| known.write(&place)) {
                 tell(&format!("warning: {problem}; the check will be done again"));
             }
         }
@@ -78,9 +80,18 @@ fn faults(gpu: &Gpu) -> Vec<Fault> {
     wrong.collect()
 }
 
+impl Fault {
+    /// The kernel, and the plain one that takes its place.
+    fn stand_in(&self) -> Option<(&'static Kernel, &'static Kernel)> {
+        let mut pairs = STAND_INS.iter().copied();
+        pairs.find(|(fast, _)| fast.name == self.kernel)
+    }
+}
+
 /// Takes the stand-in of a kernel from now on.
-fn avoid(gpu: &Gpu, Fault { kernel, problem }: &Fault) -> Result<()> {
-    match STAND_INS.iter().find(|(fast, _)| fast.name == kernel) {
+fn avoid(gpu: &Gpu, fault: &Fault) -> Result<()> {
+    let Fault { kernel, problem } = fault;
+    match fault.stand_in() {
         Some((fast, plain)) => {
             let plain = plain.name;
             gpu.distrust(
