@@ -1,37 +1,50 @@
-// q[t, h, 2i..] = rotate(qkv[t, h, 2i..], position[t] · theta^(-2i / d)), k likewise; v is copied
+// q[t, h, i] = rotate(qkv[t, h, i], position[t] · frequency[pair of i]), k likewise; v is copied
 //
-// Splits the rows that the stacked q·k·v product wrote: turns q and k by their position (pairs of
-// neighbours, as GGUF's Llama tensors are laid out) and puts k and v into row slot[t] of the caches.
-// One thread per token and 4 columns. The angle is computed in f32 from the position, like ggml.
+// Splits the rows that the stacked q·k·v product wrote: turns q and k by their position and puts k and v into row slot[t] of
+// the caches. One thread per token and 4 columns. What is turned together are neighbours, 2i and 2i + 1, as GGUF's Llama
+// tensors are laid out, or with HALVES column i of the first half of a head and of the second, as everywhere else.
+// The angle is computed in f32 from the position, like ggml; the frequencies come ready, so that every way to stretch
+// a context (linear, llama3, yarn) is a table.
 
 override WG: u32 = 64;
+override HALVES: u32 = 0;
 
 struct Params {
     tokens: u32,
     heads: u32,     // of q
     kv_heads: u32,  // of k and of v
-    width: u32,     // of a head, / 4
-    theta_log2: f32,  // log2 of the base of the angles
+    width: u32,     // of a head, / 4; even with HALVES
+    scale: f32,     // of what is turned: 1 but for yarn
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> qkv: array<vec4<f32>>;            // (tokens, heads + 2 · kv_heads, width) of 4
 @group(0) @binding(2) var<storage, read> position: array<u32>;             // (tokens)
 @group(0) @binding(3) var<storage, read> slot: array<u32>;                 // (tokens)
-@group(0) @binding(4) var<storage, read_write> q: array<vec4<f32>>;        // (tokens, heads, width) of 4
-@group(0) @binding(5) var<storage, read_write> k_cache: array<vec4<f32>>;  // (slots, kv_heads, width) of 4
-@group(0) @binding(6) var<storage, read_write> v_cache: array<vec4<f32>>;  // (slots, kv_heads, width) of 4
+@group(0) @binding(4) var<storage, read> frequency: array<vec2<f32>>;      // (width) of 2 pairs, radians a position
+@group(0) @binding(5) var<storage, read_write> q: array<vec4<f32>>;        // (tokens, heads, width) of 4
+@group(0) @binding(6) var<storage, read_write> k_cache: array<vec4<f32>>;  // (slots, kv_heads, width) of 4
+@group(0) @binding(7) var<storage, read_write> v_cache: array<vec4<f32>>;  // (slots, kv_heads, width) of 4
 
-fn rotate(v: vec4<f32>, position: f32, quad: u32) -> vec4<f32> {
-    // Two pairs: i = 2 · quad and 2 · quad + 1 of d / 2.
-    let d = f32(params.width * 4u);
-    let angle0 = position * exp2(-params.theta_log2 * f32(4u * quad) / d);
-    let angle1 = position * exp2(-params.theta_log2 * f32(4u * quad + 2u) / d);
-    let c0 = cos(angle0);
-    let s0 = sin(angle0);
-    let c1 = cos(angle1);
-    let s1 = sin(angle1);
-    return vec4<f32>(v.x * c0 - v.y * s0, v.x * s0 + v.y * c0, v.z * c1 - v.w * s1, v.z * s1 + v.w * c1);
+// The columns `quad` of the head that qkv[i] belongs to.
+fn rotated(i: u32, quad: u32, position: f32) -> vec4<f32> {
+    let own = qkv[i];
+    if HALVES == 0u {
+        let angle = position * frequency[quad];
+        let c = cos(angle) * params.scale;
+        let s = sin(angle) * params.scale;
+        return vec4<f32>(
+            own.x * c.x - own.y * s.x, own.x * s.x + own.y * c.x,
+            own.z * c.y - own.w * s.y, own.z * s.y + own.w * c.y,
+        );
+    }
+    let half = params.width / 2u;
+    let first = quad < half;
+    let pairs = select(quad - half, quad, first) * 2u;
+    let angle = position * vec4<f32>(frequency[pairs], frequency[pairs + 1u]);
+    let other = qkv[select(i - half, i + half, first)];
+    let s = sin(angle) * params.scale;
+    return own * (cos(angle) * params.scale) + other * select(s, -s, first);
 }
 
 @compute @workgroup_size(WG)
@@ -51,9 +64,9 @@ fn main(
         let at = f32(position[token]);
         let cached = slot[token] * kv_row;
         if column < q_row {
-            q[token * q_row + column] = rotate(qkv[i], at, quad);
+            q[token * q_row + column] = rotated(i, quad, at);
         } else if column < q_row + kv_row {
-            k_cache[cached + column - q_row] = rotate(qkv[i], at, quad);
+            k_cache[cached + column - q_row] = rotated(i, quad, at);
         } else {
             v_cache[cached + column - q_row - kv_row] = qkv[i];
         }

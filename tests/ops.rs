@@ -1907,6 +1907,10 @@ fn attention_spans_at_every_edge() {
     for width in [32, 48, 64, 72, 80, 96, 128] {
         check_attention_spans(&[[0, 131], [64, 3], [130, 1]], 3, 131, heads(4, 2, width));
     }
+    // Heads that only the splitting kernel takes.
+    for width in [160, 256] {
+        check_attention_spans(&[[0, 131], [64, 3], [130, 1]], 3, 131, heads(4, 1, width));
+    }
     // Longer shares than workgroup memory holds.
     check_attention_spans(&[[5, 1990]], 5, 2000, heads(6, 2, 8));
     // As many keys as a row may see.
@@ -1997,7 +2001,14 @@ fn attention_spans_like_pytorch() {
 }
 
 #[track_caller]
-fn check_rope_cache(tokens: usize, heads: Heads, theta: f32, slots: usize, most: usize) {
+fn check_rope_cache(
+    tokens: usize,
+    heads: Heads,
+    (theta, scale): (f64, f32),
+    slots: usize,
+    most: usize,
+    pairs: Pairs,
+) {
     let mut random = Random::new((tokens * 97 + heads.width) as u64);
     let row = (heads.q + 2 * heads.kv) * heads.width;
     let kv_cols = heads.kv * heads.width;
@@ -2007,12 +2018,15 @@ fn check_rope_cache(tokens: usize, heads: Heads, theta: f32, slots: usize, most:
     let slot: Vec<u32> = (0..tokens).map(|t| (slots - 1 - t) as u32).collect();
     let before = random.values(slots * kv_cols);
     let (mut k_want, mut v_want) = (before.clone(), before.clone());
+    let frequency = naive::rope_frequencies(heads.width, theta);
     let want = naive::rope_cache(
         &qkv,
         &position,
         &slot,
         heads,
-        f64::from(theta),
+        &frequency,
+        f64::from(scale),
+        pairs == Pairs::Halves,
         (&mut k_want, &mut v_want),
     );
     let rec = gpu().record("rope_cache");
@@ -2020,18 +2034,17 @@ fn check_rope_cache(tokens: usize, heads: Heads, theta: f32, slots: usize, most:
     let (position, slot) = (upload(tokens, &position), upload(tokens, &slot));
     let k_cache = upload([slots, kv_cols], &before);
     let v_cache = upload([slots, kv_cols], &before);
+    let frequency = staged(&rec, frequency.len(), &frequency);
+    let rotation = Rotation {
+        frequency: &frequency,
+        scale,
+        pairs,
+    };
     // An angle up to `most` is held to 2⁻²⁴ of itself.
     let abs = 1e-5 + 2e-7 * most as f64;
     check(rec, &want, abs, 1e-5, |rec| {
-        rope_cache(
-            rec,
-            &qkv,
-            &position,
-            &slot,
-            heads,
-            theta,
-            (&k_cache, &v_cache),
-        )
+        let caches = (&k_cache, &v_cache);
+        rope_cache(rec, &qkv, &position, &slot, heads, rotation, caches)
     });
     let caches = read::<f32>(gpu().record("rope_cache"), &[&k_cache, &v_cache]);
     close(&caches[0], &k_want, abs, 1e-5);
@@ -2041,9 +2054,19 @@ fn check_rope_cache(tokens: usize, heads: Heads, theta: f32, slots: usize, most:
 #[test]
 fn rope_cache_at_every_edge() {
     for (tokens, slots) in [(1, 1), (1, 9), (3, 7), (64, 65), (131, 140)] {
-        check_rope_cache(tokens, heads(3, 1, 64), 1e5, slots, 100);
-        check_rope_cache(tokens, heads(2, 2, 8), 1e4, slots, 2047);
-        check_rope_cache(tokens, heads(9, 3, 4), 1e4, slots, 3);
+        for pairs in [Pairs::Neighbours, Pairs::Halves] {
+            check_rope_cache(tokens, heads(3, 1, 64), (1e5, 1.0), slots, 100, pairs);
+            check_rope_cache(tokens, heads(2, 2, 8), (1e4, 1.25), slots, 2047, pairs);
+            check_rope_cache(tokens, heads(3, 3, 24), (1e4, 0.5), slots, 50, pairs);
+        }
+        check_rope_cache(
+            tokens,
+            heads(9, 3, 4),
+            (1e4, 1.0),
+            slots,
+            3,
+            Pairs::Neighbours,
+        );
     }
 }
 
@@ -2051,10 +2074,10 @@ fn rope_cache_at_every_edge() {
 fn rope_cache_like_pytorch() {
     let golden = Golden::open("rope");
     for (case, scalars) in &golden.cases {
-        // The engine turns neighbours, as GGUF's Llama tensors are laid out.
-        if scalars["style"] != "interleaved" {
-            continue;
-        }
+        let pairs = match scalars["style"].as_str() {
+            Some("interleaved") => Pairs::Neighbours,
+            _ => Pairs::Halves,
+        };
         let n = scalars["heads"].as_u64().unwrap() as usize;
         let width = scalars["head_dim"].as_u64().unwrap() as usize;
         let position = golden.numbers(case, "positions");
@@ -2071,24 +2094,155 @@ fn rope_cache_like_pytorch() {
         let (position, slot) = (upload(tokens, &position), upload(tokens, &slot));
         let k_cache = upload([tokens, cols], &vec![f32::NAN; x.len()]);
         let v_cache = upload([tokens, cols], &vec![f32::NAN; x.len()]);
-        let theta = scalars["theta"].as_f64().unwrap() as f32;
+        let frequency = naive::rope_frequencies(width, scalars["theta"].as_f64().unwrap());
+        let frequency = staged(&rec, width / 2, &frequency);
+        let rotation = Rotation {
+            frequency: &frequency,
+            scale: 1.0,
+            pairs,
+        };
         // Positions reach 2047, where an f32 angle is off by 1e-4.
         let abs = if width == 64 { 3e-4 } else { 1e-5 };
         check(rec, &want, abs, 1e-5, |rec| {
+            let caches = (&k_cache, &v_cache);
             rope_cache(
                 rec,
                 &qkv,
                 &position,
                 &slot,
                 heads(n, n, width),
-                theta,
-                (&k_cache, &v_cache),
+                rotation,
+                caches,
             )
         });
         let caches = read::<f32>(gpu().record("rope_cache"), &[&k_cache, &v_cache]);
         close(&caches[0], &want, abs, 1e-5);
         assert_eq!(caches[1], x);
     }
+}
+
+#[track_caller]
+fn check_head_norm(tokens: usize, heads: Heads, scale: f32) {
+    let mut random = Random::new((tokens * 31 + heads.width) as u64);
+    let row = (heads.q + 2 * heads.kv) * heads.width;
+    let x: Vec<f32> = random
+        .values(tokens * row)
+        .iter()
+        .map(|v| v * scale)
+        .collect();
+    let weight = random.values(2 * heads.width);
+    let want = naive::head_norm(&x, &weight, heads, 1e-6);
+    let rec = gpu().record("head_norm");
+    let x = staged(&rec, [tokens, row], &x);
+    let weight = staged(&rec, [2, heads.width], &weight);
+    check(rec, &want, 1e-6, 1e-5, |rec| {
+        head_norm(rec, &x, &weight, heads, 1e-6)
+    });
+}
+
+#[test]
+fn head_norm_at_every_edge() {
+    for tokens in [1, 2, 7, 65] {
+        check_head_norm(tokens, heads(1, 1, 4), 1.0);
+        check_head_norm(tokens, heads(9, 3, 64), 30.0);
+        check_head_norm(tokens, heads(4, 1, 256), 1.0);
+        check_head_norm(tokens, heads(5, 5, 20), 1e-3);
+    }
+}
+
+#[test]
+fn head_norm_like_pytorch() {
+    let golden = Golden::open("head_norm");
+    for (case, scalars) in &golden.cases {
+        let number = |name: &str| scalars[name].as_u64().unwrap() as usize;
+        let heads = heads(number("heads"), number("kv_heads"), number("head_dim"));
+        let eps = scalars["eps"].as_f64().unwrap() as f32;
+        let x = golden.values(case, "x");
+        let row = (heads.q + 2 * heads.kv) * heads.width;
+        let rec = gpu().record("head_norm");
+        let x = staged(&rec, [x.len() / row, row], &x);
+        let weight = staged(&rec, [2, heads.width], &golden.values(case, "weight"));
+        check(rec, &golden.values(case, "y"), 1e-6, 1e-5, |rec| {
+            head_norm(rec, &x, &weight, heads, eps)
+        });
+    }
+}
+
+#[track_caller]
+fn check_cross_entropy(rows: usize, cols: usize, stride: usize, scale: f32) {
+    let mut random = Random::new((rows * 7 + cols) as u64);
+    let x: Vec<f32> = random
+        .values(rows * stride)
+        .iter()
+        .map(|v| v * scale)
+        .collect();
+    let tokens: Vec<u32> = (0..rows).map(|_| random.below(cols) as u32).collect();
+    let want = naive::cross_entropy(&x, &tokens, stride, cols);
+    let rec = gpu().record("cross_entropy");
+    let x = staged(&rec, [rows, stride], &x);
+    let tokens = upload(rows, &tokens);
+    check(rec, &want, 1e-5, 1e-5, |rec| {
+        cross_entropy(rec, &x, &tokens, cols)
+    });
+}
+
+#[test]
+fn cross_entropy_at_every_edge() {
+    for cols in [1, 2, 63, 64, 65, 331, 4097] {
+        for rows in [1, 3, 70] {
+            check_cross_entropy(rows, cols, cols.next_multiple_of(4), 5.0);
+        }
+        // Exponentials of such numbers overflow.
+        check_cross_entropy(2, cols, cols + 9, 300.0);
+    }
+}
+
+#[test]
+fn cross_entropy_like_pytorch() {
+    let golden = Golden::open("cross_entropy");
+    for case in golden.cases.keys() {
+        let cols = *golden.shape(case, "x").last().unwrap();
+        let padded = pad(&golden.values(case, "x"), cols, cols.next_multiple_of(4));
+        let rows = padded.len() / cols.next_multiple_of(4);
+        let rec = gpu().record("cross_entropy");
+        let x = staged(&rec, [rows, cols.next_multiple_of(4)], &padded);
+        let tokens = upload(rows, &golden.numbers(case, "target"));
+        check(rec, &golden.values(case, "y"), 1e-5, 1e-5, |rec| {
+            cross_entropy(rec, &x, &tokens, cols)
+        });
+    }
+}
+
+/// A table in parts: each writes the rows that are its own and leaves the others as they are.
+#[test]
+fn embed_into_writes_what_is_its_own() {
+    let (rows, cols) = (37, 12);
+    let mut random = Random::new(5);
+    let table = random.values(rows * cols);
+    let ids = [36u32, 0, 15, 16, 31, 32, 15, 7];
+    let part = |from: usize, to: usize| {
+        Matrix::f32(
+            gpu(),
+            "part",
+            [to - from, cols],
+            &table[from * cols..to * cols],
+        )
+        .unwrap()
+    };
+    let parts = [(0, part(0, 16)), (16, part(16, 32)), (32, part(32, rows))];
+    let want: Vec<f32> = naive::embed(&ids, &table, cols)
+        .iter()
+        .map(|v| 2.5 * v)
+        .collect();
+    let rec = gpu().record("embed");
+    let numbers = upload(ids.len(), &ids);
+    check(rec, &want, 0.0, 0.0, |rec| {
+        let y = Tensor::empty(rec, [ids.len(), cols]);
+        for (first, part) in &parts {
+            embed_into(rec, &numbers, part, *first, 2.5, &y);
+        }
+        y
+    });
 }
 
 // ---------------------------------------------------------------- rows and elements

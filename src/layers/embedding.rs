@@ -2,13 +2,15 @@
 
 use crate::error::Result;
 use crate::gpu::Recorder;
-use crate::ops::embed;
+use crate::ops::embed_into;
 use crate::tensor::{Matrix, Tensor, Weights};
 
-/// An embedding table, packed like the weight of a linear layer so that it can be tied to one.
+/// An embedding table, packed like the weight of a linear layer so that it can be tied to one. One that is larger than the
+/// adapter binds at once is in several parts.
 #[derive(Debug)]
 pub struct Embedding {
-    weight: Matrix,
+    parts: Vec<Matrix>,
+    scale: f32,
 }
 
 impl Embedding {
@@ -18,17 +20,30 @@ impl Embedding {
     /// A missing or misshapen tensor.
     pub fn new(rows: usize, dim: usize, w: &Weights) -> Result<Self> {
         Ok(Self {
-            weight: w.matrix("weight", [rows, dim])?,
+            parts: w.matrix_in_parts("weight", [rows, dim])?,
+            scale: 1.0,
         })
     }
 
-    /// The packed table.
-    pub fn weight(&self) -> &Matrix {
-        &self.weight
+    /// The same table, its rows times `scale` when they are read.
+    #[must_use]
+    pub fn scaled(self, scale: f32) -> Self {
+        Self { scale, ..self }
+    }
+
+    /// The packed table, in the order of its rows.
+    pub fn parts(&self) -> &[Matrix] {
+        &self.parts
     }
 
     /// The rows named by `ids` (`[tokens]`, u32, checked by the caller): `[tokens, dim]`.
     pub fn forward(&self, rec: &Recorder, ids: &Tensor) -> Tensor {
-        embed(rec, ids, &self.weight)
+        let y = Tensor::empty(rec, [ids.len(), self.parts[0].inputs]);
+        let mut first = 0;
+        for part in &self.parts {
+            embed_into(rec, ids, part, first, self.scale, &y);
+            first += part.outputs;
+        }
+        y
     }
 }

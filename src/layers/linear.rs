@@ -8,7 +8,8 @@ use crate::tensor::{Matrix, Tensor, Weights};
 /// A linear layer. Its results are padded to a multiple of 4 columns.
 #[derive(Debug)]
 pub struct Linear {
-    /// One product, or several side by side where the file stores parts of a stack in different formats.
+    /// One product, or several side by side: where the file stores parts of a stack in different formats, or where a
+    /// matrix is larger than the adapter binds at once.
     parts: Vec<Part>,
     outputs: usize,
 }
@@ -35,10 +36,26 @@ impl Linear {
     /// # Errors
     /// A missing or misshapen tensor.
     pub fn new([inputs, outputs]: [usize; 2], w: &Weights) -> Result<Self> {
-        let bias = w.has("bias").then_some("bias");
-        let weight = w.matrix("weight", [outputs, inputs])?;
-        let bias = w.bias(bias, outputs)?;
-        Ok(Part { weight, bias }.into())
+        let bias = match w.has("bias") {
+            true => w.values("bias", &[outputs])?,
+            false => vec![0.0; outputs],
+        };
+        Self::of(w.matrix_in_parts("weight", [outputs, inputs])?, &bias, w)
+    }
+
+    /// The rows of several matrices one after the other, with the bias of all of them.
+    fn of(matrices: Vec<Matrix>, bias: &[f32], w: &Weights) -> Result<Self> {
+        let mut first = 0;
+        let part = |weight: Matrix| {
+            let own = &bias[first..first + weight.outputs];
+            first += weight.outputs;
+            let bias = w.padded_bias(own)?;
+            Ok(Part { weight, bias })
+        };
+        Ok(Self {
+            parts: matrices.into_iter().map(part).collect::<Result<_>>()?,
+            outputs: bias.len(),
+        })
     }
 
     /// A 1 × 1 convolution on NHWC: `weight` `[outputs, inputs, 1, 1]`, `bias` `[outputs]`.
@@ -113,13 +130,13 @@ impl Linear {
         Ok(Part { weight, bias }.into())
     }
 
-    /// A layer without bias on a matrix that is also used elsewhere: a tied output layer.
+    /// A layer without bias on matrices that are also used elsewhere: a tied output layer.
     ///
     /// # Errors
     /// No memory.
-    pub fn tied(weight: Matrix, w: &Weights) -> Result<Self> {
-        let bias = w.bias(None, weight.outputs)?;
-        Ok(Part { weight, bias }.into())
+    pub fn tied(parts: &[Matrix], w: &Weights) -> Result<Self> {
+        let outputs = parts.iter().map(|part| part.outputs).sum();
+        Self::of(parts.to_vec(), &vec![0.0; outputs], w)
     }
 
     /// The outputs without padding.

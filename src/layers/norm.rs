@@ -40,6 +40,17 @@ pub struct RmsNorm {
 }
 
 impl RmsNorm {
+    /// Of these weights, for checkpoints that keep them otherwise.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn of(weight: &[f32], eps: f32, w: &Weights) -> Result<Self> {
+        Ok(Self {
+            weight: Tensor::upload(w.gpu(), "norm", weight.len(), weight)?,
+            eps,
+        })
+    }
+
     /// `weight` `[dim]`.
     ///
     /// # Errors

@@ -35,7 +35,7 @@ pub fn attention_split(
     let [rows, _] = q.tensor.matrix();
     span.expect([rows, 2]);
     assert!(
-        heads.width.is_multiple_of(4) && heads.width <= 128 && heads.q.is_multiple_of(heads.kv),
+        heads.width.is_multiple_of(4) && heads.width <= 256 && heads.q.is_multiple_of(heads.kv),
         "{heads:?}"
     );
     let (q_stride, q_first) = q.quads(heads.q * heads.width);

@@ -480,24 +480,39 @@ pub fn windows(
     y
 }
 
-/// Returns q; writes k and v into the caches' rows `slot`.
+/// The frequencies of plain rotary positions, radians a position of each of `width / 2` pairs.
+pub fn rope_frequencies(width: usize, theta: f64) -> Vec<f32> {
+    (0..width / 2)
+        .map(|i| theta.powf(-2.0 * i as f64 / width as f64) as f32)
+        .collect()
+}
+
+/// Returns q; writes k and v into the caches' rows `slot`. Pairs are neighbours or in `halves` of a head.
+#[expect(clippy::too_many_arguments, reason = "those of the op")]
 pub fn rope_cache(
     qkv: &[f32],
     position: &[u32],
     slot: &[u32],
     heads: Heads,
-    theta: f64,
+    frequency: &[f32],
+    scale: f64,
+    halves: bool,
     (k_cache, v_cache): (&mut [f32], &mut [f32]),
 ) -> Vec<f32> {
     let d = heads.width;
     let rotate = |x: &[f32], position: u32| -> Vec<f32> {
-        let mut y = Vec::new();
-        for head in x.chunks_exact(d) {
-            for (i, pair) in head.chunks_exact(2).enumerate() {
-                let angle = f64::from(position) * theta.powf(-2.0 * i as f64 / d as f64);
-                let (a, b) = (f64::from(pair[0]), f64::from(pair[1]));
-                y.push((a * angle.cos() - b * angle.sin()) as f32);
-                y.push((a * angle.sin() + b * angle.cos()) as f32);
+        let mut y = vec![0.0; x.len()];
+        for (x, y) in x.chunks_exact(d).zip(y.chunks_exact_mut(d)) {
+            for (i, frequency) in frequency.iter().enumerate() {
+                let pair = if halves {
+                    [i, i + d / 2]
+                } else {
+                    [2 * i, 2 * i + 1]
+                };
+                let (sin, cos) = (f64::from(position) * f64::from(*frequency)).sin_cos();
+                let [a, b] = pair.map(|column| f64::from(x[column]));
+                y[pair[0]] = (scale * (a * cos - b * sin)) as f32;
+                y[pair[1]] = (scale * (a * sin + b * cos)) as f32;
             }
         }
         y
@@ -516,6 +531,34 @@ pub fn rope_cache(
         v_cache[at..at + kv_cols].copy_from_slice(&row[q_cols + kv_cols..]);
     }
     q
+}
+
+/// x `[tokens, (q + 2 · kv) · width]`, weight `[2, width]`.
+pub fn head_norm(x: &[f32], weight: &[f32], heads: Heads, eps: f64) -> Vec<f32> {
+    let d = heads.width;
+    let all = heads.q + 2 * heads.kv;
+    let mut y = Vec::new();
+    for (row, x) in x.chunks_exact(d).enumerate() {
+        match row % all {
+            head if head < heads.q => y.extend(rms_norm(x, &weight[..d], eps)),
+            head if head < heads.q + heads.kv => y.extend(rms_norm(x, &weight[d..], eps)),
+            _ => y.extend(x),
+        }
+    }
+    y
+}
+
+/// x `[rows, stride]`, of which the first `cols` columns count.
+pub fn cross_entropy(x: &[f32], tokens: &[u32], stride: usize, cols: usize) -> Vec<f32> {
+    x.chunks_exact(stride)
+        .zip(tokens)
+        .map(|(row, token)| {
+            let row: Vec<f64> = row[..cols].iter().map(|v| f64::from(*v)).collect();
+            let highest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = row.iter().map(|v| (v - highest).exp()).sum();
+            (sum.ln() + highest - row[*token as usize]) as f32
+        })
+        .collect()
 }
 
 pub fn embed(ids: &[u32], weight: &[f32], cols: usize) -> Vec<f32> {

@@ -6,12 +6,32 @@ use crate::tensor::Tensor;
 
 kernel! {
     /// Splits a stacked q·k·v product, rotates q and k, stores k and v.
-    ROPE_CACHE = "rope_cache" + "shared/flat"; { tokens: u32, heads: u32, kv_heads: u32, width: u32, theta_log2: f32 }
+    ROPE_CACHE = "rope_cache" + "shared/flat"; { tokens: u32, heads: u32, kv_heads: u32, width: u32, scale: f32 }
 }
 
-/// Rotates q and k of `qkv` (`[tokens, (q + 2 · kv) · width]`) by `position` (`[tokens]` u32) with
-/// base `theta`, pairs of neighbours, and writes k and v into rows `slot` (`[tokens]` u32) of the
-/// caches (`[slots, kv · width]`). Returns q, `[tokens, q · width]`.
+/// Which columns of a head are turned together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pairs {
+    /// `2i` and `2i + 1`: the paper's, to which GGUF permutes the rows of Llama's q and k.
+    Neighbours,
+    /// `i` and `i + width / 2`: that of Hugging Face's checkpoints, and of GGUF's for every other architecture.
+    Halves,
+}
+
+/// A rotation for each position (RoPE, arXiv 2104.09864).
+#[derive(Clone, Copy, Debug)]
+pub struct Rotation<'a> {
+    /// Radians a position of each pair, `[width / 2]`.
+    pub frequency: &'a Tensor,
+    /// What q and k are multiplied with beside: 1, or the temperature of yarn.
+    pub scale: f32,
+    /// What a pair is.
+    pub pairs: Pairs,
+}
+
+/// Rotates q and k of `qkv` (`[tokens, (q + 2 · kv) · width]`) by `position` (`[tokens]` u32) and
+/// writes k and v into rows `slot` (`[tokens]` u32) of the caches (`[slots, kv · width]`). Returns q,
+/// `[tokens, q · width]`.
 #[track_caller]
 pub fn rope_cache(
     rec: &Recorder,
@@ -19,7 +39,7 @@ pub fn rope_cache(
     position: &Tensor,
     slot: &Tensor,
     heads: Heads,
-    theta: f32,
+    rotation: Rotation,
     (k_cache, v_cache): (&Tensor, &Tensor),
 ) -> Tensor {
     let [tokens, row] = qkv.matrix();
@@ -28,9 +48,16 @@ pub fn rope_cache(
         (heads.q + 2 * heads.kv) * heads.width,
         "columns of q, k and v"
     );
-    assert!(heads.width.is_multiple_of(4), "heads of {}", heads.width);
+    let halves = rotation.pairs == Pairs::Halves;
+    let whole = if halves { 8 } else { 4 };
+    assert!(
+        heads.width.is_multiple_of(whole),
+        "heads of {}",
+        heads.width
+    );
     position.expect(tokens);
     slot.expect(tokens);
+    rotation.frequency.expect(heads.width / 2);
     assert_eq!(
         k_cache.matrix()[1],
         heads.kv * heads.width,
@@ -43,16 +70,18 @@ pub fn rope_cache(
         heads: heads.q as u32,
         kv_heads: heads.kv as u32,
         width: (heads.width / 4) as u32,
-        theta_log2: theta.log2(),
+        scale: rotation.scale,
     };
     let bindings: &[(&str, &dyn Bind)] = &[
         ("qkv", qkv),
         ("position", position),
         ("slot", slot),
+        ("frequency", rotation.frequency),
         ("q", &q),
         ("k_cache", k_cache),
         ("v_cache", v_cache),
     ];
-    rec.dispatch(&ROPE_CACHE, params, bindings, groups(qkv.len() / 4));
+    let variant = ROPE_CACHE.set("HALVES", u32::from(halves));
+    rec.dispatch(variant, params, bindings, groups(qkv.len() / 4));
     q
 }

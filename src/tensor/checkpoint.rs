@@ -4,11 +4,15 @@
 //! tensors with a shape, an encoding and bytes. [`Checkpoint`] gives just that and refuses a file
 //! that breaks its format's rules, including the three rules of safetensors that its own reader
 //! lets pass (unique names, printable names, a header that starts with `{`).
+//!
+//! A folder as Hugging Face lays models out is a checkpoint too: `model.safetensors`, or the shards that
+//! `model.safetensors.index.json` lists. And a safetensors file may hold quantised matrices, each as two or three
+//! tensors (see [`crate::tensor::quantised`]); they are put together to one when the file is opened.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use memmap2::Mmap;
 use safetensors::SafeTensors;
@@ -19,9 +23,14 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use crate::tensor::Encoding;
 use crate::tensor::gguf::{self, Gguf};
+use crate::tensor::quantised;
 
 /// The longest header that the safetensors format allows, in bytes.
 const MAX_HEADER: u64 = 100_000_000;
+/// The weights of a folder that holds them in one file.
+const SINGLE: &str = "model.safetensors";
+/// What lists the shards of a folder that holds them in several.
+const INDEX: &str = "model.safetensors.index.json";
 
 /// How files that are often mistaken for weights begin, and what to call them.
 const LOOKALIKES: &[(&[u8], &str)] = &[
@@ -50,7 +59,8 @@ const LOOKALIKES: &[(&[u8], &str)] = &[
 #[derive(Debug)]
 pub struct Checkpoint {
     path: PathBuf,
-    bytes: Bytes,
+    /// The file, or the shards of a folder by name; then what was put together in memory.
+    pieces: Vec<Bytes>,
     container: Container,
     /// Sorted by name.
     tensors: Vec<Placed>,
@@ -104,6 +114,8 @@ struct Placed {
     name: String,
     encoding: Encoding,
     shape: Vec<usize>,
+    /// Which of the checkpoint's pieces holds it.
+    piece: usize,
     range: Range<usize>,
 }
 
@@ -112,6 +124,8 @@ struct Placed {
 enum Bytes {
     Mapped(Mmap),
     Read(Vec<u8>),
+    /// Not a file: the blocks of a quantised matrix.
+    Joined(Vec<u8>),
     Embedded(&'static [u8]),
 }
 
@@ -119,14 +133,14 @@ impl Bytes {
     fn as_slice(&self) -> &[u8] {
         match self {
             Self::Mapped(map) => map,
-            Self::Read(bytes) => bytes,
+            Self::Read(bytes) | Self::Joined(bytes) => bytes,
             Self::Embedded(bytes) => bytes,
         }
     }
 }
 
 impl Checkpoint {
-    /// Maps the file at `path` into memory and checks it.
+    /// Maps the file at `path` into memory and checks it; or the files of a folder.
     ///
     /// A file that another process shortens while it is mapped ends this process with a bus
     /// error; [`read`](Self::read) has no such hazard and costs a copy.
@@ -136,9 +150,58 @@ impl Checkpoint {
     /// [`Error::Read`] if the file cannot be opened, [`Error::Weights`] if it is no regular file
     /// or not a well-formed safetensors or GGUF file.
     pub fn open(path: &Path) -> Result<Self> {
-        expect_regular(path)?;
-        let file = File::open(path).map_err(Error::read(path))?;
-        Self::new(path, Bytes::Mapped(map(&file).map_err(Error::read(path))?))
+        if path.is_dir() {
+            return Self::open_folder(path);
+        }
+        Self::new(path, mapped(path)?)
+    }
+
+    /// The checkpoint in a folder: one safetensors file, or shards and their index.
+    fn open_folder(path: &Path) -> Result<Self> {
+        let (one, index) = (path.join(SINGLE), path.join(INDEX));
+        if one.is_file() {
+            return Self::new(&one, mapped(&one)?);
+        }
+        if !index.is_file() {
+            let problem = format!("has neither `{SINGLE}` nor `{INDEX}`");
+            return Err(Error::weights(path, problem));
+        }
+        let listed = Index::read(&index)?;
+        let names: BTreeSet<&String> = listed.weight_map.values().collect();
+        let (mut pieces, mut tensors) = (Vec::new(), Vec::new());
+        for (piece, name) in names.into_iter().enumerate() {
+            let shard = path.join(name);
+            let bytes = mapped(&shard)?;
+            let (_, found) = read_safetensors(&shard, bytes.as_slice())?;
+            let stray = found
+                .iter()
+                .find(|t| listed.weight_map.get(&t.name) != Some(name));
+            if let Some(stray) = stray {
+                let problem = format!(
+                    "holds tensor `{}`, which `{INDEX}` does not place there",
+                    stray.name
+                );
+                return Err(Error::weights(&shard, problem));
+            }
+            tensors.extend(found.into_iter().map(|placed| Placed { piece, ..placed }));
+            pieces.push(bytes);
+        }
+        if tensors.len() != listed.weight_map.len() {
+            let held: BTreeSet<&str> = tensors.iter().map(|t| t.name.as_str()).collect();
+            let missing = listed
+                .weight_map
+                .iter()
+                .find(|(t, _)| !held.contains(t.as_str()));
+            let problem = missing.map_or_else(
+                || "lists a tensor twice".to_owned(),
+                |(tensor, shard)| format!("places tensor `{tensor}` in `{shard}`, which lacks it"),
+            );
+            return Err(Error::weights(&index, problem));
+        }
+        let container = Container::Safetensors {
+            metadata: BTreeMap::new(),
+        };
+        Self::of(path, pieces, container, tensors)
     }
 
     /// Reads the file at `path` into memory and checks it.
@@ -164,19 +227,68 @@ impl Checkpoint {
     }
 
     fn new(path: &Path, bytes: Bytes) -> Result<Self> {
-        let (container, mut tensors) = if bytes.as_slice().starts_with(gguf::MAGIC) {
+        let (container, tensors) = if bytes.as_slice().starts_with(gguf::MAGIC) {
             read_gguf(path, bytes.as_slice())?
         } else {
             read_safetensors(path, bytes.as_slice())?
         };
+        Self::of(path, vec![bytes], container, tensors)
+    }
+
+    fn of(
+        path: &Path,
+        pieces: Vec<Bytes>,
+        container: Container,
+        mut tensors: Vec<Placed>,
+    ) -> Result<Self> {
         tensors.sort_by(|a, b| a.name.cmp(&b.name));
         tracing::info!("weights `{}`: {} tensors", path.display(), tensors.len());
-        Ok(Self {
+        let mut this = Self {
             path: path.into(),
-            bytes,
+            pieces,
             container,
             tensors,
-        })
+        };
+        this.join_quantised()?;
+        Ok(this)
+    }
+
+    /// Puts the parts of quantised matrices together.
+    fn join_quantised(&mut self) -> Result<()> {
+        if matches!(self.container, Container::Gguf(_)) {
+            return Ok(());
+        }
+        let mut joined = Vec::new();
+        for scale in self.tensors() {
+            let Some(name) = scale.name.strip_suffix(quantised::SCALE) else {
+                continue;
+            };
+            let Some(weight) = self.tensor(name).filter(|w| w.encoding.is_integer()) else {
+                continue;
+            };
+            let min = self.tensor(&format!("{name}{}", quantised::MIN));
+            let matrix = quantised::join(weight, scale, min)
+                .map_err(|problem| Error::weights(&self.path, problem))?;
+            joined.push((name.to_owned(), matrix));
+        }
+        for (name, matrix) in joined {
+            self.tensors.retain(|t| {
+                t.name
+                    .strip_prefix(&name)
+                    .is_none_or(|rest| !["", quantised::SCALE, quantised::MIN].contains(&rest))
+            });
+            let at = self.tensors.partition_point(|t| t.name < name);
+            let placed = Placed {
+                name,
+                encoding: matrix.encoding,
+                shape: matrix.shape.to_vec(),
+                piece: self.pieces.len(),
+                range: 0..matrix.blocks.len(),
+            };
+            self.tensors.insert(at, placed);
+            self.pieces.push(Bytes::Joined(matrix.blocks));
+        }
+        Ok(())
     }
 
     /// The file, or the name given to embedded weights.
@@ -189,19 +301,22 @@ impl Checkpoint {
         &self.container
     }
 
+    /// The typed metadata of a GGUF file; none of a safetensors file.
+    pub fn gguf(&self) -> Option<&Gguf> {
+        match &self.container {
+            Container::Gguf(gguf) => Some(gguf),
+            Container::Safetensors { .. } => None,
+        }
+    }
+
     /// The typed metadata of a GGUF file.
     ///
     /// # Errors
     ///
     /// [`Error::Weights`] if the file is a safetensors file.
     pub fn expect_gguf(&self) -> Result<&Gguf> {
-        match &self.container {
-            Container::Gguf(gguf) => Ok(gguf),
-            Container::Safetensors { .. } => Err(Error::weights(
-                &self.path,
-                "is a safetensors file, expected GGUF",
-            )),
-        }
+        self.gguf()
+            .ok_or_else(|| Error::weights(&self.path, "is a safetensors file, expected GGUF"))
     }
 
     /// The metadata as (key, text), sorted by key; long GGUF arrays are shown by type and length.
@@ -230,14 +345,23 @@ impl Checkpoint {
         Some(self.entry(&self.tensors[at]))
     }
 
-    /// The size of the file, in bytes.
-    pub fn byte_len(&self) -> usize {
-        self.bytes.as_slice().len()
+    /// The files' bytes: all pieces but those that were put together.
+    fn files(&self) -> impl Iterator<Item = &[u8]> {
+        let own = |piece: &&Bytes| !matches!(piece, Bytes::Joined(_));
+        self.pieces.iter().filter(own).map(Bytes::as_slice)
     }
 
-    /// The SHA-256 of the whole file, in lower-case hexadecimal.
+    /// The size of the file, or of all shards, in bytes.
+    pub fn byte_len(&self) -> usize {
+        self.files().map(<[u8]>::len).sum()
+    }
+
+    /// The SHA-256 of the whole file, or of the shards one after the other in the order of their names, in lower-case
+    /// hexadecimal.
     pub fn sha256(&self) -> String {
-        hex(&Sha256::digest(self.bytes.as_slice()))
+        let mut hash = Sha256::new();
+        self.files().for_each(|bytes| hash.update(bytes));
+        hex(&hash.finalize())
     }
 
     /// Fails on the first tensor that holds an infinity or a NaN; reads every byte of the file.
@@ -263,7 +387,7 @@ impl Checkpoint {
             name: &placed.name,
             encoding: placed.encoding,
             shape: &placed.shape,
-            bytes: &self.bytes.as_slice()[placed.range.clone()],
+            bytes: &self.pieces[placed.piece].as_slice()[placed.range.clone()],
         }
     }
 }
@@ -271,6 +395,42 @@ impl Checkpoint {
 /// Lower-case hexadecimal of a digest.
 pub fn hex(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn mapped(path: &Path) -> Result<Bytes> {
+    expect_regular(path)?;
+    let file = File::open(path).map_err(Error::read(path))?;
+    Ok(Bytes::Mapped(map(&file).map_err(Error::read(path))?))
+}
+
+/// `model.safetensors.index.json`: which shard holds which tensor.
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl Index {
+    fn read(path: &Path) -> Result<Self> {
+        let found = std::fs::metadata(path).map_err(Error::read(path))?;
+        if found.len() > MAX_HEADER {
+            let problem = format!("has {} bytes, expected at most {MAX_HEADER}", found.len());
+            return Err(Error::weights(path, problem));
+        }
+        let text = std::fs::read(path).map_err(Error::read(path))?;
+        let index: Self =
+            serde_json::from_slice(&text).map_err(|e| Error::weights(path, e.to_string()))?;
+        let plain = |name: &&String| {
+            let mut parts = Path::new(name.as_str()).components();
+            matches!(parts.next(), Some(Component::Normal(_))) && parts.next().is_none()
+        };
+        match index.weight_map.values().find(|name| !plain(name)) {
+            Some(name) => {
+                let problem = format!("names shard {name:?}, expected a file beside it");
+                Err(Error::weights(path, problem))
+            }
+            None => Ok(index),
+        }
+    }
 }
 
 /// Refuses folders, pipes and devices before they are opened: opening a pipe would block.
@@ -300,6 +460,7 @@ fn read_gguf(path: &Path, bytes: &[u8]) -> Result<(Container, Vec<Placed>)> {
         name: info.name.clone(),
         encoding: info.encoding,
         shape: info.dims.iter().rev().copied().collect(),
+        piece: 0,
         range: info.range.clone(),
     };
     let tensors = gguf.tensors().iter().map(place).collect();
@@ -325,6 +486,7 @@ fn read_safetensors(path: &Path, bytes: &[u8]) -> Result<(Container, Vec<Placed>
             name,
             encoding,
             shape: info.shape.clone(),
+            piece: 0,
             range: data + start..data + end,
         });
     }

@@ -175,6 +175,11 @@ impl Encoding {
         self.is_quantised() || matches!(self, Self::F64 | Self::F32 | Self::F16 | Self::BF16)
     }
 
+    /// Whether the elements are integers.
+    pub fn is_integer(self) -> bool {
+        !self.is_real() && self != Self::Bool
+    }
+
     /// Whether it stores blocks of small integers beside their scales.
     pub fn is_quantised(self) -> bool {
         self.block().0 > 1

@@ -8,6 +8,7 @@ mod checkpoint;
 mod encoding;
 mod gguf;
 mod pack;
+pub mod quantised;
 mod shape;
 mod weights;
 

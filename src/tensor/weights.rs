@@ -134,12 +134,52 @@ impl<'a> Weights<'a> {
     /// # Errors
     /// As [`Weights::tensor`].
     pub fn bias(&self, name: Option<&str>, len: usize) -> Result<Tensor> {
-        let mut values = match name {
+        let values = match name {
             Some(name) => self.values(name, &[len])?,
-            None => Vec::new(),
+            None => vec![0.0; len],
         };
-        values.resize(len.next_multiple_of(8), 0.0);
-        Tensor::upload(self.gpu, name.unwrap_or("no bias"), values.len(), &values)
+        self.padded_bias(&values)
+    }
+
+    /// The bias of a product from its values, padded with zeros to whole panels.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn padded_bias(&self, values: &[f32]) -> Result<Tensor> {
+        let mut values = values.to_vec();
+        values.resize(values.len().next_multiple_of(8), 0.0);
+        Tensor::upload(self.gpu, "bias", values.len(), &values)
+    }
+
+    /// As [`Weights::matrix`], its rows in as few parts as the adapter's largest binding asks for: of all but the last
+    /// a multiple of 64.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    pub fn matrix_in_parts(
+        &self,
+        name: &str,
+        [outputs, inputs]: [usize; 2],
+    ) -> Result<Vec<Matrix>> {
+        let entry = self.entry(name, &[outputs, inputs])?;
+        let (per_block, block_bytes) = self.stored(entry.encoding).block();
+        // Packing pads inputs to blocks, and gives six-bit scales a byte: at most a fifth more than in the file.
+        let row_bytes = inputs.div_ceil(per_block) * block_bytes * 6 / 5;
+        let most = self.gpu.max_binding_bytes() as usize / row_bytes.max(1) / 64 * 64;
+        let (per_row, rows) = (entry.bytes.len() / outputs.max(1), most.max(64));
+        (0..outputs)
+            .step_by(rows)
+            .map(|first| {
+                let len = rows.min(outputs - first);
+                let shape = [len, inputs];
+                let part = TensorEntry {
+                    shape: &shape,
+                    bytes: &entry.bytes[first * per_row..(first + len) * per_row],
+                    ..entry
+                };
+                self.pack(name, shape, &[part])
+            })
+            .collect()
     }
 
     /// The weight of a linear layer, `[outputs, inputs]`, packed in the checkpoint's own format.

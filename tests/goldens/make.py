@@ -295,6 +295,26 @@ def rope():
 
 
 @op
+def head_norm():
+    """RMS norm of each head of q and of k in rows of q, k and v heads; weight (2, d): of q, of k."""
+    for rows, heads, kv, d in [(3, 4, 2, 16), (2, 3, 1, 64), (1, 4, 1, 256)]:
+        x, w, eps = rand(rows, (heads + 2 * kv) * d), rand(2, d), 1e-6
+        t = x.view(rows, heads + 2 * kv, d)
+        norm = lambda part, weight: F.rms_norm(part, (d,), weight, eps)
+        y = torch.cat([norm(t[:, :heads], w[0]), norm(t[:, heads:heads + kv], w[1]), t[:, heads + kv:]], 1)
+        yield f'{rows}x{heads}_{kv}x{d}', dict(heads=heads, kv_heads=kv, head_dim=d, eps=eps), dict(x=x, weight=w, y=y.reshape(rows, -1))
+
+
+@op
+def cross_entropy():
+    """-log softmax(x)[target], row by row; target int32."""
+    for rows, cols in [(4, 11), (3, 1000), (1, 1)]:
+        x = 6 * rand(rows, cols)
+        target = torch.arange(rows) * 7 % cols
+        yield f'{rows}x{cols}', {}, dict(x=x, target=target, y=F.cross_entropy(x, target, reduction='none'))
+
+
+@op
 def embedding():
     """Row gather: y[r] = weight[ids[r]]; ids int32."""
     for vocab, dim, ids in [(11, 5, [0, 10, 3, 3, 7]), (50, 64, [49, 0, 25]), (3, 1, [2])]:

@@ -5,8 +5,9 @@ use crate::error::Result;
 use crate::ops::check::inputs::{random, upload};
 use crate::ops::naive::Columns as Plain;
 use crate::ops::{
-    Added, Columns, Heads, NARROW, Scores, attention, attention_broadcasts, attention_merge,
-    attention_spans, joined_windows, naive, rel_pos, rope_cache, splits, windows,
+    Added, Columns, Heads, NARROW, Pairs, Rotation, Scores, attention, attention_broadcasts,
+    attention_merge, attention_spans, head_norm, joined_windows, naive, rel_pos, rope_cache,
+    splits, windows,
 };
 
 fn plain(values: &[f32], stride: usize) -> Plain<'_> {
@@ -341,17 +342,34 @@ fn rope_row(bench: &mut Bench) -> Result<()> {
         bytes: 8 * tokens * row,
     };
     let case = format!("{tokens} tokens, 9 + 2 x 3 heads of 64");
-    bench.row("rope_cache", case, work, |gpu| {
+    bench.row("rope_cache", case.clone(), work, |gpu| {
         let qkv = random(1, tokens * row);
         let order: Vec<u32> = (0..tokens as u32).collect();
         let (mut k, mut v) = (vec![0.0; tokens * kv_cols], vec![0.0; tokens * kv_cols]);
-        let want = naive::rope_cache(&qkv, &order, &order, heads, 1e5, (&mut k, &mut v));
+        let frequency = naive::rope_frequencies(heads.width, 1e5);
+        let into = (&mut k[..], &mut v[..]);
+        let want = naive::rope_cache(&qkv, &order, &order, heads, &frequency, 1.0, false, into);
         let qkv = upload(gpu, [tokens, row], &qkv)?;
         let order = upload(gpu, tokens, &order)?;
         let k = upload(gpu, [tokens, kv_cols], &k)?;
         let v = upload(gpu, [tokens, kv_cols], &v)?;
+        let frequency = upload(gpu, frequency.len(), &frequency)?;
         Ok(Trial::new(0, want, move |rec| {
-            rope_cache(rec, &qkv, &order, &order, heads, 1e5, (&k, &v))
+            let rotation = Rotation {
+                frequency: &frequency,
+                scale: 1.0,
+                pairs: Pairs::Neighbours,
+            };
+            rope_cache(rec, &qkv, &order, &order, heads, rotation, (&k, &v))
+        }))
+    })?;
+    bench.row("head_norm", case, work, |gpu| {
+        let (x, weight) = (random(1, tokens * row), random(2, 2 * heads.width));
+        let want = naive::head_norm(&x, &weight, heads, 1e-6);
+        let x = upload(gpu, [tokens, row], &x)?;
+        let weight = upload(gpu, [2, heads.width], &weight)?;
+        Ok(Trial::new(0, want, move |rec| {
+            head_norm(rec, &x, &weight, heads, 1e-6)
         }))
     })
 }

@@ -3,7 +3,9 @@
 use super::{Bench, Trial, Work};
 use crate::error::Result;
 use crate::ops::check::inputs::{random, upload};
-use crate::ops::{add, argmax, copy_rows, gather_rows, layer_norm, mean_pool, naive, rms_norm};
+use crate::ops::{
+    add, argmax, copy_rows, cross_entropy, gather_rows, layer_norm, mean_pool, naive, rms_norm,
+};
 
 /// Bytes and nothing to compute.
 fn moved(bytes: usize) -> Work {
@@ -58,6 +60,17 @@ pub(super) fn measure(bench: &mut Bench) -> Result<()> {
         let want = naive::argmax(&x, cols, cols);
         let x = upload(gpu, [1, cols], &x)?;
         Ok(Trial::words(want, move |rec| argmax(rec, &x, cols)))
+    })?;
+    let rows = 8;
+    let (case, work) = (format!("{rows} x {cols}"), moved(4 * rows * cols));
+    bench.row("cross_entropy", case, work, |gpu| {
+        let x = random(1, rows * cols);
+        let tokens: Vec<u32> = (0..rows as u32).map(|r| 6007 * r).collect();
+        let want = naive::cross_entropy(&x, &tokens, cols, cols);
+        let (x, tokens) = (upload(gpu, [rows, cols], &x)?, upload(gpu, rows, &tokens)?);
+        Ok(Trial::new(0, want, move |rec| {
+            cross_entropy(rec, &x, &tokens, cols)
+        }))
     })?;
     let (sentences, tokens, cols) = (70, 24, 384);
     let work = moved(4 * sentences * (tokens + 1) * cols);

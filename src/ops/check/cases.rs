@@ -6,12 +6,12 @@ use crate::error::Result;
 use crate::gpu::{Gpu, Recorder};
 use crate::ops::naive;
 use crate::ops::{
-    Activation, Added, Columns, Heads, Placement, Residual, Scores, Window, add_scaled, argmax,
-    attention_broadcast, attention_merge, attention_narrow, attention_spans, attention_split,
-    attention_tile, conv_broadcast, conv_depthwise, conv_tile, copy_rows, embed, fuse_view,
-    gather_rows, joined_windows, layer_norm, linear_broadcast, linear_coop, linear_tile,
-    linear_vec, matmul, mean_pool, pack_half, pixel_shuffle, rel_pos, resample, rms_norm,
-    rope_cache, slice_masks, windows,
+    Activation, Added, Columns, Heads, Pairs, Placement, Residual, Rotation, Scores, Window,
+    add_scaled, argmax, attention_broadcast, attention_merge, attention_narrow, attention_spans,
+    attention_split, attention_tile, conv_broadcast, conv_depthwise, conv_tile, copy_rows,
+    cross_entropy, embed, fuse_view, gather_rows, head_norm, joined_windows, layer_norm,
+    linear_broadcast, linear_coop, linear_tile, linear_vec, matmul, mean_pool, pack_half,
+    pixel_shuffle, rel_pos, resample, rms_norm, rope_cache, slice_masks, windows,
 };
 use crate::tensor::{Matrix, Tensor};
 
@@ -54,6 +54,7 @@ pub(super) const ALL: &[Case] = &[
     case("conv_broadcast", "q6_k", 2e-5, check_conv_broadcast),
     case("conv_depthwise", "", 2e-5, check_conv_depthwise),
     case("copy_rows", "", 0.0, check_copy_rows),
+    case("cross_entropy", "", 1e-5, check_cross_entropy),
     case("embed", "f32", 0.0, check_embed),
     case("embed", "f16", 0.0, check_embed),
     case("embed", "bf16", 0.0, check_embed),
@@ -67,6 +68,7 @@ pub(super) const ALL: &[Case] = &[
     case("embed", "q6_k", 0.0, check_embed),
     case("fuse_view", "", 2e-5, check_fuse_view),
     case("gather_rows", "", 0.0, check_gather_rows),
+    case("head_norm", "", 1e-5, check_head_norm),
     case("layer_norm", "", 2e-5, check_layer_norm),
     case("linear", "f32", 2e-5, check_linear),
     case("linear", "f16", 2e-5, check_linear),
@@ -641,19 +643,64 @@ fn check_rope_cache(gpu: &Gpu, _: &'static str) -> Result<Ran> {
     let qkv = random(37, tokens * row);
     let position: Vec<u32> = (0..tokens as u32).map(|t| 29 * t).collect();
     let slot: Vec<u32> = (0..tokens as u32).map(|t| 10 - t).collect();
-    let (mut k, mut v) = (random(38, slots * kv_cols), random(39, slots * kv_cols));
-    let k_cache = upload(gpu, [slots, kv_cols], &k)?;
-    let v_cache = upload(gpu, [slots, kv_cols], &v)?;
-    let mut want = naive::rope_cache(&qkv, &position, &slot, heads, 1e5, (&mut k, &mut v));
-    want.extend(k);
-    want.extend(v);
+    let frequency = naive::rope_frequencies(heads.width, 1e5);
+    let both = [Pairs::Neighbours, Pairs::Halves];
+    let mut want = Vec::new();
+    let mut caches = Vec::new();
+    for pairs in both {
+        let (mut k, mut v) = (random(38, slots * kv_cols), random(39, slots * kv_cols));
+        caches.push((
+            upload(gpu, [slots, kv_cols], &k)?,
+            upload(gpu, [slots, kv_cols], &v)?,
+        ));
+        let halves = pairs == Pairs::Halves;
+        let into = (&mut k[..], &mut v[..]);
+        want.extend(naive::rope_cache(
+            &qkv, &position, &slot, heads, &frequency, 1.25, halves, into,
+        ));
+        want.extend(k);
+        want.extend(v);
+    }
     let qkv = upload(gpu, [tokens, row], &qkv)?;
     let (position, slot) = (upload(gpu, tokens, &position)?, upload(gpu, tokens, &slot)?);
+    let frequency = upload(gpu, frequency.len(), &frequency)?;
     values(gpu, want, |rec| {
-        let caches = (&k_cache, &v_cache);
-        let q = rope_cache(rec, &qkv, &position, &slot, heads, 1e5, caches);
-        vec![q, k_cache.clone(), v_cache.clone()]
+        let mut got = Vec::new();
+        for (pairs, (k, v)) in both.into_iter().zip(&caches) {
+            let rotation = Rotation {
+                frequency: &frequency,
+                scale: 1.25,
+                pairs,
+            };
+            let q = rope_cache(rec, &qkv, &position, &slot, heads, rotation, (k, v));
+            got.extend([q, k.clone(), v.clone()]);
+        }
+        got
     })
+}
+
+fn check_head_norm(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    let heads = Heads {
+        q: 5,
+        kv: 2,
+        width: 36,
+    };
+    let (x, w) = (random(51, 7 * 9 * 36), random(52, 2 * 36));
+    let want = naive::head_norm(&x, &w, heads, 1e-6);
+    let (x, w) = (upload(gpu, [7, 9 * 36], &x)?, upload(gpu, [2, 36], &w)?);
+    values(gpu, want, |rec| vec![head_norm(rec, &x, &w, heads, 1e-6)])
+}
+
+fn check_cross_entropy(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    let (rows, stride, cols) = (5, 332, 331);
+    let x: Vec<f32> = random(53, rows * stride).iter().map(|v| 30.0 * v).collect();
+    let tokens = [0u32, 330, 17, 64, 255];
+    let want = naive::cross_entropy(&x, &tokens, stride, cols);
+    let (x, tokens) = (
+        upload(gpu, [rows, stride], &x)?,
+        upload(gpu, rows, &tokens)?,
+    );
+    values(gpu, want, |rec| vec![cross_entropy(rec, &x, &tokens, cols)])
 }
 
 fn check_slice_masks(gpu: &Gpu, _: &'static str) -> Result<Ran> {

@@ -1,0 +1,61 @@
+// y[t, h, i] = x[t, h, i] / sqrt(mean_i(x[t, h, :]²) + eps) · weight[q or k, i]; v is copied
+//
+// The norm that Qwen3 and Gemma 3 put on every head of q and k between the stacked q·k·v product and the rotation. A row
+// here is one head of one token. LANES lanes to a row, WG / LANES rows to a workgroup; a lane strides over the vec4s
+// of its row. LANES 1 has no barrier and is what a CPU driver wants; a GPU wants 32. Rows beyond the end repeat the
+// last one.
+
+override WG: u32 = 64;
+override LANES: u32 = 32;
+
+struct Params {
+    rows: u32,      // tokens · (heads + 2 · kv_heads)
+    heads: u32,     // of q
+    kv_heads: u32,  // of k and of v
+    quads: u32,     // width of a head / 4
+    eps: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;        // (tokens, heads + 2 · kv_heads, quads) of 4 columns
+@group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;   // (2, quads) of 4 columns: of q, of k
+@group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;  // (tokens, heads + 2 · kv_heads, quads) of 4 columns
+
+var<workgroup> squares: array<f32, WG>;
+
+@compute @workgroup_size(WG)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let member = lane % LANES;
+    let team = lane - member;
+    let row = flat(group, groups) * (WG / LANES) + lane / LANES;
+    let start = min(row, params.rows - 1u) * params.quads;
+
+    var part = vec4<f32>(0.0);
+    for (var c = member; c < params.quads; c += LANES) {
+        let v = x[start + c];
+        part = fma(v, v, part);
+    }
+    var square = dot(part, vec4<f32>(1.0));
+    if LANES > 1u {
+        squares[lane] = square;
+        workgroupBarrier();
+        square = 0.0;
+        for (var other = 0u; other < LANES; other++) {
+            square += squares[team + other];
+        }
+    }
+    let scale = vec4<f32>(inverseSqrt(square / f32(params.quads * 4u) + params.eps));
+
+    if row < params.rows {
+        let head = row % (params.heads + 2u * params.kv_heads);
+        let copied = head >= params.heads + params.kv_heads;
+        let first = select(0u, params.quads, head >= params.heads);
+        for (var c = member; c < params.quads; c += LANES) {
+            y[start + c] = select(x[start + c] * scale * weight[first + c], x[start + c], copied);
+        }
+    }
+}
