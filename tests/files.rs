@@ -470,7 +470,7 @@ fn files_that_are_something_else_are_called_by_their_name() {
 fn paths_that_are_no_file_are_refused_before_they_are_opened() {
     let folder = tempfile::tempdir().unwrap();
     let error = Checkpoint::open(folder.path()).unwrap_err().to_string();
-    names(&error, &["is not a regular file"]);
+    names(&error, &["has neither `model.safetensors`"]);
     let error = Checkpoint::open(&folder.path().join("none.safetensors"))
         .unwrap_err()
         .to_string();

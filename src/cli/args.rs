@@ -6,6 +6,9 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::console::Console;
+use super::generate::{GENERATE_EXAMPLES, GenerateArgs};
+use super::perplexity::PerplexityArgs;
+use super::quantize::QuantizeArgs;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, GpuOptions, Profile};
 use crate::pipeline::evaluate::Pair;
@@ -83,8 +86,13 @@ pub(super) enum Command {
     Segment(SegmentArgs),
     /// Writes only the instructions that `segment` would use
     Instruct(InstructArgs),
-    /// Lets the language model answer a prompt
+    /// Lets the language model answer prompts, several at once
+    #[command(after_help = GENERATE_EXAMPLES)]
     Generate(GenerateArgs),
+    /// Measures how surprised a language model is by a text
+    Perplexity(PerplexityArgs),
+    /// Writes the matrices of a safetensors model in eight or four bits
+    Quantize(QuantizeArgs),
     /// Prints the sentence embedding of texts
     Embed(EmbedArgs),
     /// Lists what is in a safetensors or GGUF file
@@ -110,10 +118,15 @@ impl Command {
             Self::Segment(args) => Some(&args.models.gpu),
             Self::Instruct(args) => Some(&args.models.gpu),
             Self::Generate(args) => Some(&args.gpu),
+            Self::Perplexity(args) => Some(&args.gpu),
             Self::Embed(args) => Some(&args.gpu),
             Self::Doctor(args) => Some(&args.gpu),
             Self::Bench(args) => Some(&args.gpu),
-            Self::Inspect(_) | Self::Evaluate(_) | Self::Pull(_) | Self::Structures(_) => None,
+            Self::Inspect(_)
+            | Self::Evaluate(_)
+            | Self::Pull(_)
+            | Self::Quantize(_)
+            | Self::Structures(_) => None,
         }
     }
 }
@@ -397,33 +410,6 @@ pub(super) struct InstructArgs {
     /// Prints instructions and warnings as one JSON object
     #[arg(long)]
     pub(super) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct GenerateArgs {
-    /// What to answer
-    prompt: Option<String>,
-    /// A system message before it
-    #[arg(long, value_name = "TEXT")]
-    pub(super) system: Option<String>,
-    /// The most tokens of the answer
-    #[arg(long, value_name = "N", default_value_t = 256)]
-    pub(super) max_tokens: usize,
-    #[command(flatten)]
-    pub(super) gpu: GpuArgs,
-    /// A language model instead of the known one
-    #[arg(long, value_name = "FILE.gguf")]
-    pub(super) llm: Option<PathBuf>,
-    /// Where the language models are [default: $KERAUNOS_HOME, else the user's data folder]
-    #[arg(long, value_name = "DIR")]
-    pub(super) model_dir: Option<PathBuf>,
-}
-
-impl GenerateArgs {
-    pub(super) fn prompt(&self) -> Result<&str> {
-        let missing = || Error::Argument("no prompt is given; see --help".into());
-        self.prompt.as_deref().ok_or_else(missing)
-    }
 }
 
 #[derive(Debug, Args)]

@@ -12,8 +12,10 @@ mod evaluate;
 mod generate;
 mod inspect;
 mod instruct;
+mod perplexity;
 mod profile;
 mod pull;
+mod quantize;
 mod segment;
 mod structures;
 
@@ -79,7 +81,9 @@ fn run_one(command: Command, console: &Console) -> Result<ExitCode> {
         Command::Embed(args) => embed::run(&args, console),
         Command::Inspect(args) => inspect::run(&args, console),
         Command::Evaluate(args) => evaluate::run(&args, console),
+        Command::Perplexity(args) => perplexity::run(&args, console),
         Command::Pull(args) => pull::run(args, console),
+        Command::Quantize(args) => quantize::run(&args, console),
         Command::Structures(args) => structures::run(&args, console),
     }
     .map(|()| ExitCode::SUCCESS)

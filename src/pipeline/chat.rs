@@ -52,6 +52,8 @@ impl Message {
 pub struct ChatTemplate {
     path: PathBuf,
     environment: Environment<'static>,
+    /// `bos_token` and `eos_token`.
+    marks: [String; 2],
 }
 
 impl ChatTemplate {
@@ -63,6 +65,44 @@ impl ChatTemplate {
     /// compile.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self> {
         Self::new(gguf.path(), gguf.str("tokenizer.chat_template")?)
+    }
+
+    /// The template of a Hugging Face folder: `chat_template.jinja`, else `chat_template` in `tokenizer_config.json`, of
+    /// several the one called `default`. `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Read`] if a file cannot be read, [`Error::Config`] if it is no JSON, or the template is too long or does not
+    /// compile.
+    pub fn from_folder(folder: &Path) -> Result<Option<Self>> {
+        let path = folder.join("chat_template.jinja");
+        if path.is_file() {
+            let source = std::fs::read_to_string(&path).map_err(Error::read(&path))?;
+            return Self::new(&path, &source).map(Some);
+        }
+        let path = folder.join("tokenizer_config.json");
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let text = std::fs::read(&path).map_err(Error::read(&path))?;
+        let json: serde_json::Value =
+            serde_json::from_slice(&text).map_err(|e| Error::config(&path, e.to_string()))?;
+        let named = |template: &&serde_json::Value| template["name"] == "default";
+        let source = match &json["chat_template"] {
+            serde_json::Value::Array(all) => all.iter().find(named).map(|one| &one["template"]),
+            one => Some(one),
+        };
+        let source = source.and_then(serde_json::Value::as_str);
+        source.map(|source| Self::new(&path, source)).transpose()
+    }
+
+    /// The same template, told what tokens begin and end a text (`bos_token`, `eos_token`).
+    #[must_use]
+    pub fn with_marks(self, bos: String, eos: String) -> Self {
+        Self {
+            marks: [bos, eos],
+            ..self
+        }
     }
 
     /// Compiles `source`; `path` only names it in errors.
@@ -99,6 +139,7 @@ impl ChatTemplate {
         Ok(Self {
             path: path.into(),
             environment,
+            marks: Default::default(),
         })
     }
 
@@ -127,9 +168,13 @@ impl ChatTemplate {
             .iter()
             .map(|turn| context! { role => turn.role.as_str(), content => turn.content.as_str() })
             .collect();
+        let [bos_token, eos_token] = &self.marks;
         let template = self.environment.get_template(NAME).map_err(fail)?;
         template
-            .render_captured_to(context! { messages, add_generation_prompt }, &mut text)
+            .render_captured_to(
+                context! { messages, add_generation_prompt, bos_token, eos_token },
+                &mut text,
+            )
             .map_err(fail)?;
         String::from_utf8(text.0)
             .map_err(|_| Error::config(&self.path, "chat template writes text that is not UTF-8"))

@@ -9,27 +9,21 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gpu::Gpu;
-use crate::layers::KvCache;
-use crate::models::llama::{Batch, Llama};
-use crate::ops::argmax;
-use crate::pipeline::chat::{ChatTemplate, Message};
+use crate::models::llama::Llama;
+use crate::pipeline::chat::Message;
 use crate::pipeline::home::{Home, LANGUAGE_MODEL};
+use crate::pipeline::language::{Generation, LanguageModel, Progress};
 use crate::pipeline::modality::Modality;
 use crate::pipeline::prepare::View;
+use crate::pipeline::sampling::Sampling;
 use crate::pipeline::structures::Target;
-use crate::pipeline::tokenizer::ChatTokenizer;
-use crate::tensor::{Checkpoint, Precision};
 
 /// The most tokens of a generated instruction.
 pub const MAX_TOKENS: usize = 96;
 /// Stands for the view in an instruction that is used for several.
 pub const VIEW: &str = "<view>";
-/// Answers written side by side: bounds the memory of their keys and values.
-const AT_ONCE: usize = 32;
-/// Prompt tokens computed at once.
-const PREFILL_AT_ONCE: usize = 512;
 
 /// Who wrote an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -121,21 +115,11 @@ pub struct Request<'a> {
     pub modality: Modality,
 }
 
-/// An answer of the language model.
-#[derive(Clone, Debug)]
-struct Answer {
-    text: String,
-    /// Whether it ended by itself.
-    ended: bool,
-}
-
-/// A language model that writes instructions and other texts.
+/// A language model that writes instructions.
 pub struct Writer {
-    llama: Llama,
-    tokenizer: ChatTokenizer,
-    template: ChatTemplate,
-    /// The checkpoint's hash, for reports.
-    pub sha256: String,
+    model: LanguageModel,
+    /// How the tokens of an instruction are chosen: greedily, unless set otherwise.
+    pub sampling: Sampling,
 }
 
 impl Writer {
@@ -147,31 +131,14 @@ impl Writer {
         Self::from_file(gpu, &home.locate(LANGUAGE_MODEL)?)
     }
 
-    /// Loads a GGUF file.
+    /// Loads a GGUF file or a folder of Hugging Face's, see [`LanguageModel::open`].
     ///
     /// # Errors
-    /// A file that is damaged or of another architecture, or no memory.
+    /// A model that is damaged, of another architecture or without a chat template, or no memory.
     pub fn from_file(gpu: &Gpu, path: &Path) -> Result<Self> {
-        let checkpoint = Checkpoint::open(path)?;
-        let gguf = checkpoint.expect_gguf()?;
-        let (tokenizer, template) = (
-            ChatTokenizer::from_gguf(gguf)?,
-            ChatTemplate::from_gguf(gguf)?,
-        );
-        let llama = Llama::new(gpu, &checkpoint, Precision::Auto)?;
-        if tokenizer.vocab_size() > llama.config().vocab_size {
-            let problem = format!(
-                "its tokenizer has {} tokens, its table {}",
-                tokenizer.vocab_size(),
-                llama.config().vocab_size
-            );
-            return Err(Error::weights(path, problem));
-        }
         Ok(Self {
-            llama,
-            tokenizer,
-            template,
-            sha256: checkpoint.sha256(),
+            model: LanguageModel::open(gpu, path)?,
+            sampling: Sampling::default(),
         })
     }
 
@@ -234,12 +201,16 @@ impl Writer {
                 "user",
                 self.outside(&fill(&prompt.ask, subject)),
             ));
-            prompts.push(
-                self.tokenizer
-                    .encode(&self.template.render(&messages, true)?)?,
-            );
+            prompts.push(self.model.chat(&messages)?);
         }
-        let answers = self.answer(gpu, &prompts, MAX_TOKENS, progress)?;
+        let mut tell = |told: Progress| {
+            if let Progress::Share(share) = told {
+                progress(share);
+            }
+        };
+        let answers = self
+            .model
+            .generate(gpu, &prompts, &self.sampling, MAX_TOKENS, &mut tell)?;
         let judged = requests.iter().map(|request| {
             let stock = Instruction::stock(request.target, request.modality);
             let about = subjects
@@ -250,7 +221,7 @@ impl Writer {
             };
             match judge(answer, request.target) {
                 Err(why) => Instruction {
-                    replaced: Some(format!("{why}: \"{}\"", answer.text)),
+                    replaced: Some(format!("{why}: \"{}\"", answer.text.trim())),
                     ..stock
                 },
                 Ok(text) => Instruction {
@@ -265,239 +236,23 @@ impl Writer {
 
     /// Text from outside, which must not end its own message.
     fn outside(&self, text: &str) -> String {
-        self.tokenizer.without_controls(text)
+        self.model.outside(text)
     }
 
-    /// Continues a chat of one user message, greedily; `show` is given each piece of text.
-    ///
-    /// # Errors
-    /// A prompt that does not fit the context, or an adapter that fails.
-    pub fn generate(
-        &self,
-        gpu: &Gpu,
-        system: Option<&str>,
-        prompt: &str,
-        max_tokens: usize,
-        show: &mut dyn FnMut(&str),
-    ) -> Result<Generation> {
-        let system = system.map(|system| Message::new("system", self.outside(system)));
-        let messages: Vec<Message> = system
-            .into_iter()
-            .chain([Message::new("user", self.outside(prompt))])
-            .collect();
-        let ids = self
-            .tokenizer
-            .encode(&self.template.render(&messages, true)?)?;
-        let context = self.llama.config().context_length;
-        if ids.len() + 1 > context {
-            let problem = format!(
-                "the prompt has {} tokens; the context of {context} has no room for an answer",
-                ids.len()
-            );
-            return Err(Error::Argument(problem));
-        }
-        let max_tokens = max_tokens.min(context - ids.len());
-        let cache = self.llama.cache(gpu, ids.len() + max_tokens)?;
-        let start = std::time::Instant::now();
-        self.prefill(gpu, &Batch::sequence(&ids[..ids.len() - 1], 0), &cache)?;
-        gpu.wait()?;
-        let prefill = start.elapsed();
-        let mut decoder = self.tokenizer.decoder();
-        let (mut last, mut tokens, mut ended) = (ids[ids.len() - 1], Vec::new(), false);
-        let start = std::time::Instant::now();
-        while tokens.len() < max_tokens {
-            let batch = Batch::sequence(&[last], ids.len() - 1 + tokens.len());
-            last = self.step(gpu, &batch, &cache)?[0];
-            if self.tokenizer.is_stop(last) {
-                ended = true;
-                break;
-            }
-            tokens.push(last);
-            show(&decoder.push(last));
-        }
-        show(&decoder.finish());
-        let decode = start.elapsed();
-        Ok(Generation {
-            text: self.tokenizer.decode(&tokens),
-            prompt_tokens: ids.len(),
-            tokens,
-            ended,
-            prefill,
-            decode,
-        })
+    /// The model and what belongs to it.
+    pub fn model(&self) -> &LanguageModel {
+        &self.model
     }
 
-    /// Fills the cache with the tokens of a batch, in parts.
-    fn prefill(&self, gpu: &Gpu, batch: &Batch, cache: &KvCache) -> Result<()> {
-        for start in (0..batch.len()).step_by(PREFILL_AT_ONCE) {
-            let range = start..batch.len().min(start + PREFILL_AT_ONCE);
-            let part = Batch {
-                ids: batch.ids[range.clone()].to_vec(),
-                positions: batch.positions[range.clone()].to_vec(),
-                slots: batch.slots[range.clone()].to_vec(),
-                spans: batch.spans[range].to_vec(),
-                prefix: batch.prefix,
-            };
-            let rec = gpu.record("prefill");
-            self.llama.forward(&rec, &part, cache, |_, _| ())?;
-            rec.submit()?;
-        }
-        Ok(())
-    }
-
-    /// Computes a batch and returns each row's likeliest next token.
-    fn step(&self, gpu: &Gpu, batch: &Batch, cache: &KvCache) -> Result<Vec<u32>> {
-        let rec = gpu.record("decode");
-        let hidden = self.llama.forward(&rec, batch, cache, |_, _| ())?;
-        let logits = self.llama.logits(&rec, &hidden);
-        let best = argmax(&rec, &logits, self.llama.config().vocab_size);
-        Ok(rec.read::<u32>(&[(&best, batch.len())])?.swap_remove(0))
-    }
-
-    /// Greedy answers to several prompts, many at once. What all have in common at the start is
-    /// computed once. `progress` is called with the share done.
-    fn answer(
-        &self,
-        gpu: &Gpu,
-        prompts: &[Vec<u32>],
-        max: usize,
-        progress: &mut dyn FnMut(f64),
-    ) -> Result<Vec<Answer>> {
-        // The last token of each prompt begins its decoding, so the common part ends before it.
-        let shortest = prompts.iter().map(Vec::len).min().unwrap_or(0);
-        if shortest == 0 {
-            return Err(Error::Argument("an empty prompt".into()));
-        }
-        let common = (0..shortest - 1)
-            .take_while(|n| prompts.iter().all(|p| p[*n] == prompts[0][*n]))
-            .count();
-        let slots = |batch: &[Vec<u32>]| {
-            batch
-                .iter()
-                .map(|prompt| prompt.len() - common + max)
-                .sum::<usize>()
-        };
-        let most = prompts.chunks(AT_ONCE).map(slots).max().unwrap_or(0);
-        let cache = self.llama.cache(gpu, common + most)?;
-        if common > 0 {
-            self.prefill(gpu, &Batch::sequence(&prompts[0][..common], 0), &cache)?;
-        }
-        let mut answers = Vec::new();
-        for batch in prompts.chunks(AT_ONCE) {
-            let before = answers.len() as f64;
-            answers.extend(
-                self.answer_batch(gpu, batch, common, max, &cache, &mut |share| {
-                    progress((before + share * batch.len() as f64) / prompts.len() as f64);
-                })?,
-            );
-        }
-        Ok(answers)
-    }
-
-    /// Answers side by side, after the `common` tokens that the cache holds already.
-    fn answer_batch(
-        &self,
-        gpu: &Gpu,
-        prompts: &[Vec<u32>],
-        common: usize,
-        max: usize,
-        cache: &KvCache,
-        progress: &mut dyn FnMut(f64),
-    ) -> Result<Vec<Answer>> {
-        let starts: Vec<usize> = prompts
-            .iter()
-            .scan(common, |next, prompt| {
-                let start = *next;
-                *next += prompt.len() - common + max;
-                Some(start)
-            })
-            .collect();
-        let mut own = Batch {
-            prefix: common,
-            ..Batch::default()
-        };
-        for (prompt, start) in prompts.iter().zip(&starts) {
-            for (n, id) in prompt[common..prompt.len() - 1].iter().enumerate() {
-                own.ids.push(*id);
-                own.positions.push((common + n) as u32);
-                own.slots.push((start + n) as u32);
-                own.spans.push([*start as u32, n as u32 + 1]);
-            }
-        }
-        if !own.is_empty() {
-            self.prefill(gpu, &own, cache)?;
-        }
-        let mut tokens: Vec<Vec<u32>> = vec![Vec::new(); prompts.len()];
-        let mut ended = vec![false; prompts.len()];
-        for round in 0..max {
-            let active: Vec<usize> = (0..prompts.len()).filter(|n| !ended[*n]).collect();
-            if active.is_empty() {
-                break;
-            }
-            let mut batch = Batch {
-                prefix: common,
-                ..Batch::default()
-            };
-            for n in &active {
-                let (prompt, own) = (&prompts[*n], prompts[*n].len() - 1 - common + round);
-                batch.ids.push(
-                    tokens[*n]
-                        .last()
-                        .copied()
-                        .unwrap_or(prompt[prompt.len() - 1]),
-                );
-                batch.positions.push((prompt.len() - 1 + round) as u32);
-                batch.slots.push((starts[*n] + own) as u32);
-                batch.spans.push([starts[*n] as u32, own as u32 + 1]);
-            }
-            for (n, id) in active.iter().zip(self.step(gpu, &batch, cache)?) {
-                if self.tokenizer.is_stop(id) {
-                    ended[*n] = true;
-                } else {
-                    tokens[*n].push(id);
-                }
-            }
-            // Answers are about a third of the limit long; the share is for a progress bar only.
-            let done = ended.iter().filter(|ended| **ended).count() as f64 / ended.len() as f64;
-            progress(done.max((round as f64 * 3.0 / max as f64).min(0.95)));
-        }
-        let text = |tokens: &Vec<u32>| self.tokenizer.decode(tokens).trim().to_owned();
-        Ok(tokens
-            .iter()
-            .zip(ended)
-            .map(|(tokens, ended)| Answer {
-                text: text(tokens),
-                ended,
-            })
-            .collect())
+    /// The checkpoint's hash, for reports.
+    pub fn sha256(&self) -> &str {
+        &self.model.sha256
     }
 
     /// The model, for tests and benches.
     pub fn llama(&self) -> &Llama {
-        &self.llama
+        self.model.llama()
     }
-
-    /// The tokenizer, for tests and benches.
-    pub fn tokenizer(&self) -> &ChatTokenizer {
-        &self.tokenizer
-    }
-}
-
-/// A generated text.
-#[derive(Clone, Debug)]
-pub struct Generation {
-    /// The text.
-    pub text: String,
-    /// Its tokens.
-    pub tokens: Vec<u32>,
-    /// Tokens of the prompt, template included.
-    pub prompt_tokens: usize,
-    /// Whether the model ended it.
-    pub ended: bool,
-    /// Time to compute the prompt.
-    pub prefill: std::time::Duration,
-    /// Time to write the text.
-    pub decode: std::time::Duration,
 }
 
 /// How a tissue looks in a modality.
@@ -521,18 +276,19 @@ impl Request<'_> {
 }
 
 /// The instruction that an answer about a structure makes for a target of it, or why it cannot serve.
-fn judge(answer: &Answer, target: &Target) -> Result<String, &'static str> {
-    if answer.text.is_empty() {
+fn judge(answer: &Generation, target: &Target) -> Result<String, &'static str> {
+    let text = answer.text.trim();
+    if text.is_empty() {
         return Err("empty");
     }
     if !answer.ended {
         return Err("endless");
     }
     let Some(structure) = target.structure else {
-        return Ok(answer.text.clone());
+        return Ok(text.to_owned());
     };
     // ASCII only, so that places in the lower-case copy are places in the text.
-    let lower = answer.text.to_ascii_lowercase();
+    let lower = text.to_ascii_lowercase();
     let words: Vec<&str> = lower.split(|c: char| !c.is_alphanumeric()).collect();
     if words.contains(&"left") || words.contains(&"right") {
         return Err("names a side of its own");
@@ -555,13 +311,8 @@ fn judge(answer: &Answer, target: &Target) -> Result<String, &'static str> {
         return Err("does not name the structure");
     };
     Ok(match target.side {
-        Some(side) => format!(
-            "{}{} {}",
-            &answer.text[..place],
-            side.name(),
-            &answer.text[place..]
-        ),
-        None => answer.text.clone(),
+        Some(side) => format!("{}{} {}", &text[..place], side.name(), &text[place..]),
+        None => text.to_owned(),
     })
 }
 
@@ -581,8 +332,10 @@ mod tests {
 
     fn judged(text: &str, ended: bool, name: &str) -> Result<String, &'static str> {
         judge(
-            &Answer {
+            &Generation {
                 text: text.into(),
+                tokens: Vec::new(),
+                prompt_tokens: 0,
                 ended,
             },
             &target(name),

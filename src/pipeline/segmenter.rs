@@ -347,7 +347,7 @@ impl Segmenter {
             }
             writer => writer?,
         };
-        weights.insert("language model", writer.sha256.clone());
+        weights.insert("language model", writer.sha256().to_owned());
         let pairs: Vec<_> = pairs.collect();
         let requests: Vec<instruct::Request> = open
             .iter()

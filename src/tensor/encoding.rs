@@ -143,6 +143,26 @@ impl Encoding {
         })
     }
 
+    /// What safetensors calls it; `None` for what it does not have.
+    pub(super) fn safetensors(self) -> Option<Dtype> {
+        Some(match self {
+            Self::F64 => Dtype::F64,
+            Self::F32 => Dtype::F32,
+            Self::F16 => Dtype::F16,
+            Self::BF16 => Dtype::BF16,
+            Self::I64 => Dtype::I64,
+            Self::I32 => Dtype::I32,
+            Self::I16 => Dtype::I16,
+            Self::I8 => Dtype::I8,
+            Self::U64 => Dtype::U64,
+            Self::U32 => Dtype::U32,
+            Self::U16 => Dtype::U16,
+            Self::U8 => Dtype::U8,
+            Self::Bool => Dtype::BOOL,
+            _ => return None,
+        })
+    }
+
     /// Elements per block and bytes per block; a plain encoding has blocks of one element.
     pub fn block(self) -> (usize, usize) {
         match self {

@@ -5,7 +5,11 @@
 //! bytes, `[outputs, inputs]`; the others two nibbles a byte, `[outputs, inputs / 2]`, of 32 columns the first 16 in the
 //! low ones, as ggml has them. [`join`] gives ggml's blocks of it and [`part`] takes them apart.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use half::f16;
+use safetensors::{Dtype, View};
 
 use crate::tensor::{Encoding, TensorEntry};
 
@@ -91,6 +95,88 @@ pub fn quantise(values: &[f32], encoding: Encoding) -> Option<Vec<u8>> {
         }
     }
     Some(blocks)
+}
+
+/// A tensor on its way into a safetensors file.
+pub struct Stored<'a> {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    /// Its elements as they will be stored.
+    pub bytes: Cow<'a, [u8]>,
+}
+
+impl<'a> Stored<'a> {
+    /// A tensor as a checkpoint has it.
+    ///
+    /// # Panics
+    /// If it is quantised.
+    #[track_caller]
+    pub fn plain(entry: &TensorEntry<'a>) -> Self {
+        Self {
+            name: entry.name.to_owned(),
+            dtype: entry.encoding.safetensors().expect("no quantised tensor"),
+            shape: entry.shape.to_vec(),
+            bytes: Cow::Borrowed(entry.bytes),
+        }
+    }
+
+    /// The parts of a matrix of these blocks.
+    ///
+    /// # Panics
+    /// For a format that is none of [`FORMATS`], or a shape that is no matrix.
+    #[track_caller]
+    pub fn quantised(name: &str, shape: &[usize], blocks: &[u8], encoding: Encoding) -> Vec<Self> {
+        let &[outputs, inputs] = shape else {
+            panic!("`{name}` of shape {shape:?} is no matrix");
+        };
+        let Parts { weight, scale, min } = part(blocks, encoding);
+        let stored = |name: String, dtype, columns, bytes| Self {
+            name,
+            dtype,
+            shape: vec![outputs, columns],
+            bytes: Cow::Owned(bytes),
+        };
+        let (dtype, columns) = match encoding {
+            Encoding::Q8_0 => (Dtype::I8, inputs),
+            _ => (Dtype::U8, inputs / 2),
+        };
+        let factors = inputs / BLOCK;
+        let mut parts = vec![
+            stored(name.to_owned(), dtype, columns, weight),
+            stored(format!("{name}{SCALE}"), Dtype::F16, factors, scale),
+        ];
+        parts.extend(min.map(|min| stored(format!("{name}{MIN}"), Dtype::F16, factors, min)));
+        parts
+    }
+}
+
+impl View for &Stored<'_> {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&self.bytes)
+    }
+
+    fn data_len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+/// A safetensors file of these tensors and texts.
+///
+/// # Errors
+/// Why the library refuses them.
+pub fn file(tensors: Vec<Stored>, metadata: BTreeMap<String, String>) -> Result<Vec<u8>, String> {
+    let metadata = (!metadata.is_empty()).then(|| metadata.into_iter().collect());
+    let named = tensors.iter().map(|tensor| (tensor.name.as_str(), tensor));
+    safetensors::serialize(named, metadata).map_err(|e| e.to_string())
 }
 
 /// ggml's blocks in parts.
