@@ -122,6 +122,16 @@ impl GgufFile {
         self.entry(key, 9, &array)
     }
 
+    pub fn f32s(self, key: &str, values: &[f32]) -> Self {
+        let mut array = [
+            &6_u32.to_le_bytes()[..],
+            &(values.len() as u64).to_le_bytes(),
+        ]
+        .concat();
+        array.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+        self.entry(key, 9, &array)
+    }
+
     /// A tensor of a numbered type with its bytes appended to the data, padded to 32.
     pub fn tensor(mut self, name: &str, dims: &[i64], kind: u32, bytes: &[u8]) -> Self {
         let offset = self.data.len() as u64;

@@ -232,7 +232,9 @@ impl LlamaConfig {
                 None => RopeScaling::None,
                 Some(entry) => {
                     let factors = entry.decode().unwrap_or_default();
-                    if factors.len() != heads.width / 2 || factors.iter().any(|f| f.is_nan() || *f <= 0.0) {
+                    if factors.len() != heads.width / 2
+                        || factors.iter().any(|f| f.is_nan() || *f <= 0.0)
+                    {
                         return Err(fault(format!(
                             "tensor `{FACTORS}` has {} values, expected {} above zero",
                             factors.len(),

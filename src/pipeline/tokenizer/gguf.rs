@@ -77,6 +77,24 @@ impl Words {
 pub(super) fn described(gguf: &Gguf) -> Result<Described> {
     let path = gguf.path();
     let model = gguf.str("tokenizer.ggml.model")?;
+    let words = match model {
+        "gpt2" => {
+            const PRE: &str = "tokenizer.ggml.pre";
+            let pre = gguf.str(PRE)?;
+            Some(Words::of(pre).ok_or_else(|| {
+                let problem = format!(
+                    "metadata `{PRE}` is `{pre}`, expected `smollm`, `gpt-2`, `llama-bpe` or `qwen2`"
+                );
+                Error::config(path, problem)
+            })?)
+        }
+        "llama" => None,
+        other => {
+            let problem =
+                format!("metadata `tokenizer.ggml.model` is `{other}`, expected `gpt2` or `llama`");
+            return Err(Error::config(path, problem));
+        }
+    };
     let texts = gguf.strings("tokenizer.ggml.tokens")?;
     let kinds = gguf.i32s("tokenizer.ggml.token_type")?;
     if kinds.len() != texts.len() {
@@ -112,21 +130,13 @@ pub(super) fn described(gguf: &Gguf) -> Result<Described> {
         true => gguf.bool(key),
         false => Ok(default),
     };
-    let (tokenizer, spelling) = match model {
-        "gpt2" => {
-            const PRE: &str = "tokenizer.ggml.pre";
-            let pre = gguf.str(PRE)?;
-            let words = Words::of(pre).ok_or_else(|| {
-                let problem = format!(
-                    "metadata `{PRE}` is `{pre}`, expected `smollm`, `gpt-2`, `llama-bpe` or `qwen2`"
-                );
-                Error::config(path, problem)
-            })?;
+    let (tokenizer, spelling) = match words {
+        Some(words) => {
             let merges = gguf.strings("tokenizer.ggml.merges")?;
             let tokenizer = guarded(path, || byte_level_bpe(&tokens, merges, words))?;
             (tokenizer, Spelling::ByteLevel)
         }
-        "llama" => {
+        None => {
             let scores = gguf.f32s("tokenizer.ggml.scores")?;
             if scores.len() != texts.len() {
                 let problem = format!("has {} tokens, but {} scores", texts.len(), scores.len());
@@ -135,18 +145,11 @@ pub(super) fn described(gguf: &Gguf) -> Result<Described> {
             let unknown = special("tokenizer.ggml.unknown_token_id")?;
             let unknown = unknown.map(|id| texts[id as usize].clone());
             let prefix = flag("tokenizer.ggml.add_space_prefix", true)?;
-            let tokenizer = guarded(path, || {
-                sentence_piece(&tokens, scores, unknown.clone(), prefix)
-            })?;
+            let tokenizer = guarded(path, || sentence_piece(&tokens, scores, unknown, prefix))?;
             (tokenizer, Spelling::SentencePiece)
         }
-        other => {
-            let problem =
-                format!("metadata `tokenizer.ggml.model` is `{other}`, expected `gpt2` or `llama`");
-            return Err(Error::config(path, problem));
-        }
     };
-    let add_bos = flag("tokenizer.ggml.add_bos_token", model == "llama")?;
+    let add_bos = flag("tokenizer.ggml.add_bos_token", words.is_none())?;
     let bos = special("tokenizer.ggml.bos_token_id")?;
     let eos = special("tokenizer.ggml.eos_token_id")?;
     let mut stops = Vec::new();
