@@ -5,6 +5,7 @@
 
 pub mod adapter;
 pub mod chat;
+pub mod distance;
 pub mod evaluate;
 pub mod files;
 pub mod finish;
@@ -22,6 +23,7 @@ pub mod segmenter;
 pub mod statistics;
 pub mod stock;
 pub mod structures;
+pub mod surface;
 pub mod text_encoder;
 pub mod tokenizer;
 pub mod volume;
