@@ -123,7 +123,9 @@ mod tests {
             });
             distances.fold(f64::INFINITY, f64::min)
         };
-        (0..marked.len()).map(|place| nearest(point(place))).collect()
+        (0..marked.len())
+            .map(|place| nearest(point(place)))
+            .collect()
     }
 
     #[test]

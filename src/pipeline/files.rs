@@ -100,6 +100,38 @@ fn identity(path: &Path) -> Option<Identity> {
     Some(Identity::Path(folder.join(path.file_name()?)))
 }
 
+/// The NIfTI volumes in a folder and the folders in it, by path; of a `.hdr` and `.img` pair the
+/// header. Names that begin with a dot are passed over.
+///
+/// # Errors
+///
+/// [`Error::Read`] for a folder that cannot be listed.
+pub fn volumes_under(folder: &Path) -> Result<Vec<PathBuf>> {
+    /// Deeper than any data set; a link to a folder above itself ends here.
+    const DEEPEST: usize = 12;
+    let mut found = Vec::new();
+    let mut open = vec![(folder.to_path_buf(), 0)];
+    while let Some((folder, depth)) = open.pop() {
+        for entry in fs::read_dir(&folder).map_err(Error::read(&folder))? {
+            let path = entry.map_err(Error::read(&folder))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let name = name.to_lowercase();
+            let suffixes = [".nii", ".nii.gz", ".hdr", ".hdr.gz"];
+            if name.starts_with('.') {
+                continue;
+            } else if path.is_dir() {
+                if depth < DEEPEST {
+                    open.push((path, depth + 1));
+                }
+            } else if suffixes.iter().any(|suffix| name.ends_with(suffix)) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
 /// SHA-256 of a file, in lower-case hexadecimal.
 ///
 /// # Errors

@@ -4,7 +4,9 @@
 //! [`Segmenter`] is the whole way, from a [`Request`] to a [`Segmentation`]; the modules are its stations.
 
 pub mod adapter;
+mod canvas;
 pub mod chat;
+pub mod cohort;
 pub mod distance;
 pub mod evaluate;
 pub mod files;
@@ -14,6 +16,7 @@ pub mod home;
 pub mod inputs;
 pub mod instruct;
 pub mod modality;
+pub mod plot;
 pub mod prepare;
 pub mod preview;
 pub mod pull;

@@ -77,6 +77,11 @@ pub fn element_areas(spacing: [f64; 3]) -> Vec<f64> {
     areas.map(|code| code.iter().map(area).sum()).collect()
 }
 
+/// A sum that is 0 of nothing; the standard library's is -0.
+fn total(values: impl Iterator<Item = f64>) -> f64 {
+    values.fold(0.0, |sum, value| sum + value)
+}
+
 /// The elements of one surface, nearest first.
 #[derive(Clone, Debug, Default)]
 struct Elements {
@@ -88,31 +93,35 @@ struct Elements {
 impl Elements {
     fn new(mut all: Vec<(f64, f64)>) -> Self {
         all.par_sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
-        let area = all.iter().map(|(_, area)| area).sum();
+        let area = total(all.iter().map(|(_, area)| *area));
         Self { all, area }
     }
 
     /// The area of the elements that lie within `tolerance` mm.
     fn area_within(&self, tolerance: f64) -> f64 {
-        let near = self.all.partition_point(|(distance, _)| *distance <= tolerance);
-        self.all[..near].iter().map(|(_, area)| area).sum()
+        let near = self
+            .all
+            .partition_point(|(distance, _)| *distance <= tolerance);
+        total(self.all[..near].iter().map(|(_, area)| *area))
     }
 
     /// The distance that `share` of the area does not exceed; infinite without elements.
     fn percentile(&self, share: f64) -> f64 {
+        /// Sums of areas that are equal but for rounding are equal.
+        const SLACK: f64 = 1e-12;
         let mut within = 0.0;
         for (distance, area) in &self.all {
             within += area;
-            if within / self.area >= share {
+            if within / self.area >= share - SLACK {
                 return *distance;
             }
         }
-        self.all.last().map_or(f64::INFINITY, |(distance, _)| *distance)
+        f64::INFINITY
     }
 
     /// The sum of the distances, each times its area.
     fn weighted(&self) -> f64 {
-        self.all.iter().map(|(distance, area)| distance * area).sum()
+        total(self.all.iter().map(|(distance, area)| distance * area))
     }
 }
 
@@ -138,7 +147,8 @@ impl SurfaceDistances {
             let squares = squared_distances(corners, spacing, |place| is_surface(other[place]));
             let elements = own.par_iter().zip(squares);
             let elements = elements.filter(|(code, _)| is_surface(**code));
-            let elements = elements.map(|(code, square)| (square.sqrt(), areas[usize::from(*code)]));
+            let elements =
+                elements.map(|(code, square)| (square.sqrt(), areas[usize::from(*code)]));
             Elements::new(elements.collect())
         };
         Self {
