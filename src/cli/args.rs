@@ -214,6 +214,7 @@ impl ModelArgs {
             weights: self.weights.clone(),
             model_dir: self.model_dir.clone(),
             language_model: self.llm.clone(),
+            keep_models: false,
         }
     }
 }

@@ -32,6 +32,6 @@ pub mod tokenizer;
 pub mod volume;
 pub mod volume_embedding;
 
-pub use request::{Fusion, Input, Instruct, Options, Request};
+pub use request::{Asked, Fusion, Input, Instruct, Options, Request};
 pub use result::{Report, Segmentation, StructureResult};
 pub use segmenter::{Observer, Segmenter};
