@@ -791,6 +791,93 @@ fn evaluate_scores_labels_pairs_and_thresholds() {
     assert_eq!(output.status.code(), Some(2));
 }
 
+/// Two folders: what is missing or damaged is named, the rest is judged, the exit code is 1.
+#[test]
+fn evaluate_judges_folders_and_writes_what_is_asked_for() {
+    let folder = folder();
+    let at = |name: &str| folder.path().join(name);
+    for name in ["truth", "ours"] {
+        std::fs::create_dir(at(name)).expect("a folder");
+    }
+    let map = |name: &str, from: usize| {
+        let voxels: Vec<f64> = (0..64).map(|i| f64::from(u8::from(i >= from))).collect();
+        write(&at(name), &Made::new([4, 4, 4], 2).file(&voxels));
+    };
+    map("truth/a.nii", 16);
+    map("truth/b.nii", 16);
+    map("ours/a.nii", 32);
+    map("ours/b.nii", 16);
+    let (csv, plot) = (at("scores.csv"), at("scores.png"));
+    let output = run!(
+        "evaluate",
+        at("ours"),
+        at("truth"),
+        "--csv",
+        &csv,
+        "--plot",
+        &plot,
+        "--json"
+    );
+    let value = json(&output);
+    assert_eq!(value["labels"][0]["dice"]["count"], 2);
+    assert_eq!(value["cases"][1]["labels"][0]["hd_mm"], 0.0);
+    assert_eq!(
+        names_in(folder.path()),
+        [
+            "ours",
+            "scores.csv",
+            "scores.png",
+            "scores_summary.csv",
+            "truth"
+        ]
+    );
+    map("truth/c.nii", 1);
+    write(&at("ours/b.nii"), b"x");
+    let output = run!("evaluate", at("ours"), at("truth"));
+    assert_eq!(output.status.code(), Some(1));
+    let (text, errors) = (stdout(&output), stderr(&output));
+    assert!(text.contains("over 1 cases"), "{text}");
+    for part in ["no prediction for `", "c.nii", "warning: b: `"] {
+        assert!(errors.contains(part), "{part}: {errors}");
+    }
+    let ours = at("ours/a.nii");
+    for (words, code, part) in [
+        (vec![&ours, &at("truth")], 2, "give two maps or two folders"),
+        (
+            vec![&at("ours"), &at("none")],
+            2,
+            "give two maps or two folders",
+        ),
+        (
+            vec![&ours, &at("truth/a.nii"), &"--csv".into(), &ours],
+            2,
+            "overwrite the input",
+        ),
+        (
+            vec![&ours, &at("truth/a.nii"), &"--plot".into(), &at("no/x.png")],
+            1,
+            "cannot write",
+        ),
+        (vec![&ours, &at("none.nii")], 1, "cannot read"),
+    ] {
+        let mut command = keraunos();
+        let line = refused(
+            &command
+                .arg("evaluate")
+                .args(words)
+                .output()
+                .expect("it starts"),
+            code,
+        );
+        assert!(line.contains(part), "{line}");
+    }
+    for tolerance in ["-1", "nan", "far"] {
+        let output = run!("evaluate", &ours, &ours, format!("--tolerance={tolerance}"));
+        assert_eq!(output.status.code(), Some(2), "{tolerance}");
+        assert!(stderr(&output).contains("millimetres"));
+    }
+}
+
 #[test]
 fn pull_without_a_connection_says_what_is_missing() {
     let folder = folder();

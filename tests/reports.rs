@@ -3,10 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use keraunos::error::Error;
-use keraunos::pipeline::evaluate::{evaluate, evaluate_files};
+use keraunos::pipeline::cohort::{self, evaluate_folders};
+use keraunos::pipeline::evaluate::{Measures, evaluate, evaluate_files};
 use keraunos::pipeline::geometry::{Grid, IDENTITY};
+use keraunos::pipeline::plot;
 use keraunos::pipeline::preview;
 use keraunos::pipeline::statistics::measure;
+use keraunos::pipeline::surface::{SurfaceDistances, element_areas};
 use keraunos::pipeline::volume::{Labels, Names, Volume, sidecar};
 
 #[path = "support/nifti.rs"]
@@ -98,7 +101,10 @@ fn dice_and_iou() {
     assert_eq!(result.mean_iou, Some(1.5 / 4.0));
     let table = result.to_string();
     assert!(table.contains("nowhere         -       -"), "{table}");
-    assert!(table.contains("over 4 of 5 labels"), "{table}");
+    assert!(
+        table.contains("over 4 of 5 labels: 1 in the truth only, 1 in the"),
+        "{table}"
+    );
     assert!(serde_json::to_value(&result).unwrap()["labels"][4]["dice"].is_null());
     let empty = evaluate(&[0_u8; 4], &[0_u8; 4], &Names::new());
     assert_eq!((empty.mean_dice, empty.labels.len()), (None, 0));
@@ -118,12 +124,12 @@ fn files_must_share_a_grid() {
     near.rows.1[0][3] += 5e-4;
     let b = put("b.nii", &near);
     std::fs::write(sidecar(&b), "index\tname\n5\tfive\n").unwrap();
-    let result = evaluate_files(&a, &b).unwrap();
+    let result = evaluate_files(&a, &b, &Measures::default()).unwrap();
     assert_eq!(result.mean_dice, Some(1.0));
     assert_eq!(result.labels[4].name, "five");
     let mut far = base.clone();
     far.rows.1[0][3] += 2.0;
-    let error = evaluate_files(&a, &put("c.nii", &far)).unwrap_err();
+    let error = evaluate_files(&a, &put("c.nii", &far), &Measures::default()).unwrap_err();
     assert!(
         matches!(
             error,
@@ -135,11 +141,340 @@ fn files_must_share_a_grid() {
         "{error}"
     );
     assert!(error.to_string().contains("up to 2.000 mm"), "{error}");
-    let error = evaluate_files(&a, &put("d.nii", &Made::new([4, 4, 5], 4))).unwrap_err();
+    let error = evaluate_files(
+        &a,
+        &put("d.nii", &Made::new([4, 4, 5], 4)),
+        &Measures::default(),
+    )
+    .unwrap_err();
     assert!(
         matches!(error, Error::Volume { field: "shape", .. }),
         "{error}"
     );
+}
+
+/// What surface-distance says of pairs of masks; see goldens/metrics.py.
+#[derive(serde::Deserialize)]
+struct Metrics {
+    tolerances: Vec<f64>,
+    percents: Vec<f64>,
+    areas: Vec<Areas>,
+    cases: Vec<Pair>,
+}
+
+#[derive(serde::Deserialize)]
+struct Areas {
+    spacing: [f64; 3],
+    areas: Vec<f64>,
+}
+
+#[derive(serde::Deserialize)]
+struct Pair {
+    name: String,
+    spacing: [f64; 3],
+    shape: [usize; 3],
+    truth: String,
+    prediction: String,
+    dice: Option<f64>,
+    surface_dice: Vec<Option<f64>>,
+    hausdorff: Vec<serde_json::Value>,
+    pooled_mean: serde_json::Value,
+    areas: [f64; 2],
+}
+
+fn metrics() -> Metrics {
+    serde_json::from_str(include_str!("goldens/metrics.json")).unwrap()
+}
+
+/// A number, `"inf"` or null.
+fn number(value: &serde_json::Value) -> Option<f64> {
+    match value.as_str() {
+        Some(text) => Some(text.parse().unwrap()),
+        None => value.as_f64(),
+    }
+}
+
+fn mask(packed: &str, voxels: usize) -> Vec<bool> {
+    let byte = |at: usize| u8::from_str_radix(&packed[2 * at..2 * at + 2], 16).unwrap();
+    (0..voxels)
+        .map(|v| byte(v / 8) >> (7 - v % 8) & 1 == 1)
+        .collect()
+}
+
+/// Sums of a few thousand float64 numbers, in another order than numpy's.
+#[track_caller]
+fn same(found: Option<f64>, want: Option<f64>, what: &str) {
+    let same = match (found, want) {
+        (Some(found), Some(want)) => found == want || (found - want).abs() <= 1e-12 * want.abs(),
+        (found, want) => found == want,
+    };
+    assert!(same, "{what}: {found:?} for {want:?}");
+}
+
+#[test]
+fn areas_of_surfaces_are_those_of_surface_distance() {
+    for Areas { spacing, areas } in metrics().areas {
+        // Its bits run the other way: the highest is the voxel before the corner on every axis.
+        let found = element_areas(spacing);
+        for (code, want) in areas.iter().enumerate() {
+            let place = |bit: usize| {
+                let [x, y, z] = [bit >> 2, bit >> 1, bit].map(|b| 1 - (b & 1));
+                1 << (x + 2 * y + 4 * z)
+            };
+            let bits = (0..8).filter(|bit| code >> (7 - bit) & 1 == 1);
+            let own: usize = bits.map(place).sum();
+            same(
+                Some(found[own]),
+                Some(*want),
+                &format!("{spacing:?} {code}"),
+            );
+        }
+    }
+}
+
+#[test]
+fn surfaces_are_as_far_apart_as_surface_distance_says() {
+    let golden = metrics();
+    assert!(golden.cases.len() >= 26);
+    for case in &golden.cases {
+        let voxels = case.shape.iter().product();
+        let prediction = mask(&case.prediction, voxels);
+        let truth = mask(&case.truth, voxels);
+        let found = SurfaceDistances::new(&prediction, &truth, case.shape, case.spacing);
+        let name = &case.name;
+        for (tolerance, want) in golden.tolerances.iter().zip(&case.surface_dice) {
+            same(
+                found.dice(*tolerance),
+                *want,
+                &format!("{name}: dice at {tolerance}"),
+            );
+        }
+        for (percent, want) in golden.percents.iter().zip(&case.hausdorff) {
+            let own = found.hausdorff(percent / 100.0);
+            same(own, number(want), &format!("{name}: hausdorff {percent}"));
+        }
+        same(
+            found.mean(),
+            number(&case.pooled_mean),
+            &format!("{name}: mean"),
+        );
+        for (own, want) in found
+            .areas()
+            .into_iter()
+            .zip([case.areas[1], case.areas[0]])
+        {
+            same(Some(own), Some(want), &format!("{name}: area"));
+        }
+        let one = |mask: &[bool]| mask.iter().map(|m| u32::from(*m)).collect::<Vec<_>>();
+        let names = names(&[(1, "it")]);
+        let dice = evaluate(&one(&prediction), &one(&truth), &names).labels[0].dice;
+        same(dice, case.dice, name);
+    }
+}
+
+/// Two label files of 3 mm slices, a box each, against the same masks taken alone.
+#[test]
+fn files_are_measured_in_millimetres() {
+    let folder = tempfile::tempdir().unwrap();
+    let shape = [14, 11, 9];
+    let put = |name: &str, label: &dyn Fn([usize; 3]) -> f64| {
+        let mut made = Made::new(shape, 2);
+        made.pixdim = [1.0, 0.9375, 0.9375, 3.0, 0.0, 0.0, 0.0, 0.0];
+        made.rows.1 = [
+            [-0.9375, 0.0, 0.0, 5.0],
+            [0.0, 0.9375, 0.0, 6.0],
+            [0.0, 0.0, 3.0, 7.0],
+        ];
+        let voxels = (0..shape.iter().product()).map(|v: usize| {
+            label([
+                v % shape[0],
+                v / shape[0] % shape[1],
+                v / (shape[0] * shape[1]),
+            ])
+        });
+        let path = folder.path().join(name);
+        std::fs::write(&path, made.file(&voxels.collect::<Vec<_>>())).unwrap();
+        path
+    };
+    let within = |at: [usize; 3], low: [usize; 3], high: [usize; 3]| {
+        (0..3).all(|axis| (low[axis]..high[axis]).contains(&at[axis]))
+    };
+    // Label 5 overlaps, 7 is missed, 9 is spurious.
+    let ours = put("ours.nii", &|at| {
+        let five = within(at, [2, 3, 1], [9, 8, 6]);
+        if five {
+            5.0
+        } else {
+            f64::from(u8::from(at == [13, 10, 8])) * 9.0
+        }
+    });
+    let truth = put("truth.nii", &|at| {
+        let five = within(at, [3, 3, 2], [11, 7, 6]);
+        if five {
+            5.0
+        } else {
+            f64::from(u8::from(at == [0, 0, 0])) * 7.0
+        }
+    });
+    let measures = Measures {
+        tolerance_mm: 0.95,
+        ..Measures::default()
+    };
+    let result = evaluate_files(&ours, &truth, &measures).unwrap();
+    let rows: Vec<u32> = result.labels.iter().map(|row| row.label).collect();
+    assert_eq!(rows, [5, 7, 9]);
+    assert_eq!((result.missed, result.spurious, result.left_out), (1, 1, 0));
+    let alone = |path: &Path| {
+        let labels = Labels::read(path).unwrap();
+        labels.data.iter().map(|l| *l == 5).collect::<Vec<_>>()
+    };
+    let want = SurfaceDistances::new(&alone(&ours), &alone(&truth), shape, [0.9375, 0.9375, 3.0]);
+    let five = result.labels[0].space.as_ref().unwrap();
+    same(five.surface_dice, want.dice(0.95), "surface dice");
+    same(five.hd_mm, want.hausdorff(1.0), "hd");
+    same(five.hd95_mm, want.hausdorff(0.95), "hd95");
+    same(five.assd_mm, want.mean(), "assd");
+    let ml = 0.9375 * 0.9375 * 3.0 / 1000.0;
+    same(Some(five.predicted_ml), Some(7.0 * 5.0 * 5.0 * ml), "ml");
+    same(Some(five.true_ml), Some(8.0 * 4.0 * 4.0 * ml), "true ml");
+    same(
+        five.relative_volume_error,
+        Some(175.0 / 128.0 - 1.0),
+        "relative",
+    );
+    // The infinite distances are in no mean.
+    assert_eq!(result.mean_hd95_mm, five.hd95_mm);
+    assert_eq!(
+        result.mean_dice,
+        result.labels[0].dice.map(|dice| dice / 3.0)
+    );
+    let json = serde_json::to_value(&result).unwrap();
+    assert_eq!(json["labels"][1]["hd95_mm"], "inf");
+    assert_eq!(json["labels"][1]["surface_dice"], 0.0);
+    assert!(json["labels"][2]["relative_volume_error"].is_null());
+    let table = result.to_string();
+    assert!(
+        table.contains("inf") && table.contains("in no mean"),
+        "{table}"
+    );
+
+    // The same as a pair, where the truth has another number.
+    let measures = Measures {
+        pairs: vec!["5+9=5".parse().unwrap()],
+        ..measures
+    };
+    let pair = evaluate_files(&ours, &truth, &measures).unwrap();
+    assert_eq!(pair.labels[0].predicted_voxels, 176);
+    assert!(pair.labels[0].space.as_ref().unwrap().hd_mm > five.hd_mm);
+}
+
+#[test]
+fn folders_are_matched_by_name_and_summed_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, labels: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mut voxels = [0.0; 64];
+        voxels
+            .iter_mut()
+            .zip(labels)
+            .for_each(|(v, l)| *v = f64::from(*l));
+        std::fs::write(&path, Made::new([4, 4, 4], 2).file(&voxels)).unwrap();
+    };
+    put("truth/a.nii", &[1, 1, 2]);
+    put("truth/b.nii", &[1, 1, 0]);
+    put("truth/sub-1/c.nii", &[0, 1, 0]);
+    put("truth/d.nii", &[1]);
+    put("truth/lost.nii", &[1]);
+    put("ours/a_seg-keraunos_dseg.nii", &[1, 0, 2]);
+    put("ours/b_seg-keraunos_dseg.nii", &[0, 0, 2]);
+    put("ours/sub-1/c_seg-keraunos_dseg.nii", &[0, 1, 0]);
+    put("ours/a_seg-keraunos_label-X_probseg.nii", &[1]);
+    put("ours/.hidden.nii", &[1]);
+    put("ours/more.nii", &[1]);
+    std::fs::write(folder.path().join("ours/d.nii"), b"no volume").unwrap();
+    let (ours, truth) = (folder.path().join("ours"), folder.path().join("truth"));
+    let mut heard = Vec::new();
+    let found = evaluate_folders(&ours, &truth, &Measures::default(), &mut |case, n, of| {
+        heard.push((case.to_owned(), n, of));
+    })
+    .unwrap();
+    let cases: Vec<&str> = found.cases.iter().map(|case| &*case.case).collect();
+    assert_eq!(cases, ["a", "b", "sub-1/c"]);
+    assert_eq!(heard.len(), 4);
+    assert_eq!(found.failed[0].case, "d");
+    assert!(
+        found.failed[0].problem.contains("d.nii"),
+        "{:?}",
+        found.failed
+    );
+    assert_eq!(found.missing_predictions, [truth.join("lost.nii")]);
+    assert_eq!(found.missing_truths, [ours.join("more.nii")]);
+    assert!(!found.is_whole());
+    let one = &found.labels[0];
+    assert_eq!(
+        (one.label, one.cases, one.missed, one.spurious),
+        (1, 3, 1, 0)
+    );
+    // Dice 2/3, 0 and 1; of distances one is infinite.
+    let (dice, hd95) = (&one.spreads["dice"], &one.spreads["hd95_mm"]);
+    same(dice.mean, Some(5.0 / 9.0), "dice");
+    assert_eq!((dice.count, dice.median), (3, Some(2.0 / 3.0)));
+    assert_eq!((hd95.infinite, hd95.max), (1, Some(f64::INFINITY)));
+    let two = &found.labels[1];
+    assert_eq!(
+        (two.cases, two.missed, two.spurious, two.left_out),
+        (2, 0, 1, 1)
+    );
+    same(found.mean["dice"], Some((5.0 / 9.0 + 0.5) / 2.0), "mean");
+
+    let csv = folder.path().join("scores.csv");
+    found.write_csv(&csv).unwrap();
+    let text = std::fs::read_to_string(&csv).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(
+        lines[0].starts_with("case,label,name,predicted_voxels,true_voxels,dice,iou,surface_dice,")
+    );
+    assert_eq!(lines.len(), 6);
+    assert!(
+        lines[3].starts_with("b,1,label 1,0,2,0,0,0,inf,inf,inf,-0.002,-1,0,"),
+        "{text}"
+    );
+    let columns = |line: &str| line.split(',').count();
+    assert!(
+        lines.iter().all(|line| columns(line) == columns(lines[0])),
+        "{text}"
+    );
+    let text = std::fs::read_to_string(cohort::summary_path(&csv)).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[1].starts_with("1,label 1,3,1,0,0,0.555"), "{text}");
+    assert!(
+        lines.iter().all(|line| columns(line) == columns(lines[0])),
+        "{text}"
+    );
+    let text = found.to_string();
+    assert!(text.contains("over 3 cases"), "{text}");
+
+    let picture = plot::render(&found);
+    let bright = picture
+        .pixels()
+        .filter(|p| p.0[0].abs_diff(p.0[2]) > 40)
+        .count();
+    assert!(bright > 300, "{bright}");
+    let png = folder.path().join("plot.png");
+    plot::write_plot(&png, &found).unwrap();
+    assert_eq!(image::open(&png).unwrap().to_rgb8(), picture);
+
+    let none = evaluate_folders(
+        &ours,
+        &ours.join("sub-1"),
+        &Measures::default(),
+        &mut |_, _, _| (),
+    );
+    assert!(none.unwrap_err().to_string().contains("no case is in both"));
+    put("truth/a_dseg.nii", &[1]);
+    let twice = evaluate_folders(&ours, &truth, &Measures::default(), &mut |_, _, _| ());
+    assert!(twice.unwrap_err().to_string().contains("maps of one case"));
 }
 
 // ------------------------------------------------------------------ preview

@@ -11,7 +11,7 @@ use super::perplexity::PerplexityArgs;
 use super::quantize::QuantizeArgs;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, GpuOptions, Profile};
-use crate::pipeline::evaluate::Pair;
+use crate::pipeline::evaluate::{Measures, Pair};
 use crate::pipeline::modality::Modality;
 use crate::pipeline::prepare::View;
 use crate::pipeline::pull::Source;
@@ -47,12 +47,23 @@ x_T1w_report.json.";
 const EVALUATE_EXAMPLES: &str = "\
 Examples:
   keraunos evaluate pred.nii.gz truth.nii.gz
+  keraunos evaluate out/ labelsTs/ --csv scores.csv --plot scores.png
   keraunos evaluate pred.nii.gz aal.nii.gz --pair 17=37 --pair 53=38 --pair 7+8+46+47=91-116
   keraunos evaluate pred.nii.gz gm.nii.gz --pair \"gray matter\" --threshold 128
 
+Of each label: Dice, intersection over union, surface Dice at a tolerance, Hausdorff distance (hd) and that of the
+nearest 95 % of each surface (hd95), average symmetric surface distance (assd), volumes and their difference.
+Surfaces, their areas and the percentile are those of DeepMind's surface-distance.
+
+A label that neither map has scores nothing and is left out of the means. One that only one map has scores
+0 in Dice, intersection over union and surface Dice; its distances are infinite, in no mean, and counted as missed
+(in the truth only) or spurious (in the prediction only).
+
 A side of a pair is a label, a range (91-116), a sum of those (7+8+46+47) or a structure's name, which
-stands for its own label and, without a side, those of its left and right. A label that neither map has
-scores nothing and is left out of the means.";
+stands for its own label and, without a side, those of its left and right.
+
+Folders are searched through. A case is what both call alike: the path in the folder without suffix and without
+_seg-... and _dseg. Cases that only one folder has are named, and those that fail; the exit code is 1 then.";
 
 const BENCH_EXAMPLES: &str = "\
 Examples:
@@ -97,7 +108,7 @@ pub(super) enum Command {
     Embed(EmbedArgs),
     /// Lists what is in a safetensors or GGUF file
     Inspect(InspectArgs),
-    /// Compares a label map with the truth: Dice and intersection over union
+    /// Compares label maps with the truth: overlaps, distances between surfaces, volumes
     #[command(after_help = EVALUATE_EXAMPLES)]
     Evaluate(EvaluateArgs),
     /// Says what this machine has, what will be used and why, and checks every kernel
@@ -216,6 +227,7 @@ impl ModelArgs {
             weights: self.weights.clone(),
             model_dir: self.model_dir.clone(),
             language_model: self.llm.clone(),
+            keep_models: false,
         }
     }
 }
@@ -446,13 +458,13 @@ pub(super) struct InspectArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct EvaluateArgs {
-    /// The map to judge
+    /// The map to judge, or a folder of maps
     pub(super) prediction: PathBuf,
-    /// The map to judge it by, on the same grid
+    /// The map to judge it by, on the same grid, or a folder of such, called as the predictions
     pub(super) truth: PathBuf,
     /// Compares these labels only: `17`, or `17=37` where the truth has other numbers; may be repeated
     #[arg(long, value_name = "PRED[=TRUTH]")]
-    pub(super) pair: Vec<Pair>,
+    pair: Vec<Pair>,
     /// The truth is a map of one structure, which begins at this value
     #[arg(
         long,
@@ -460,10 +472,36 @@ pub(super) struct EvaluateArgs {
         requires = "pair",
         allow_negative_numbers = true
     )]
-    pub(super) threshold: Option<f32>,
+    threshold: Option<f32>,
+    /// How far apart two surfaces may lie and still agree, for the surface Dice
+    #[arg(long, value_name = "MM", default_value_t = 1.0, value_parser = distance)]
+    tolerance: f64,
+    /// Writes a row for each case and label, and beside it FILE_summary.csv with a row for each label
+    #[arg(long, value_name = "FILE.csv")]
+    pub(super) csv: Option<PathBuf>,
+    /// Draws Dice and 95 % Hausdorff distance of each label
+    #[arg(long, value_name = "FILE.png")]
+    pub(super) plot: Option<PathBuf>,
     /// Prints everything as one JSON object
     #[arg(long)]
     pub(super) json: bool,
+}
+
+impl EvaluateArgs {
+    pub(super) fn measures(&self) -> Measures {
+        Measures {
+            tolerance_mm: self.tolerance,
+            pairs: self.pair.clone(),
+            threshold: self.threshold,
+        }
+    }
+}
+
+/// A distance in millimetres.
+fn distance(text: &str) -> std::result::Result<f64, String> {
+    let value = text.parse::<f64>().ok();
+    let value = value.filter(|value| value.is_finite() && *value >= 0.0);
+    value.ok_or_else(|| "a distance is a number of millimetres from 0".into())
 }
 
 #[derive(Debug, Args)]

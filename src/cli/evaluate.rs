@@ -1,18 +1,93 @@
-//! `keraunos evaluate`: how well a map agrees with the truth.
+//! `keraunos evaluate`: how well maps agree with the truth.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use super::args::EvaluateArgs;
 use super::console::Console;
-use crate::error::Result;
-use crate::pipeline::evaluate::{evaluate_files, evaluate_pairs};
+use crate::error::{Error, Result};
+use crate::pipeline::cohort::{Cohort, evaluate_folders, summary_path};
+use crate::pipeline::evaluate::evaluate_files;
+use crate::pipeline::files::same_file;
+use crate::pipeline::plot;
 
-pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<()> {
-    let evaluation = if args.pair.is_empty() {
-        evaluate_files(&args.prediction, &args.truth)?
-    } else {
-        evaluate_pairs(&args.prediction, &args.truth, &args.pair, args.threshold)?
-    };
-    if args.json {
-        return console.json(&evaluation);
+pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<ExitCode> {
+    let (prediction, truth) = (&args.prediction, &args.truth);
+    let summary = args.csv.as_deref().map(summary_path);
+    for out in [&args.csv, &summary, &args.plot].into_iter().flatten() {
+        check_place(out, [prediction, truth])?;
     }
-    console.print(&format!("{evaluation}\n"))
+    match (prediction.is_dir(), truth.is_dir()) {
+        (true, true) => folders(args, console),
+        (false, false) => {
+            let measures = args.measures();
+            let evaluation = evaluate_files(prediction, truth, &measures)?;
+            let tolerance = measures.tolerance_mm;
+            write(
+                args,
+                &Cohort::of_one(prediction, truth, evaluation.clone(), tolerance),
+            )?;
+            match args.json {
+                true => console.json(&evaluation)?,
+                false => console.print(&format!("{evaluation}\n"))?,
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        (is_folder, _) => {
+            let (folder, file) = match is_folder {
+                true => (prediction, truth),
+                false => (truth, prediction),
+            };
+            Err(Error::Argument(format!(
+                "`{}` is a folder and `{}` is none; give two maps or two folders",
+                folder.display(),
+                file.display()
+            )))
+        }
+    }
+}
+
+fn folders(args: &EvaluateArgs, console: &Console) -> Result<ExitCode> {
+    let (prediction, truth) = (&args.prediction, &args.truth);
+    let mut tell = |case: &str, n: usize, of: usize| tracing::info!("{} of {of}: {case}", n + 1);
+    let cohort = evaluate_folders(prediction, truth, &args.measures(), &mut tell)?;
+    write(args, &cohort)?;
+    match args.json {
+        true => console.json(&cohort)?,
+        false => console.print(&format!("{cohort}\n"))?,
+    }
+    for path in &cohort.missing_predictions {
+        console.warn(&format!("no prediction for `{}`", path.display()));
+    }
+    for path in &cohort.missing_truths {
+        console.warn(&format!("no truth for `{}`", path.display()));
+    }
+    for failure in &cohort.failed {
+        console.warn(&format!("{}: {}", failure.case, failure.problem));
+    }
+    Ok(match cohort.is_whole() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+fn write(args: &EvaluateArgs, cohort: &Cohort) -> Result<()> {
+    if let Some(path) = &args.csv {
+        cohort.write_csv(path)?;
+    }
+    if let Some(path) = &args.plot {
+        plot::write_plot(path, cohort)?;
+    }
+    Ok(())
+}
+
+/// Refuses to write over a map that is judged.
+fn check_place(out: &Path, inputs: [&PathBuf; 2]) -> Result<()> {
+    match inputs.into_iter().find(|input| same_file(input, out)) {
+        Some(input) => Err(Error::Argument(format!(
+            "the result would overwrite the input `{}`",
+            input.display()
+        ))),
+        None => Ok(()),
+    }
 }

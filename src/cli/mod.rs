@@ -74,13 +74,13 @@ fn command(command: Command, console: &Console) -> Result<ExitCode> {
 fn run_one(command: Command, console: &Console) -> Result<ExitCode> {
     match command {
         Command::Doctor(args) => return doctor::run(&args, console),
+        Command::Evaluate(args) => return evaluate::run(&args, console),
         Command::Bench(args) => bench::run(&args, console),
         Command::Segment(args) => segment::run(args, console),
         Command::Instruct(args) => instruct::run(args, console),
         Command::Generate(args) => generate::run(&args, console),
         Command::Embed(args) => embed::run(&args, console),
         Command::Inspect(args) => inspect::run(&args, console),
-        Command::Evaluate(args) => evaluate::run(&args, console),
         Command::Perplexity(args) => perplexity::run(&args, console),
         Command::Pull(args) => pull::run(args, console),
         Command::Quantize(args) => quantize::run(&args, console),

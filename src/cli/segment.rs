@@ -18,6 +18,7 @@ const CITATION: &str = "Zeus, arXiv:2504.07336, whose topology this is; FreeSurf
 /// Draws bars, and writes probabilities as they come.
 struct Watch<'a> {
     progress: Progress,
+    stem: &'a str,
     probabilities: Option<&'a Path>,
     written: Vec<PathBuf>,
 }
@@ -29,7 +30,7 @@ impl Observer for Watch<'_> {
 
     fn logits(&mut self, target: &Target, logits: &[f32], reference: &Volume) -> Result<()> {
         if let Some(folder) = self.probabilities {
-            let path = finish::write_probabilities(folder, target, logits, reference)?;
+            let path = finish::write_probabilities(folder, self.stem, target, logits, reference)?;
             self.written.push(path);
         }
         Ok(())
@@ -41,7 +42,7 @@ pub(super) fn run(args: SegmentArgs, console: &Console) -> Result<()> {
     let folder = args.output()?;
     let inputs: Vec<PathBuf> = request.inputs.iter().map(|i| i.path.clone()).collect();
     // What cannot work is found out before the long run.
-    finish::places(folder, &inputs)?;
+    finish::places(folder, &request.stem(), &inputs)?;
     let is_new = !folder.exists();
     finish::prepare_folder(folder)?;
     let result = segment(&args, &request, folder, console);
@@ -58,7 +59,9 @@ fn segment(
     folder: &Path,
     console: &Console,
 ) -> Result<()> {
+    let stem = request.stem();
     let mut watch = Watch {
+        stem: &stem,
         progress: console.progress(),
         probabilities: args.save_probabilities.then_some(folder),
         written: Vec::new(),

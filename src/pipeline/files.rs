@@ -1,10 +1,132 @@
-//! Writing a file so that it is there whole or not at all.
+//! Writing files so that they are there whole or not at all.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
+
+/// What nobody is to see yet: it goes if the program is ended.
+#[derive(Debug)]
+struct Underway {
+    /// Files and folders under temporary names.
+    parts: BTreeSet<PathBuf>,
+    /// Folders that were made for results: they go if they are empty.
+    made: BTreeSet<PathBuf>,
+}
+
+static UNDERWAY: Mutex<Underway> = Mutex::new(Underway {
+    parts: BTreeSet::new(),
+    made: BTreeSet::new(),
+});
+
+fn underway() -> MutexGuard<'static, Underway> {
+    UNDERWAY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes everything that is half written. As long as the result is kept no file appears under its
+/// final name, and none is begun: whoever ends the program keeps it until the end.
+pub fn abandon() -> impl Drop {
+    struct Kept(MutexGuard<'static, Underway>);
+    impl Drop for Kept {
+        fn drop(&mut self) {
+            self.0.parts.clear();
+        }
+    }
+    let underway = underway();
+    // What cannot be removed has a name that begins with a dot, and the program ends in any case.
+    for part in &underway.parts {
+        let _ = match part.is_dir() {
+            true => fs::remove_dir_all(part),
+            false => fs::remove_file(part),
+        };
+    }
+    for folder in underway.made.iter().rev() {
+        let _ = fs::remove_dir(folder);
+    }
+    Kept(underway)
+}
+
+/// Makes a folder and those above it; if the program is ended, it goes again unless something is in it.
+///
+/// # Errors
+///
+/// [`Error::Write`].
+pub fn make_folder(folder: &Path) -> Result<()> {
+    let mut underway = underway();
+    let mut above = Some(folder);
+    while let Some(missing) = above.filter(|path| !path.as_os_str().is_empty() && !path.exists()) {
+        underway.made.insert(missing.to_path_buf());
+        above = missing.parent();
+    }
+    fs::create_dir_all(folder).map_err(Error::write(folder))
+}
+
+/// A folder beside results in which they are written under their names, to appear together.
+#[derive(Debug)]
+pub struct Staging(tempfile::TempDir);
+
+impl Staging {
+    /// In the folder of the results.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Write`].
+    pub fn new(folder: &Path) -> Result<Self> {
+        let mut underway = underway();
+        let made = tempfile::Builder::new()
+            .prefix(".keraunos-")
+            .tempdir_in(folder)
+            .map_err(Error::write(folder))?;
+        underway.parts.insert(made.path().to_path_buf());
+        Ok(Self(made))
+    }
+
+    /// Where the results are written first.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Moves the files to `paths`, which name each by its own name. The last one vouches for the others: what
+    /// was there under its name goes first, and it comes last.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Write`], if one of them is a folder or no regular file before anything is moved.
+    pub fn commit(self, paths: &[PathBuf]) -> Result<()> {
+        let targets = paths
+            .iter()
+            .map(|path| target(path).map_err(Error::write(path)))
+            .collect::<Result<Vec<_>>>()?;
+        // An end of the program waits until all are there, or comes before the first.
+        let underway = underway();
+        if let (Some(last), Some(path)) = (targets.last(), paths.last())
+            && last.exists()
+        {
+            fs::remove_file(last).map_err(Error::write(path))?;
+        }
+        for (path, target) in paths.iter().zip(&targets) {
+            let name = path.file_name().unwrap_or_default();
+            fs::rename(self.path().join(name), target).map_err(Error::write(path))?;
+        }
+        drop(underway);
+        for target in &targets {
+            sync_folder(&folder_of(target));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        let mut underway = underway();
+        // What cannot be removed is tried again as the folder itself is dropped.
+        let _ = fs::remove_dir_all(self.path());
+        underway.parts.remove(self.path());
+    }
+}
 
 /// Writes `path` through `fill`, atomically.
 ///
@@ -25,15 +147,7 @@ pub fn atomic_write(
 }
 
 fn replace(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    let target = match fs::metadata(path) {
-        Ok(found) if found.is_dir() => return Err(refused("it is a folder")),
-        Ok(found) if !found.is_file() => return Err(refused("it is not a regular file")),
-        Ok(_) => fs::canonicalize(path)?,
-        Err(_) => path.to_path_buf(),
-    };
-    if target.file_name().is_none() {
-        return Err(refused("it names no file"));
-    }
+    let target = target(path)?;
     let folder = folder_of(&target);
     let mut builder = tempfile::Builder::new();
     builder.prefix(".keraunos-").suffix(".part");
@@ -43,21 +157,54 @@ fn replace(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> 
         // What `File::create` would ask for; the process's umask still applies.
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
-    let part = builder.tempfile_in(&folder)?;
-    let mut writer = BufWriter::with_capacity(1 << 18, part.as_file());
-    fill(&mut writer)?;
-    // Dropping a `BufWriter` would lose the error of its last write.
-    writer
-        .into_inner()
-        .map_err(io::IntoInnerError::into_error)?
-        .sync_all()?;
-    part.persist(&target).map_err(|failed| failed.error)?;
-    if cfg!(unix) {
-        // The new name is durable once its folder is. Some network disks cannot sync one; the
-        // file is complete there all the same.
-        let _ = File::open(&folder).and_then(|folder| folder.sync_all());
+    let part = {
+        let mut underway = underway();
+        let part = builder.tempfile_in(&folder)?;
+        underway.parts.insert(part.path().to_path_buf());
+        part
+    };
+    let name = part.path().to_path_buf();
+    let written = (|| {
+        let mut writer = BufWriter::with_capacity(1 << 18, part.as_file());
+        fill(&mut writer)?;
+        // Dropping a `BufWriter` would lose the error of its last write.
+        writer
+            .into_inner()
+            .map_err(io::IntoInnerError::into_error)?
+            .sync_all()
+    })();
+    let mut underway = underway();
+    underway.parts.remove(&name);
+    if let Err(error) = written {
+        drop(part);
+        return Err(error);
     }
+    part.persist(&target).map_err(|failed| failed.error)?;
+    drop(underway);
+    sync_folder(&folder);
     Ok(())
+}
+
+/// The regular file that `path` is or shall be, through a link.
+fn target(path: &Path) -> io::Result<PathBuf> {
+    let target = match fs::metadata(path) {
+        Ok(found) if found.is_dir() => return Err(refused("it is a folder")),
+        Ok(found) if !found.is_file() => return Err(refused("it is not a regular file")),
+        Ok(_) => fs::canonicalize(path)?,
+        Err(_) => path.to_path_buf(),
+    };
+    match target.file_name() {
+        Some(_) => Ok(target),
+        None => Err(refused("it names no file")),
+    }
+}
+
+/// Makes new names in a folder durable.
+fn sync_folder(folder: &Path) {
+    if cfg!(unix) {
+        // Some network disks cannot sync a folder; the files are complete there all the same.
+        let _ = File::open(folder).and_then(|folder| folder.sync_all());
+    }
 }
 
 fn refused(why: &str) -> io::Error {
@@ -98,6 +245,38 @@ fn identity(path: &Path) -> Option<Identity> {
     }
     let folder = fs::canonicalize(folder_of(path)).ok()?;
     Some(Identity::Path(folder.join(path.file_name()?)))
+}
+
+/// The NIfTI volumes in a folder and the folders in it, by path; of a `.hdr` and `.img` pair the
+/// header. Names that begin with a dot are passed over.
+///
+/// # Errors
+///
+/// [`Error::Read`] for a folder that cannot be listed.
+pub fn volumes_under(folder: &Path) -> Result<Vec<PathBuf>> {
+    /// Deeper than any data set; a link to a folder above itself ends here.
+    const DEEPEST: usize = 12;
+    let mut found = Vec::new();
+    let mut open = vec![(folder.to_path_buf(), 0)];
+    while let Some((folder, depth)) = open.pop() {
+        for entry in fs::read_dir(&folder).map_err(Error::read(&folder))? {
+            let path = entry.map_err(Error::read(&folder))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let name = name.to_lowercase();
+            let suffixes = [".nii", ".nii.gz", ".hdr", ".hdr.gz"];
+            if name.starts_with('.') {
+                continue;
+            } else if path.is_dir() {
+                if depth < DEEPEST {
+                    open.push((path, depth + 1));
+                }
+            } else if suffixes.iter().any(|suffix| name.ends_with(suffix)) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// SHA-256 of a file, in lower-case hexadecimal.

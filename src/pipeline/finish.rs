@@ -40,10 +40,7 @@ pub fn stem(input: &Path) -> String {
 fn place(folder: &Path, name: &str, inputs: &[PathBuf]) -> Result<PathBuf> {
     let path = folder.join(name);
     match inputs.iter().find(|input| files::same_file(input, &path)) {
-        Some(input) => Err(Error::Argument(format!(
-            "the result would overwrite the input `{}`",
-            input.display()
-        ))),
+        Some(input) => Err(overwrites(input)),
         None => Ok(path),
     }
 }
@@ -53,25 +50,20 @@ fn place(folder: &Path, name: &str, inputs: &[PathBuf]) -> Result<PathBuf> {
 /// # Errors
 /// A path that is a file, or a folder that cannot be made or written.
 pub fn prepare_folder(folder: &Path) -> Result<()> {
-    std::fs::create_dir_all(folder).map_err(Error::write(folder))?;
-    tempfile::Builder::new()
-        .prefix(".keraunos-")
-        .tempfile_in(folder)
-        .map(drop)
-        .map_err(Error::write(folder))
+    files::make_folder(folder)?;
+    files::Staging::new(folder).map(drop)
 }
 
-/// Where the results of `inputs` go in `folder`: the map, its table, the statistics, the preview and the
-/// report.
+/// Where the results of `inputs` go in `folder` when they are called `stem`: the map, its table, the
+/// statistics, the preview and the report.
 ///
 /// # Errors
 /// A result that would overwrite an input, or a folder that is one.
-pub fn places(folder: &Path, inputs: &[PathBuf]) -> Result<[PathBuf; 5]> {
+pub fn places(folder: &Path, stem: &str, inputs: &[PathBuf]) -> Result<[PathBuf; 5]> {
     if let Some(input) = inputs.iter().find(|input| files::same_file(input, folder)) {
         let problem = format!("the output folder is the input `{}`", input.display());
         return Err(Error::Argument(problem));
     }
-    let stem = inputs.first().map_or_else(String::new, |input| stem(input));
     let at = |suffix: &str| place(folder, &format!("{stem}_{suffix}"), inputs);
     Ok([
         at("seg-keraunos_dseg.nii.gz")?,
@@ -82,7 +74,8 @@ pub fn places(folder: &Path, inputs: &[PathBuf]) -> Result<[PathBuf; 5]> {
     ])
 }
 
-/// Writes all files of a result; returns their paths in the order of [`places`].
+/// Writes all files of a result; returns their paths in the order of [`places`]. They appear together, the
+/// report last: where a report is, the files are its own.
 ///
 /// # Errors
 /// A folder that cannot be written, or a result that would overwrite an input.
@@ -93,26 +86,36 @@ pub fn write(result: &Segmentation, folder: &Path) -> Result<Vec<PathBuf>> {
         .iter()
         .map(|input| input.path.clone())
         .collect();
-    let [labels, _, stats, picture, report] = places(folder, &inputs)?;
+    let paths = places(folder, &result.name, &inputs)?;
     prepare_folder(folder)?;
-    write_labels(&labels, &result.reference, &result.labels, &result.names)?;
-    let table = write_names(&labels, &result.names)?;
-    write_json(&stats, &result.structures)?;
-    preview::write_preview(&picture, &result.reference, &result.labels, &result.names)?;
-    write_json(&report, &result.report)?;
-    Ok(vec![labels, table, stats, picture, report])
+    let staging = files::Staging::new(folder)?;
+    let staged = paths.each_ref().map(|path| {
+        let name = path.file_name().unwrap_or_default();
+        staging.path().join(name)
+    });
+    // A message names the file that the user asked for.
+    write_to(result, &staged).map_err(|error| match error {
+        Error::Write { path, source } => Error::Write {
+            path: folder.join(path.file_name().unwrap_or_default()),
+            source,
+        },
+        error => error,
+    })?;
+    staging.commit(&paths)?;
+    Ok(paths.into())
 }
 
-/// Writes one target's probabilities, `<stem>_seg-keraunos_label-<name>_probseg.nii.gz`.
-///
-/// # Errors
-/// A file that cannot be written.
-pub fn write_probabilities(
-    folder: &Path,
-    target: &Target,
-    logits: &[f32],
-    reference: &Volume,
-) -> Result<PathBuf> {
+fn write_to(result: &Segmentation, paths: &[PathBuf; 5]) -> Result<()> {
+    let [labels, _, stats, picture, report] = paths;
+    write_labels(labels, &result.reference, &result.labels, &result.names)?;
+    write_names(labels, &result.names)?;
+    write_json(stats, &result.structures)?;
+    preview::write_preview(picture, &result.reference, &result.labels, &result.names)?;
+    write_json(report, &result.report)
+}
+
+/// Where one target's probabilities go: `<stem>_seg-keraunos_label-<name>_probseg.nii.gz`.
+pub fn probabilities_place(folder: &Path, stem: &str, target: &Target) -> PathBuf {
     let words = target
         .name
         .split(|c: char| !c.is_alphanumeric())
@@ -129,11 +132,24 @@ pub fn write_probabilities(
         .chars()
         .take(60)
         .collect();
-    let name = format!(
-        "{}_seg-keraunos_label-{label}_probseg.nii.gz",
-        stem(&reference.path)
-    );
-    let path = place(folder, &name, std::slice::from_ref(&reference.path))?;
+    folder.join(format!("{stem}_seg-keraunos_label-{label}_probseg.nii.gz"))
+}
+
+/// Writes one target's probabilities and returns their path.
+///
+/// # Errors
+/// A file that cannot be written, or that is the input.
+pub fn write_probabilities(
+    folder: &Path,
+    stem: &str,
+    target: &Target,
+    logits: &[f32],
+    reference: &Volume,
+) -> Result<PathBuf> {
+    let path = probabilities_place(folder, stem, target);
+    if files::same_file(&path, &reference.path) {
+        return Err(overwrites(&reference.path));
+    }
     let probabilities: Vec<f32> = logits
         .iter()
         .map(|logit| 1.0 / (1.0 + (-logit).exp()))
@@ -142,7 +158,14 @@ pub fn write_probabilities(
     Ok(path)
 }
 
-fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+fn overwrites(input: &Path) -> Error {
+    Error::Argument(format!(
+        "the result would overwrite the input `{}`",
+        input.display()
+    ))
+}
+
+pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     files::atomic_write(path, |out| {
         serde_json::to_writer_pretty(&mut *out, value)?;
         out.write_all(b"\n")

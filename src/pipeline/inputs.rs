@@ -1,6 +1,7 @@
 //! The volumes of a request: read, judged, and brought to one grid.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use serde::Serialize;
 
@@ -30,8 +31,11 @@ pub struct ReportedInput {
     pub orientation: String,
 }
 
-/// The volumes of a request, read and brought to one grid.
-pub(super) struct Loaded {
+/// The volumes of a request, read and brought to one grid. Reading needs no adapter, so that one thread can read
+/// while another computes.
+pub struct Loaded {
+    /// How long that took.
+    pub(super) seconds: f64,
     pub(super) reference: Volume,
     pub(super) images: Vec<Prepared>,
     pub(super) inputs: Vec<ReportedInput>,
@@ -39,7 +43,11 @@ pub(super) struct Loaded {
 }
 
 /// Reads the volumes and brings them to the first one's prepared grid.
-pub(super) fn load(inputs: &[Input]) -> Result<Loaded> {
+///
+/// # Errors
+/// A volume that cannot be used, one that is given twice, or modalities that do not overlap.
+pub fn load(inputs: &[Input]) -> Result<Loaded> {
+    let began = Instant::now();
     let Some(first) = inputs.first() else {
         return Err(Error::Argument("no volume to segment".into()));
     };
@@ -114,6 +122,7 @@ pub(super) fn load(inputs: &[Input]) -> Result<Loaded> {
         )));
     };
     Ok(Loaded {
+        seconds: began.elapsed().as_secs_f64(),
         reference,
         images,
         inputs: reported,

@@ -4,7 +4,10 @@
 //! [`Segmenter`] is the whole way, from a [`Request`] to a [`Segmentation`]; the modules are its stations.
 
 pub mod adapter;
+mod canvas;
 pub mod chat;
+pub mod cohort;
+pub mod distance;
 pub mod evaluate;
 pub mod files;
 pub mod finish;
@@ -14,6 +17,7 @@ pub mod inputs;
 pub mod instruct;
 pub mod language;
 pub mod modality;
+pub mod plot;
 pub mod prepare;
 pub mod preview;
 pub mod pull;
@@ -25,11 +29,12 @@ pub mod segmenter;
 pub mod statistics;
 pub mod stock;
 pub mod structures;
+pub mod surface;
 pub mod text_encoder;
 pub mod tokenizer;
 pub mod volume;
 pub mod volume_embedding;
 
-pub use request::{Fusion, Input, Instruct, Options, Request};
+pub use request::{Asked, Fusion, Input, Instruct, Options, Request};
 pub use result::{Report, Segmentation, StructureResult};
 pub use segmenter::{Observer, Segmenter};

@@ -4,21 +4,13 @@
 //! scale in millimetres; no display server is needed.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::path::Path;
 
-use embedded_graphics::Drawable;
-use embedded_graphics::Pixel;
-use embedded_graphics::draw_target::DrawTarget;
-use embedded_graphics::geometry::{OriginDimensions, Point, Size};
 use embedded_graphics::mono_font::iso_8859_1::{FONT_7X13, FONT_8X13, FONT_9X15_BOLD};
-use embedded_graphics::mono_font::{MonoFont, MonoTextStyle};
-use embedded_graphics::pixelcolor::{Rgb888, RgbColor};
-use embedded_graphics::text::{Alignment, Baseline, Text, TextStyleBuilder};
-use image::codecs::png::PngEncoder;
-use image::{ExtendedColorType, ImageEncoder, Rgb, RgbImage};
+use embedded_graphics::text::Alignment;
+use image::{Rgb, RgbImage};
 
-use super::files;
+use super::canvas::{Canvas, FAINT, INK, blend, shorten, write_png};
 use super::geometry::{self, Grid};
 use super::modality::{self, Modality};
 use super::prepare::{self, View};
@@ -46,9 +38,6 @@ const FILL: f32 = 0.30;
 /// The soft-tissue window that CT is shown in, in Hounsfield units.
 const SOFT_TISSUE: (f32, f32) = (-160.0, 240.0);
 
-const PAPER: [u8; 3] = [14, 16, 20];
-const INK: [u8; 3] = [232, 234, 237];
-const FAINT: [u8; 3] = [150, 156, 166];
 const CROSS: [u8; 3] = [120, 200, 255];
 const LETTER: [u8; 3] = [255, 214, 90];
 
@@ -71,16 +60,7 @@ where
     T: Copy + Into<u32>,
 {
     let picture = render(volume, labels, names);
-    files::atomic_write(path, |out| {
-        PngEncoder::new(out)
-            .write_image(
-                &picture,
-                picture.width(),
-                picture.height(),
-                ExtendedColorType::Rgb8,
-            )
-            .map_err(std::io::Error::other)
-    })
+    write_png(path, &picture)
 }
 
 /// The picture that [`write_preview`] writes.
@@ -111,7 +91,7 @@ where
     let below = bottom + CAPTION + MARGIN;
     let height = below + lines * LINE + 2 * LINE;
 
-    let mut canvas = Canvas(RgbImage::from_pixel(width, height, Rgb(PAPER)));
+    let mut canvas = Canvas::new(width, height);
     let name = volume
         .path
         .file_name()
@@ -535,105 +515,5 @@ fn level(value: f32) -> String {
         format!("{value:.0}")
     } else {
         format!("{value:.3}")
-    }
-}
-
-/// A name cut to `most` letters, with dots where it was cut.
-fn shorten(name: &str, most: usize) -> String {
-    if name.chars().count() <= most {
-        return name.to_owned();
-    }
-    name.chars()
-        .take(most.saturating_sub(2))
-        .chain("..".chars())
-        .collect()
-}
-
-fn blend(below: [u8; 3], above: [u8; 3], share: f32) -> [u8; 3] {
-    std::array::from_fn(|i| {
-        (f32::from(below[i]) * (1.0 - share) + f32::from(above[i]) * share).round() as u8
-    })
-}
-
-/// A picture that text can be drawn on.
-struct Canvas(RgbImage);
-
-impl Canvas {
-    /// Mixes a colour into one pixel; outside the picture nothing happens.
-    fn tint(&mut self, x: u32, y: u32, with: [u8; 3], share: f32) {
-        if let Some(pixel) = self.0.get_pixel_mut_checked(x, y) {
-            pixel.0 = blend(pixel.0, with, share);
-        }
-    }
-
-    /// Draws a line of text whose upper border is at `y` and which lies at, before or about
-    /// `x`. Letters that the font lacks become question marks.
-    fn text(
-        &mut self,
-        text: &str,
-        x: u32,
-        y: u32,
-        font: &MonoFont<'_>,
-        ink: [u8; 3],
-        alignment: Alignment,
-    ) {
-        let [r, g, b] = ink;
-        let style = MonoTextStyle::new(font, Rgb888::new(r, g, b));
-        let placed = TextStyleBuilder::new()
-            .alignment(alignment)
-            .baseline(Baseline::Top)
-            .build();
-        let at = Point::new(x as i32, y as i32);
-        // Drawing on a canvas cannot fail.
-        let _ = Text::with_text_style(text, at, style, placed).draw(self);
-    }
-
-    /// Text with a dark rim, legible on any image.
-    fn rimmed(
-        &mut self,
-        text: &str,
-        x: u32,
-        y: u32,
-        font: &MonoFont<'_>,
-        ink: [u8; 3],
-        alignment: Alignment,
-    ) {
-        for (dx, dy) in [
-            (0, 0),
-            (1, 0),
-            (2, 0),
-            (0, 1),
-            (2, 1),
-            (0, 2),
-            (1, 2),
-            (2, 2),
-        ] {
-            let at = ((x + dx).saturating_sub(1), (y + dy).saturating_sub(1));
-            self.text(text, at.0, at.1, font, [0; 3], alignment);
-        }
-        self.text(text, x, y, font, ink, alignment);
-    }
-}
-
-impl OriginDimensions for Canvas {
-    fn size(&self) -> Size {
-        Size::new(self.0.width(), self.0.height())
-    }
-}
-
-impl DrawTarget for Canvas {
-    type Color = Rgb888;
-    type Error = Infallible;
-
-    fn draw_iter<I>(&mut self, pixels: I) -> Result<(), Infallible>
-    where
-        I: IntoIterator<Item = Pixel<Rgb888>>,
-    {
-        for Pixel(at, colour) in pixels {
-            // A negative coordinate becomes one far outside.
-            let with = [colour.r(), colour.g(), colour.b()];
-            self.tint(at.x as u32, at.y as u32, with, 1.0);
-        }
-        Ok(())
     }
 }

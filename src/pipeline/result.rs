@@ -10,7 +10,7 @@ use crate::gpu::AdapterSummary;
 use crate::pipeline::inputs::ReportedInput;
 use crate::pipeline::instruct::Instruction;
 use crate::pipeline::prepare::View;
-use crate::pipeline::request::Fusion;
+use crate::pipeline::request::{Asked, Fusion};
 use crate::pipeline::statistics;
 use crate::pipeline::structures::Target;
 use crate::pipeline::volume::{Names, Volume};
@@ -51,6 +51,8 @@ pub struct Report {
     pub precision: String,
     /// SHA-256 of every weight file that was used, by role.
     pub weights: BTreeMap<&'static str, String>,
+    /// What was asked for. Equal in two reports with the same inputs and weights, their maps are equal.
+    pub asked: Asked,
     /// The volumes.
     pub inputs: Vec<ReportedInput>,
     /// The views.
@@ -70,6 +72,8 @@ pub struct Report {
 /// A labelled map with everything that belongs to it.
 #[derive(Clone, Debug)]
 pub struct Segmentation {
+    /// What its files are called: the request's name, else the first input's without suffix.
+    pub name: String,
     /// The first input, whose grid and header the results have.
     pub reference: Volume,
     /// A label for each voxel, 0 for none.

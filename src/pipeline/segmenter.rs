@@ -15,6 +15,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::error::{Error, Result};
@@ -26,7 +27,9 @@ use crate::pipeline::inputs::{Loaded, facts, load};
 use crate::pipeline::instruct::{self, Instruction, Writer};
 use crate::pipeline::modality::Modality;
 use crate::pipeline::prepare::{Prepared, View};
-use crate::pipeline::request::{Fusion, Instruct, Options, Request, slicing, targets};
+use crate::pipeline::request::{
+    Asked, Fusion, Instruct, Options, Request, VERSION, slicing, targets,
+};
 use crate::pipeline::result::{LabelMap, Report, Segmentation};
 use crate::pipeline::stock::StockTokens;
 use crate::pipeline::structures::Target;
@@ -66,6 +69,9 @@ pub struct Segmenter {
     stock: StockTokens,
     home: Home,
     language_model: Option<PathBuf>,
+    keep_models: bool,
+    /// What is kept of the two.
+    kept: Mutex<(Option<Arc<Writer>>, Option<Arc<TextEncoder>>)>,
 }
 
 /// Times stages.
@@ -111,6 +117,8 @@ impl Segmenter {
             precision: options.precision,
             home: Home::new(options.model_dir.as_deref())?,
             language_model: options.language_model.clone(),
+            keep_models: options.keep_models,
+            kept: Mutex::default(),
             gpu,
         })
     }
@@ -144,26 +152,110 @@ impl Segmenter {
         TextEncoder::open(&self.gpu, &self.home)
     }
 
+    /// [`Segmenter::writer`], or the one that was kept.
+    fn some_writer(&self) -> Result<Arc<Writer>> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(writer) = &kept.0 {
+            return Ok(writer.clone());
+        }
+        let writer = Arc::new(self.writer()?);
+        kept.0 = self.keep_models.then(|| writer.clone());
+        Ok(writer)
+    }
+
+    /// [`Segmenter::text_encoder`], or the one that was kept.
+    fn some_text_encoder(&self) -> Result<Arc<TextEncoder>> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(encoder) = &kept.1 {
+            return Ok(encoder.clone());
+        }
+        let encoder = Arc::new(self.text_encoder()?);
+        kept.1 = self.keep_models.then(|| encoder.clone());
+        Ok(encoder)
+    }
+
+    /// The hash of the weights that play a role in reports: `segmentation`, `language model` or `text encoder`.
+    /// `None` for a role that nobody plays.
+    ///
+    /// # Errors
+    /// As [`Segmenter::writer`] and [`Segmenter::text_encoder`].
+    pub fn weights_sha256(&self, role: &str) -> Result<Option<String>> {
+        Ok(match role {
+            "segmentation" => Some(self.zeus_sha256.clone()),
+            "language model" => Some(self.some_writer()?.sha256.clone()),
+            "text encoder" => Some(self.some_text_encoder()?.sha256.clone()),
+            _ => None,
+        })
+    }
+
+    /// What a request asks for, in the report's words.
+    ///
+    /// # Errors
+    /// A request that makes no sense.
+    pub fn asked(&self, request: &Request) -> Result<Asked> {
+        let targets = targets(request)?;
+        Ok(Asked {
+            structures: targets.into_iter().map(|t| (t.label, t.name)).collect(),
+            instructions: request.instructions.clone(),
+            instruct: request.instruct,
+            modalities: request.inputs.iter().map(|input| input.modality).collect(),
+            views: slicing(request)?.views,
+            fast: request.fast,
+            fusion: request.fusion,
+            precision: self.precision,
+            cooperative: self.gpu.coop_tile().is_some(),
+            version: VERSION,
+        })
+    }
+
     /// Segments the volumes of a request.
     ///
     /// # Errors
     /// A volume that cannot be used, modalities that do not overlap, a missing model, or an adapter
     /// that fails; nothing has been written then.
     pub fn segment(&self, request: &Request, observer: &mut dyn Observer) -> Result<Segmentation> {
-        let mut clock = Clock {
-            last: Instant::now(),
-            seconds: Vec::new(),
-        };
+        // What makes no sense is said before anything is read.
+        self.asked(request)?;
+        self.segment_loaded(request, load(&request.inputs)?, observer)
+    }
+
+    /// [`Segmenter::segment`] of volumes that were read before, by [`load`].
+    ///
+    /// # Errors
+    /// As [`Segmenter::segment`].
+    pub fn segment_loaded(
+        &self,
+        request: &Request,
+        loaded: Loaded,
+        observer: &mut dyn Observer,
+    ) -> Result<Segmentation> {
+        let result = self.run(request, loaded, observer);
+        // The next volume has other sizes: what this one left in the pool would not fit it.
+        self.gpu.trim();
+        result
+    }
+
+    fn run(
+        &self,
+        request: &Request,
+        loaded: Loaded,
+        observer: &mut dyn Observer,
+    ) -> Result<Segmentation> {
+        let asked = self.asked(request)?;
         let slicing = slicing(request)?;
         let targets = targets(request)?;
         let Loaded {
+            seconds,
             reference,
             images,
             inputs,
             mut warnings,
-        } = load(&request.inputs)?;
+        } = loaded;
+        let mut clock = Clock {
+            last: Instant::now(),
+            seconds: vec![("read", seconds)],
+        };
         warnings.extend(self.gpu.distrusted());
-        clock.lap("read");
         let mut weights = BTreeMap::from([("segmentation", self.zeus_sha256.clone())]);
 
         // Who says what of each target in each modality that is decoded on its own.
@@ -238,11 +330,10 @@ impl Segmenter {
                 observer.progress("drawing masks", done);
             }
         }
-        self.gpu.trim();
         clock.lap("fusion");
         let names = map.finish(&targets, &mut structures);
         let report = Report {
-            version: concat!("keraunos ", env!("CARGO_PKG_VERSION")),
+            version: VERSION,
             disclaimer: "Not a medical device; not for clinical use.",
             adapter: self.gpu.summary().clone(),
             precision: match self.precision {
@@ -254,6 +345,7 @@ impl Segmenter {
                 Precision::F32 => "f32".into(),
             },
             weights,
+            asked,
             inputs,
             views: slicing.views.clone(),
             fast: request.fast,
@@ -263,6 +355,7 @@ impl Segmenter {
             warnings,
         };
         Ok(Segmentation {
+            name: request.stem(),
             labels: map.labels,
             reference,
             names,
@@ -340,7 +433,7 @@ impl Segmenter {
         if open.is_empty() || request.instruct == Instruct::Stock {
             return Ok(instructions);
         }
-        let writer = match self.writer() {
+        let writer = match self.some_writer() {
             Err(error @ Error::MissingModel { .. }) if request.instruct == Instruct::Auto => {
                 warnings.push(format!("{error}; the instructions are the built-in ones"));
                 return Ok(instructions);
@@ -397,7 +490,7 @@ impl Segmenter {
             }
         }
         if !unknown.is_empty() {
-            let encoder = self.text_encoder()?;
+            let encoder = self.some_text_encoder()?;
             let (has, wants) = (encoder.dim(), self.zeus.config().text_dim);
             if has != wants {
                 return Err(Error::Argument(format!(

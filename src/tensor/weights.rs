@@ -12,7 +12,8 @@ use crate::gpu::Gpu;
 use crate::tensor::{Checkpoint, Encoding, Matrix, Tensor, TensorEntry};
 
 /// How wide unquantised weights are stored on the adapter. Sums are f32 always.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// As the checkpoint stores them.
     #[default]
