@@ -2,13 +2,15 @@
 //
 // A convolution of pictures (NHWC) or volumes (NDHWC) as a matrix product whose x rows are gathered: k runs over
 // (tap slice, tap row, tap column, input channel). As in linear.wgsl one thread computes 8 pixels (in memory order,
-// across row and image ends) by 8 channels of y in registers, and a step is 4 input channels of one tap.
+// across row and image ends) by 8 channels of y in registers, and a step is 4 input channels of one tap. With 4 pixels
+// a thread there are twice as many threads, for pictures that leave an adapter idle; the sums of a pixel are the same.
 //
 // Outside the image x is zero: such taps read element 0 and drop it, so the loop has no branch; how they are known is
 // in shared/taps.wgsl. Only the first pixel's place costs divisions, the others count on from it. Channels are
 // multiples of 4, those of a group too. A panel of 8 output channels reads the input channels of its group alone.
 
 override WG: u32 = 64;
+override ROWS: u32 = 8;      // pixels of a thread, 8 or 4
 override RESIDUAL: u32 = 0;  // 1: added after the activation, 2: before it
 
 struct Params {
@@ -97,7 +99,7 @@ fn store(row: u32, quad: u32, sum: vec4<f32>) {
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let panel = id.x % params.panels;
-    let row = (id.x / params.panels) * 8u;
+    let row = (id.x / params.panels) * ROWS;
     let place0 = place(row);
     let place1 = next(place0);
     let place2 = next(place1);
@@ -147,18 +149,20 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         let v3 = tap_value(p3, tap);
         a3 = dot_a(v3, w, a3);
         b3 = dot_b(v3, w, b3);
-        let v4 = tap_value(p4, tap);
-        a4 = dot_a(v4, w, a4);
-        b4 = dot_b(v4, w, b4);
-        let v5 = tap_value(p5, tap);
-        a5 = dot_a(v5, w, a5);
-        b5 = dot_b(v5, w, b5);
-        let v6 = tap_value(p6, tap);
-        a6 = dot_a(v6, w, a6);
-        b6 = dot_b(v6, w, b6);
-        let v7 = tap_value(p7, tap);
-        a7 = dot_a(v7, w, a7);
-        b7 = dot_b(v7, w, b7);
+        if ROWS == 8u {
+            let v4 = tap_value(p4, tap);
+            a4 = dot_a(v4, w, a4);
+            b4 = dot_b(v4, w, b4);
+            let v5 = tap_value(p5, tap);
+            a5 = dot_a(v5, w, a5);
+            b5 = dot_b(v5, w, b5);
+            let v6 = tap_value(p6, tap);
+            a6 = dot_a(v6, w, a6);
+            b6 = dot_b(v6, w, b6);
+            let v7 = tap_value(p7, tap);
+            a7 = dot_a(v7, w, a7);
+            b7 = dot_b(v7, w, b7);
+        }
         tap = next_tap(tap);
     }
 
@@ -170,12 +174,14 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     store(row + 2u, panel * 2u + 1u, b2);
     store(row + 3u, panel * 2u, a3);
     store(row + 3u, panel * 2u + 1u, b3);
-    store(row + 4u, panel * 2u, a4);
-    store(row + 4u, panel * 2u + 1u, b4);
-    store(row + 5u, panel * 2u, a5);
-    store(row + 5u, panel * 2u + 1u, b5);
-    store(row + 6u, panel * 2u, a6);
-    store(row + 6u, panel * 2u + 1u, b6);
-    store(row + 7u, panel * 2u, a7);
-    store(row + 7u, panel * 2u + 1u, b7);
+    if ROWS == 8u {
+        store(row + 4u, panel * 2u, a4);
+        store(row + 4u, panel * 2u + 1u, b4);
+        store(row + 5u, panel * 2u, a5);
+        store(row + 5u, panel * 2u + 1u, b5);
+        store(row + 6u, panel * 2u, a6);
+        store(row + 6u, panel * 2u + 1u, b6);
+        store(row + 7u, panel * 2u, a7);
+        store(row + 7u, panel * 2u + 1u, b7);
+    }
 }

@@ -3,7 +3,8 @@
 // One thread computes 8 rows by 8 columns of y in registers: per step of 4 k it reads 8 vec4s of x
 // and one tile of 8 columns of w (weight/*.wgsl), then does 256 multiply-adds. Threads are
 // numbered along the columns first, so the lanes of a subgroup read neighbouring panels of w
-// and the same rows of x.
+// and the same rows of x. With 4 rows a thread has half of it to do and there are twice as many threads, for
+// products that leave an adapter idle; the sums of a row are the same.
 //
 // No workgroup memory and no barriers: on a CPU driver each load is a loop over the lanes and
 // a barrier is dearer still, so what counts is multiply-adds per load. There the loop body is
@@ -12,6 +13,7 @@
 // beyond n are zeros in the packed weight. k and n are multiples of 4. What follows the sum is shared/store.wgsl.
 
 override WG: u32 = 64;
+override ROWS: u32 = 8;  // of a thread, 8 or 4
 
 struct Params {
     rows: u32,
@@ -29,7 +31,7 @@ struct Params {
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let panel = id.x % params.panels;
-    let row = (id.x / params.panels) * 8u;
+    let row = (id.x / params.panels) * ROWS;
     let last = params.rows - 1u;
     let x0 = min(row + 0u, last) * params.steps;
     let x1 = min(row + 1u, last) * params.steps;
@@ -71,26 +73,30 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         let v3 = x[x3 + step];
         a3 = dot_a(v3, w, a3);
         b3 = dot_b(v3, w, b3);
-        let v4 = x[x4 + step];
-        a4 = dot_a(v4, w, a4);
-        b4 = dot_b(v4, w, b4);
-        let v5 = x[x5 + step];
-        a5 = dot_a(v5, w, a5);
-        b5 = dot_b(v5, w, b5);
-        let v6 = x[x6 + step];
-        a6 = dot_a(v6, w, a6);
-        b6 = dot_b(v6, w, b6);
-        let v7 = x[x7 + step];
-        a7 = dot_a(v7, w, a7);
-        b7 = dot_b(v7, w, b7);
+        if ROWS == 8u {
+            let v4 = x[x4 + step];
+            a4 = dot_a(v4, w, a4);
+            b4 = dot_b(v4, w, b4);
+            let v5 = x[x5 + step];
+            a5 = dot_a(v5, w, a5);
+            b5 = dot_b(v5, w, b5);
+            let v6 = x[x6 + step];
+            a6 = dot_a(v6, w, a6);
+            b6 = dot_b(v6, w, b6);
+            let v7 = x[x7 + step];
+            a7 = dot_a(v7, w, a7);
+            b7 = dot_b(v7, w, b7);
+        }
     }
 
     store(row + 0u, panel, a0, b0);
     store(row + 1u, panel, a1, b1);
     store(row + 2u, panel, a2, b2);
     store(row + 3u, panel, a3, b3);
-    store(row + 4u, panel, a4, b4);
-    store(row + 5u, panel, a5, b5);
-    store(row + 6u, panel, a6, b6);
-    store(row + 7u, panel, a7, b7);
+    if ROWS == 8u {
+        store(row + 4u, panel, a4, b4);
+        store(row + 5u, panel, a5, b5);
+        store(row + 6u, panel, a6, b6);
+        store(row + 7u, panel, a7, b7);
+    }
 }

@@ -281,7 +281,7 @@ fn every_op_has_its_twin_its_test_and_its_bench() {
             .map(|stem| text(format!("src/ops/bench/{stem}.rs")))
             .concat(),
     );
-    let choices = text("src/ops/linear.rs");
+    let choices = text("src/ops/choice/mod.rs") + &text("src/ops/linear.rs");
     let mut modules = stems("src/ops", "rs");
     modules.remove("mod");
     modules.remove("naive");
@@ -308,9 +308,10 @@ fn every_op_has_its_twin_its_test_and_its_bench() {
             tests.contains(&format!(" {name}(")),
             "tests/ops.rs does not call `{name}`"
         );
-        // The rows of linear layers are named by the choice that the op itself makes.
-        let chosen = choices.contains(&format!("        &{}\n", name.to_uppercase()))
-            && benches.contains("linear_kernel(");
+        // The rows of linear layers and convolutions are named by the choice that the op itself makes.
+        let family = name.split('_').next().unwrap_or_default();
+        let chosen = choices.contains(&format!("(&{}", name.to_uppercase()))
+            && benches.contains(&format!("{family}_plan("));
         assert!(
             chosen || benches.contains(&format!("\"{name}\"")),
             "src/ops/bench/ has no row `{name}`"

@@ -6,8 +6,11 @@ mod support;
 
 use keraunos::gpu::{Bind, Gpu, GpuOptions, Recorder};
 use keraunos::layers::{Conv, ConvTranspose};
+use keraunos::ops::choice::Class;
 use keraunos::ops::*;
-use keraunos::tensor::{Checkpoint, Matrix, Precision, Tensor, Weights as CheckpointWeights};
+use keraunos::tensor::{
+    Checkpoint, Matrix, Precision, Shape, Tensor, Weights as CheckpointWeights,
+};
 use support::{
     Golden, Random, check, close, encoding, gpu, pad, poison, read, staged, upload, weights,
     whole_blocks,
@@ -399,6 +402,106 @@ fn linear_coop_at_every_edge() {
             }
         }
     }
+}
+
+/// Whatever kernel and tile is chosen for a class of products, the results are the same to the bit: a choice is one of
+/// time alone.
+#[test]
+fn a_choice_changes_no_bit() {
+    // Choices stay with the adapter, so this test has its own.
+    let gpu = support::open(true);
+    let mut random = Random::new(31);
+    let mut upload = |shape: &[usize]| {
+        let values = random.values(shape.iter().product());
+        let shape: Shape = match *shape {
+            [len] => len.into(),
+            [rows, cols] => [rows, cols].into(),
+            [a, b, c, d, e] => [a, b, c, d, e].into(),
+            _ => panic!("{shape:?}"),
+        };
+        Tensor::upload(&gpu, "choice", shape, &values).expect("memory")
+    };
+    type Op = Box<dyn Fn(&Recorder) -> Tensor>;
+    let mut ops: Vec<(String, usize, Op)> = Vec::new();
+    let mut weight_values = Random::new(32);
+    for format in ["f32", "f16", "q8_0", "q4_1", "q6_k"] {
+        let inputs = whole_blocks(format, 96);
+        let mut shapes = vec![];
+        for rows in [1, 2, 3, 4, 5, 7, 8, 9, 13, 17, 33] {
+            shapes.extend([20, 68, 132].map(|outputs| [rows, outputs]));
+        }
+        if ["f16", "q4_1"].contains(&format) {
+            // As many tiles as the class of large products has.
+            shapes.push([521, 1028]);
+        }
+        for [rows, outputs] in shapes {
+            let w = weights(&gpu, &mut weight_values, format, [outputs, inputs]);
+            let x = upload(&[rows, w.matrix.inputs]);
+            let bias = upload(&[w.matrix.panels() * 8]);
+            let residual = upload(&[rows, outputs]);
+            ops.push((
+                format!("{format} {rows} x {inputs} -> {outputs}"),
+                rows * outputs,
+                Box::new(move |rec| {
+                    linear(rec, &x, &w.matrix, &bias, Activation::Gelu, Some(&residual))
+                }),
+            ));
+        }
+    }
+    let square = Window::square(3, 2, 1);
+    let uneven = Window {
+        kernel: [2, 3, 5],
+        stride: [1, 2, 1],
+        padding: [[1, 0], [2, 1], [1, 3]],
+        dilation: [1, 2, 1],
+        groups: 1,
+    };
+    for (window, size, channels, outputs) in [
+        (square, [3, 1, 13, 11, 8], 8, 20),
+        (square, [3, 1, 13, 11, 8], 8, 68),
+        (square.grouped(2), [1, 1, 9, 7, 8], 4, 64),
+        (uneven, [2, 3, 8, 9, 4], 4, 12),
+        (uneven, [1, 3, 8, 9, 4], 4, 44),
+    ] {
+        let inputs = window.taps() * channels;
+        let w = weights(&gpu, &mut weight_values, "f16", [outputs, inputs]);
+        let x = upload(&size);
+        let bias = upload(&[w.matrix.panels() * 8]);
+        let [_, depth, height, width, _] = size;
+        let out: usize = window.out([depth, height, width]).iter().product();
+        ops.push((
+            format!("{window:?} {size:?} -> {outputs}"),
+            size[0] * out * outputs,
+            Box::new(move |rec| {
+                let (activation, residual) = (Activation::Silu, Residual::None);
+                conv(rec, &x, &window, &w.matrix, &bias, activation, residual)
+            }),
+        ));
+    }
+    let candidates = Class::ALL.map(|class| class.candidates(&gpu));
+    let most = candidates.iter().map(Vec::len).max().expect("classes");
+    assert!(most > 1, "nothing to choose from");
+    let mut first: Vec<Vec<u32>> = Vec::new();
+    for n in 0..most {
+        for (class, candidates) in Class::ALL.iter().zip(&candidates) {
+            gpu.choose(class.name(), candidates[n % candidates.len()].clone());
+        }
+        for (at, (case, len, op)) in ops.iter().enumerate() {
+            let rec = gpu.record("choice");
+            poison(&rec, *len);
+            let y = op(&rec);
+            let bits = read::<u32>(rec, &[&y]).concat();
+            match first.get(at) {
+                None => first.push(bits),
+                Some(first) => assert!(bits == *first, "{case}, candidate {n}"),
+            }
+        }
+    }
+    let plain = first.iter().flatten().map(|bits| f32::from_bits(*bits));
+    assert!(
+        plain.into_iter().all(f32::is_finite),
+        "not everything was written"
+    );
 }
 
 /// On a CPU adapter with subgroups `linear` and `conv` are these, and the tests above and below reach their

@@ -151,6 +151,9 @@ pub(super) struct GpuArgs {
     /// Compiles kernels with bounds checks, as the tests do: slower
     #[arg(long)]
     checked: bool,
+    /// Takes the usual tile of every product, not the one that was the fastest when this adapter was first met
+    #[arg(long)]
+    untuned: bool,
     /// Times every dispatch and prints, at the end, where the time went; slower
     #[arg(long)]
     profile: bool,
@@ -168,6 +171,7 @@ impl GpuArgs {
         GpuOptions {
             device: self.device.clone(),
             checked: self.checked,
+            untuned: self.untuned,
             profile: self.profile.then(|| self.collected.clone()),
             ..GpuOptions::default()
         }

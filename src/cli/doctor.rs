@@ -10,8 +10,10 @@ use super::args::DoctorArgs;
 use super::console::{Console, size, table};
 use crate::error::{Error, Result};
 use crate::gpu::{AdapterSummary, Gpu, GpuOptions};
+use crate::ops::choice::Measured;
 use crate::ops::{KernelCheck, self_check};
-use crate::pipeline::home::{Home, Manifest};
+use crate::pipeline::adapter;
+use crate::pipeline::home::{Home, Manifest, cache_folder};
 
 /// A model on this machine, or not.
 #[derive(serde::Serialize)]
@@ -35,8 +37,10 @@ pub(super) fn run(args: &DoctorArgs, console: &Console) -> Result<ExitCode> {
     // Without an adapter the rest has still been said.
     let gpu = Gpu::open(&args.gpu.options())?;
     let why = why(&adapters, gpu.summary(), args.gpu.device());
+    let options = args.gpu.options();
     let mut checks = self_check(&gpu);
-    checks.extend(cooperative(&args.gpu.options(), gpu.summary())?);
+    let choices = choices(&options, &checks, console);
+    checks.extend(cooperative(&options, gpu.summary())?);
     let faults = checks.iter().filter(|check| check.fault.is_some()).count();
     if args.json {
         console.json(&json!({
@@ -47,10 +51,12 @@ pub(super) fn run(args: &DoctorArgs, console: &Console) -> Result<ExitCode> {
             "model_folder": home.root(),
             "models": models,
             "kernels": checks,
+            "choices": choices,
         }))?;
     } else {
         console.print(&format!("Used: {}, {why}\n\n", gpu.summary().name))?;
         console.print(&checks_text(&checks))?;
+        console.print(&choices_text(&choices))?;
     }
     if faults > 0 {
         let problem = format!(
@@ -61,6 +67,18 @@ pub(super) fn run(args: &DoctorArgs, console: &Console) -> Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the candidates of each class of products need here; the fastest are taken from then on. None if that is not
+/// wanted, or if the adapter cannot be used.
+fn choices(options: &GpuOptions, checks: &[KernelCheck], console: &Console) -> Vec<Measured> {
+    if options.untuned {
+        return Vec::new();
+    }
+    adapter::time_again(options, checks, cache_folder().as_deref()).unwrap_or_else(|problem| {
+        console.warn(&format!("kernels could not be timed: {problem}"));
+        Vec::new()
+    })
 }
 
 /// The kernels that `--precision coop` adds, where the adapter has what they need.
@@ -191,4 +209,43 @@ fn checks_text(checks: &[KernelCheck]) -> String {
         .collect();
     let heads = ["kernel", ">largest error", ">allowed", ">ms", ""];
     table(&heads, &rows)
+}
+
+/// Each class with its candidates, one a line.
+fn choices_text(choices: &[Measured]) -> String {
+    if choices.is_empty() {
+        return String::new();
+    }
+    let row = |measured: &Measured, n: usize| {
+        let candidate = &measured.candidates[n];
+        let [class, case] = match n {
+            0 => [measured.class, &measured.case],
+            _ => ["", ""],
+        };
+        vec![
+            class.to_owned(),
+            case.to_owned(),
+            candidate.label.clone(),
+            format!("{:.4}", candidate.least * 1e3),
+            format!("{:.4}", candidate.median * 1e3),
+            match candidate.label == measured.chosen {
+                true => "taken".into(),
+                false if !candidate.same_bits => "other bits".into(),
+                false => String::new(),
+            },
+        ]
+    };
+    let rows: Vec<Vec<String>> = choices
+        .iter()
+        .flat_map(|measured| (0..measured.candidates.len()).map(move |n| row(measured, n)))
+        .collect();
+    let heads = [
+        "product",
+        "timed at",
+        "tile, the usual one first",
+        ">least ms",
+        ">median ms",
+        "",
+    ];
+    format!("\n{}", table(&heads, &rows))
 }

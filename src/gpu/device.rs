@@ -18,6 +18,9 @@ pub struct GpuOptions {
     pub checked: bool,
     /// Take no kernel that needs subgroups, as on an adapter without them.
     pub without_subgroups: bool,
+    /// Take every product's first tile and none that was measured to be faster here: for `pipeline::adapter::open`,
+    /// which else sees to it by [`Gpu::choose`].
+    pub untuned: bool,
     /// Multiply on cooperative matrices (tensor cores): activations and weights are rounded to f16 for it.
     pub cooperative: bool,
     /// Time every dispatch and tell this; slower, since each becomes a pass of its own.
@@ -66,6 +69,8 @@ pub struct Gpu {
     coop_tile: Option<&'static str>,
     /// Kernels that gave wrong values here.
     distrusted: Mutex<BTreeMap<&'static str, String>>,
+    /// What was measured to be the fastest here, by the name of a class of dispatches.
+    choices: Mutex<BTreeMap<&'static str, Variant>>,
     pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
     pool: Arc<Pool>,
     params: Mutex<Vec<wgpu::Buffer>>,
@@ -284,6 +289,7 @@ impl Gpu {
             subgroup_lanes,
             coop_tile,
             distrusted: Mutex::default(),
+            choices: Mutex::default(),
             pipelines: Mutex::default(),
             pool: Arc::default(),
             params: Mutex::default(),
@@ -321,6 +327,16 @@ impl Gpu {
     /// Why kernels are not used here that others would be, one sentence each.
     pub fn distrusted(&self) -> Vec<String> {
         lock(&self.distrusted).values().cloned().collect()
+    }
+
+    /// From now on dispatches of `class` are made with this kernel and these overrides.
+    pub fn choose(&self, class: &'static str, variant: Variant) {
+        lock(&self.choices).insert(class, variant);
+    }
+
+    /// What was chosen for a class, if anything was.
+    pub fn choice(&self, class: &str) -> Option<Variant> {
+        lock(&self.choices).get(class).cloned()
     }
 
     /// Whether every kernel is compiled with bounds checks.

@@ -105,15 +105,7 @@ impl Kernel {
     /// # Panics
     /// If the kernel was not declared with that format.
     pub fn format(&'static self, format: &'static str) -> Variant {
-        assert!(
-            self.formats.iter().any(|(name, _)| *name == format),
-            "{} has no format {format}",
-            self.name
-        );
-        Variant {
-            format: Some(format),
-            ..self.into()
-        }
+        Variant::from(self).format(format)
     }
 
     /// The kernel with an `override` set.
@@ -150,6 +142,21 @@ impl From<&'static Kernel> for Variant {
 }
 
 impl Variant {
+    /// Links a format's dequantising functions.
+    ///
+    /// # Panics
+    /// If the kernel was not declared with that format.
+    #[must_use]
+    pub fn format(mut self, format: &'static str) -> Self {
+        assert!(
+            self.kernel.formats.iter().any(|(name, _)| *name == format),
+            "{} has no format {format}",
+            self.kernel.name
+        );
+        self.format = Some(format);
+        self
+    }
+
     /// Links cooperative matrices.
     ///
     /// # Panics
@@ -170,6 +177,19 @@ impl Variant {
     pub fn set(mut self, name: &'static str, value: u32) -> Self {
         self.overrides.push((name, value));
         self
+    }
+
+    /// The value of an `override` that was set.
+    ///
+    /// # Panics
+    /// If it was not.
+    #[track_caller]
+    pub fn value(&self, name: &str) -> u32 {
+        let set = self.overrides.iter().find(|(set, _)| *set == name);
+        match set {
+            Some((_, value)) => *value,
+            None => panic!("{} without `{name}`", self.label()),
+        }
     }
 
     /// Says how many floating-point operations the dispatch has to do, a multiply-add counting two.

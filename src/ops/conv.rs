@@ -1,7 +1,8 @@
 //! Convolutions of pictures (NHWC) and volumes (NDHWC), as an implicit matrix product.
 
-use crate::gpu::{Recorder, kernel};
-use crate::ops::{Activation, Product, broadcast_panels, conv_broadcast, groups};
+use crate::gpu::{Gpu, Recorder, Variant, kernel};
+use crate::ops::choice::Class;
+use crate::ops::{Activation, CONV_BROADCAST, Product, broadcast_panels, broadcast_with};
 use crate::tensor::{Matrix, Shape, Tensor};
 
 kernel! {
@@ -175,11 +176,27 @@ pub fn conv(
 ) -> Tensor {
     let [_, depth, height, width, _] = volume(x);
     let pixels = window.out([depth, height, width]).iter().product();
-    if broadcast_panels(rec.gpu(), pixels, weight.panels(), window.groups).is_some() {
-        conv_broadcast(rec, x, window, weight, bias, activation, residual)
-    } else {
-        conv_tile(rec, x, window, weight, bias, activation, residual)
+    let plan = conv_plan(rec.gpu(), pixels, weight.panels(), window.groups);
+    let with = match plan.kernel.name {
+        "conv_broadcast" => broadcast_with,
+        _ => tile_with,
+    };
+    with(rec, &plan, x, window, weight, bias, activation, residual)
+}
+
+/// The kernel that convolves so many pixels by so many panels on this adapter, and its tile.
+pub(super) fn conv_plan(gpu: &Gpu, pixels: usize, panels: usize, groups: usize) -> Variant {
+    let plan = Class::conv(panels).plan(gpu);
+    let fits = broadcast_panels(gpu, pixels, panels, groups).is_some();
+    if plan.kernel.name == CONV_BROADCAST.name && !fits {
+        return tile_plan();
     }
+    plan
+}
+
+/// `conv`'s own tile.
+fn tile_plan() -> Variant {
+    CONV.set("WG", 64).set("ROWS", 8)
 }
 
 /// The result of a convolution and the parameters of its kernel, after checking that its operands fit.
@@ -272,17 +289,37 @@ pub(super) fn conv_tile(
     activation: Activation,
     residual: Residual,
 ) -> Tensor {
-    let (y, params) = conv_result(rec, x, window, weight, bias, residual);
-    let product = Product {
+    tile_with(
+        rec,
+        &tile_plan(),
         x,
+        window,
         weight,
         bias,
         activation,
-        residual: residual.tensor(),
-    };
-    let variant = product.activated(&CONV).set("RESIDUAL", residual.switch());
+        residual,
+    )
+}
+
+/// The same with this tile.
+#[track_caller]
+#[expect(clippy::too_many_arguments, reason = "a convolution's, and its tile")]
+fn tile_with(
+    rec: &Recorder,
+    plan: &Variant,
+    x: &Tensor,
+    window: &Window,
+    weight: &Matrix,
+    bias: &Tensor,
+    activation: Activation,
+    residual: Residual,
+) -> Tensor {
+    let (y, params) = conv_result(rec, x, window, weight, bias, residual);
+    let product = Product::new(x, weight, bias, activation, residual.tensor());
+    let variant = product.activated(plan).set("RESIDUAL", residual.switch());
     let rows = y.len() / weight.width();
-    let threads = rows.div_ceil(8) * weight.panels();
-    product.dispatch(rec, variant, params, (&y, rows), [groups(threads), 1]);
+    let threads = rows.div_ceil(plan.value("ROWS") as usize) * weight.panels();
+    let groups = [threads.div_ceil(plan.value("WG") as usize), 1];
+    product.dispatch(rec, variant, params, (&y, rows), groups);
     y
 }

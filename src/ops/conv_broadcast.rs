@@ -1,7 +1,7 @@
 //! A convolution where a load is dear and a subgroup can share it: CPU adapters.
 
-use crate::gpu::{Gpu, Recorder, kernel};
-use crate::ops::{Activation, Product, Residual, Window, broadcasts, conv_result, groups};
+use crate::gpu::{Gpu, Recorder, Variant, kernel};
+use crate::ops::{Activation, Product, Residual, Window, conv_result, shared_lanes};
 use crate::tensor::{Matrix, Tensor};
 
 kernel! {
@@ -36,7 +36,7 @@ pub(super) fn broadcast_panels(
     panels: usize,
     groups: usize,
 ) -> Option<usize> {
-    let lanes = broadcasts(gpu).filter(|_| gpu.trusts(&CONV_BROADCAST))? as usize;
+    let lanes = shared_lanes(gpu).filter(|_| gpu.trusts(&CONV_BROADCAST))? as usize;
     let own = panels / groups;
     let cost = |share: &usize| {
         let blocks = pixels.div_ceil(pixels_of(*share) * lanes);
@@ -50,7 +50,7 @@ pub(super) fn broadcast_panels(
 /// As [`crate::ops::conv`], which calls it where it is the faster one.
 ///
 /// # Panics
-/// If the adapter's subgroups cannot share loads (`broadcasts`), or there is but one panel.
+/// If the adapter's subgroups cannot share loads (`shared_lanes`), or there is but one panel.
 #[track_caller]
 pub fn conv_broadcast(
     rec: &Recorder,
@@ -61,22 +61,33 @@ pub fn conv_broadcast(
     activation: Activation,
     residual: Residual,
 ) -> Tensor {
-    let lanes = broadcasts(rec.gpu()).expect("subgroups of a CPU adapter");
+    let plan = CONV_BROADCAST.set("WG", 64);
+    broadcast_with(rec, &plan, x, window, weight, bias, activation, residual)
+}
+
+/// The same with workgroups of this size.
+#[track_caller]
+#[expect(clippy::too_many_arguments, reason = "a convolution's, and its tile")]
+pub(super) fn broadcast_with(
+    rec: &Recorder,
+    plan: &Variant,
+    x: &Tensor,
+    window: &Window,
+    weight: &Matrix,
+    bias: &Tensor,
+    activation: Activation,
+    residual: Residual,
+) -> Tensor {
+    let lanes = shared_lanes(rec.gpu()).expect("subgroups that share loads");
     let (y, params) = conv_result(rec, x, window, weight, bias, residual);
     let rows = y.len() / weight.width();
     let share = broadcast_panels(rec.gpu(), rows, weight.panels(), window.groups);
     let share = share.expect("panels to share");
     let params: Params = bytemuck::cast(params);
-    let product = Product {
-        x,
-        weight,
-        bias,
-        activation,
-        residual: residual.tensor(),
-    };
+    let product = Product::new(x, weight, bias, activation, residual.tensor());
     let pixels = pixels_of(share);
     let variant = product
-        .activated(&CONV_BROADCAST)
+        .activated(plan)
         .set("RESIDUAL", residual.switch())
         .set("LANES", lanes)
         .set("PANELS", share as u32)
@@ -84,7 +95,8 @@ pub fn conv_broadcast(
     let lanes = lanes as usize;
     let blocks = rows.div_ceil(pixels * lanes);
     let threads = blocks * weight.panels().div_ceil(share) * lanes;
-    product.dispatch(rec, variant, params, (&y, rows), [groups(threads), 1]);
+    let groups = [threads.div_ceil(plan.value("WG") as usize), 1];
+    product.dispatch(rec, variant, params, (&y, rows), groups);
     y
 }
 

@@ -1,9 +1,9 @@
 //! `x · wᵀ + b` for many rows, with packed weights of any format.
 
-use crate::gpu::{Bind, Gpu, Groups, Kernel, Recorder, Variant, kernel};
+use crate::gpu::{Bind, Gpu, Groups, Recorder, Variant, kernel};
+use crate::ops::choice::Class;
 use crate::ops::{
-    Activation, LINEAR_BROADCAST, LINEAR_COOP, LINEAR_VEC, broadcast_into, broadcast_pays,
-    coop_into, coop_pays, groups, vec_into,
+    Activation, LINEAR_COOP, LINEAR_VEC, broadcast_into, broadcasts, coop_into, coop_pays, vec_into,
 };
 use crate::tensor::{Matrix, Tensor};
 
@@ -29,14 +29,7 @@ pub fn linear(
     activation: Activation,
     residual: Option<&Tensor>,
 ) -> Tensor {
-    Product {
-        x,
-        weight,
-        bias,
-        activation,
-        residual,
-    }
-    .alone(rec, linear_into)
+    Product::new(x, weight, bias, activation, residual).alone(rec, linear_into)
 }
 
 /// As [`linear`], into `weight.width()` columns of `y` from column `first` on: products of matrices in different
@@ -44,26 +37,38 @@ pub fn linear(
 #[track_caller]
 pub fn linear_into(rec: &Recorder, product: &Product, y: &Tensor, first: usize) {
     let rows = product.x.matrix()[0];
-    let into = match linear_kernel(rec.gpu(), rows, product.weight.panels()).name {
+    let plan = linear_plan(
+        rec.gpu(),
+        rows,
+        product.weight.panels(),
+        product.weight.format,
+    );
+    let into = match plan.kernel.name {
         "linear_vec" => vec_into,
-        "linear_coop" => coop_into,
+        "linear_coop" => return coop_into(rec, product, y, first),
         "linear_broadcast" => broadcast_into,
         _ => tile_into,
     };
-    into(rec, product, y, first);
+    into(rec, &plan, product, y, first);
 }
 
-/// The kernel that multiplies so many rows by so many panels on this adapter.
-pub(super) fn linear_kernel(gpu: &Gpu, rows: usize, panels: usize) -> &'static Kernel {
-    if rows <= FEW_ROWS && gpu.trusts(&LINEAR_VEC) {
-        &LINEAR_VEC
-    } else if coop_pays(gpu, rows) {
-        &LINEAR_COOP
-    } else if broadcast_pays(gpu, &LINEAR_BROADCAST, panels) {
-        &LINEAR_BROADCAST
-    } else {
-        &LINEAR
+/// The kernel that multiplies so many rows by so many panels on this adapter, and its tile.
+pub(super) fn linear_plan(gpu: &Gpu, rows: usize, panels: usize, format: &str) -> Variant {
+    let few = rows <= FEW_ROWS && gpu.trusts(&LINEAR_VEC);
+    if !few && coop_pays(gpu, rows) {
+        return (&LINEAR_COOP).into();
     }
+    // Below half a subgroup of panels too many lanes of `linear_broadcast` would be idle.
+    let narrow = broadcasts(gpu).is_some_and(|lanes| 2 * panels < lanes as usize);
+    if !few && narrow {
+        return tile_plan();
+    }
+    Class::linear(rows, panels, format, few).plan(gpu)
+}
+
+/// `linear`'s own tile.
+pub(super) fn tile_plan() -> Variant {
+    LINEAR.set("WG", 64).set("ROWS", 8)
 }
 
 /// A product with packed weights and what follows it, for whichever kernel: a convolution is one too.
@@ -81,7 +86,24 @@ pub struct Product<'a> {
     pub residual: Option<&'a Tensor>,
 }
 
-impl Product<'_> {
+impl<'a> Product<'a> {
+    /// `activate(x · weightᵀ + bias) + residual`.
+    pub(super) fn new(
+        x: &'a Tensor,
+        weight: &'a Matrix,
+        bias: &'a Tensor,
+        activation: Activation,
+        residual: Option<&'a Tensor>,
+    ) -> Self {
+        Self {
+            x,
+            weight,
+            bias,
+            activation,
+            residual,
+        }
+    }
+
     /// A result of its own, by `op`.
     #[track_caller]
     pub(super) fn alone(
@@ -125,22 +147,17 @@ impl Product<'_> {
         rows
     }
 
-    /// The kernel for this format and epilogue.
-    pub(super) fn variant(&self, kernel: &'static Kernel) -> Variant {
-        self.activated(kernel)
-            .set("RESIDUAL", u32::from(self.residual.is_some()))
-    }
-
-    /// The same with `RESIDUAL` left to the caller.
-    pub(super) fn activated(&self, kernel: &'static Kernel) -> Variant {
-        kernel
+    /// A kernel and its tile for this format and activation; `RESIDUAL` is left to the caller.
+    pub(super) fn activated(&self, plan: &Variant) -> Variant {
+        plan.clone()
             .format(self.weight.format)
             .set("ACTIVATION", self.activation as u32)
     }
 
-    /// The same of a linear layer, whose matrix may be gated.
-    pub(super) fn linear_variant(&self, kernel: &'static Kernel) -> Variant {
-        self.variant(kernel)
+    /// The same of a linear layer, with its residual; its matrix may be gated.
+    pub(super) fn linear_variant(&self, plan: &Variant) -> Variant {
+        self.activated(plan)
+            .set("RESIDUAL", u32::from(self.residual.is_some()))
             .set("GATED", u32::from(self.weight.gated))
     }
 
@@ -178,19 +195,21 @@ pub(super) fn linear_tile(
     activation: Activation,
     residual: Option<&Tensor>,
 ) -> Tensor {
-    Product {
-        x,
-        weight,
-        bias,
-        activation,
-        residual,
-    }
-    .alone(rec, tile_into)
+    let product = Product::new(x, weight, bias, activation, residual);
+    product.alone(rec, |rec, product, y, first| {
+        tile_into(rec, &tile_plan(), product, y, first);
+    })
 }
 
-/// The same, as [`linear_into`].
+/// The same, as [`linear_into`], with this tile.
 #[track_caller]
-pub(super) fn tile_into(rec: &Recorder, product: &Product, y: &Tensor, first: usize) {
+pub(super) fn tile_into(
+    rec: &Recorder,
+    plan: &Variant,
+    product: &Product,
+    y: &Tensor,
+    first: usize,
+) {
     let rows = product.check(y, first);
     let weight = product.weight;
     let params = Params {
@@ -201,7 +220,8 @@ pub(super) fn tile_into(rec: &Recorder, product: &Product, y: &Tensor, first: us
         y_cols: y.matrix()[1] as u32,
         y_first: first as u32,
     };
-    let groups = [groups(rows.div_ceil(8) * weight.panels()), 1];
-    let variant = product.linear_variant(&LINEAR);
+    let threads = rows.div_ceil(plan.value("ROWS") as usize) * weight.panels();
+    let groups = [threads.div_ceil(plan.value("WG") as usize), 1];
+    let variant = product.linear_variant(plan);
     product.dispatch(rec, variant, params, (y, rows), groups);
 }

@@ -1,7 +1,7 @@
 //! `x · wᵀ + b` where a load is dear and a subgroup can share it: CPU adapters.
 
-use crate::gpu::{Recorder, kernel};
-use crate::ops::{Activation, Product, broadcasts, groups};
+use crate::gpu::{Recorder, Variant, kernel};
+use crate::ops::{Activation, Product, shared_lanes};
 use crate::tensor::{Matrix, Tensor};
 
 kernel! {
@@ -14,7 +14,7 @@ kernel! {
 /// As [`crate::ops::linear`], which calls it on adapters where it is the faster one.
 ///
 /// # Panics
-/// If the adapter's subgroups cannot share loads (`broadcasts`).
+/// If the adapter's subgroups cannot share loads (`shared_lanes`).
 #[track_caller]
 pub fn linear_broadcast(
     rec: &Recorder,
@@ -24,21 +24,25 @@ pub fn linear_broadcast(
     activation: Activation,
     residual: Option<&Tensor>,
 ) -> Tensor {
-    Product {
-        x,
-        weight,
-        bias,
-        activation,
-        residual,
-    }
-    .alone(rec, broadcast_into)
+    let tall = u32::from(x.matrix()[0] > 8);
+    let plan = LINEAR_BROADCAST.set("WG", 64).set("TALL", tall);
+    let product = Product::new(x, weight, bias, activation, residual);
+    product.alone(rec, |rec, product, y, first| {
+        broadcast_into(rec, &plan, product, y, first);
+    })
 }
 
-/// As [`crate::ops::linear_into`].
+/// As [`crate::ops::linear_into`], with this tile.
 #[track_caller]
-pub(super) fn broadcast_into(rec: &Recorder, product: &Product, y: &Tensor, first: usize) {
+pub(super) fn broadcast_into(
+    rec: &Recorder,
+    plan: &Variant,
+    product: &Product,
+    y: &Tensor,
+    first: usize,
+) {
     let rows = product.check(y, first);
-    let lanes = broadcasts(rec.gpu()).expect("subgroups of a CPU adapter");
+    let lanes = shared_lanes(rec.gpu()).expect("subgroups that share loads");
     let weight = product.weight;
     let params = Params {
         rows: rows as u32,
@@ -48,12 +52,9 @@ pub(super) fn broadcast_into(rec: &Recorder, product: &Product, y: &Tensor, firs
         y_cols: y.matrix()[1] as u32,
         y_first: first as u32,
     };
-    let tall = rows > 8;
-    let variant = product
-        .linear_variant(&LINEAR_BROADCAST)
-        .set("LANES", lanes)
-        .set("TALL", u32::from(tall));
-    let blocks = rows.div_ceil(if tall { 16 } else { 8 });
+    let variant = product.linear_variant(plan).set("LANES", lanes);
+    let blocks = rows.div_ceil(8 + 8 * plan.value("TALL") as usize);
     let threads = blocks * weight.panels().next_multiple_of(lanes as usize);
-    product.dispatch(rec, variant, params, (y, rows), [groups(threads), 1]);
+    let groups = [threads.div_ceil(plan.value("WG") as usize), 1];
+    product.dispatch(rec, variant, params, (y, rows), groups);
 }

@@ -32,14 +32,7 @@ pub fn linear_coop(
     activation: Activation,
     residual: Option<&Tensor>,
 ) -> Tensor {
-    Product {
-        x,
-        weight,
-        bias,
-        activation,
-        residual,
-    }
-    .alone(rec, coop_into)
+    Product::new(x, weight, bias, activation, residual).alone(rec, coop_into)
 }
 
 /// As [`crate::ops::linear_into`].
@@ -62,7 +55,7 @@ pub(super) fn coop_into(rec: &Recorder, product: &Product, y: &Tensor, first: us
         y_first: first as u32,
     };
     let variant = product
-        .linear_variant(&LINEAR_COOP)
+        .linear_variant(&(&LINEAR_COOP).into())
         .tile(tile)
         .set("LANES", lanes)
         .set("WG", 4 * lanes);

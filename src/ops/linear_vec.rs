@@ -1,7 +1,7 @@
 //! `x · wᵀ + b` for one row or two: decoding, bound by the bytes of the weights.
 
-use crate::gpu::{Recorder, kernel};
-use crate::ops::{Activation, Product, light_groups, light_threads};
+use crate::gpu::{Recorder, Variant, kernel};
+use crate::ops::{Activation, Product, light_threads};
 use crate::tensor::{Matrix, Tensor};
 
 kernel! {
@@ -21,19 +21,22 @@ pub fn linear_vec(
     activation: Activation,
     residual: Option<&Tensor>,
 ) -> Tensor {
-    Product {
-        x,
-        weight,
-        bias,
-        activation,
-        residual,
-    }
-    .alone(rec, vec_into)
+    let plan = LINEAR_VEC.set("WG", light_threads(rec));
+    let product = Product::new(x, weight, bias, activation, residual);
+    product.alone(rec, |rec, product, y, first| {
+        vec_into(rec, &plan, product, y, first);
+    })
 }
 
-/// As [`crate::ops::linear_into`].
+/// As [`crate::ops::linear_into`], with workgroups of this size.
 #[track_caller]
-pub(super) fn vec_into(rec: &Recorder, product: &Product, y: &Tensor, first: usize) {
+pub(super) fn vec_into(
+    rec: &Recorder,
+    plan: &Variant,
+    product: &Product,
+    y: &Tensor,
+    first: usize,
+) {
     let rows = product.check(y, first);
     // A CPU adapter needs no more threads than panels; a GPU splits the inputs to get them.
     let split = if rec.gpu().is_cpu() { 1 } else { 8 };
@@ -46,10 +49,8 @@ pub(super) fn vec_into(rec: &Recorder, product: &Product, y: &Tensor, first: usi
         y_cols: y.matrix()[1] as u32,
         y_first: first as u32,
     };
-    let variant = product
-        .linear_variant(&LINEAR_VEC)
-        .set("SPLIT", split)
-        .set("WG", light_threads(rec));
-    let groups = [light_groups(rec, weight.panels() * split as usize), rows];
+    let variant = product.linear_variant(plan).set("SPLIT", split);
+    let threads = weight.panels() * split as usize;
+    let groups = [threads.div_ceil(plan.value("WG") as usize), rows];
     product.dispatch(rec, variant, params, (y, rows), groups);
 }

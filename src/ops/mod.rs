@@ -52,6 +52,7 @@ ops! {
 
 pub mod bench;
 mod check;
+pub mod choice;
 #[doc(hidden)]
 pub mod naive;
 
@@ -101,17 +102,16 @@ fn row_lanes(rec: &Recorder) -> u32 {
     if rec.gpu().is_cpu() { 1 } else { 32 }
 }
 
-/// The lanes of a subgroup where the `_broadcast` kernels are the right ones: on a CPU adapter, whose loads
-/// are loops over the lanes, with subgroups of 8 lanes or more.
-fn broadcasts(gpu: &Gpu) -> Option<u32> {
+/// The lanes of a subgroup that can hand round what one of them loads: 8 or more, the same in every subgroup.
+fn shared_lanes(gpu: &Gpu) -> Option<u32> {
     gpu.subgroup_lanes()
-        .filter(|lanes| gpu.is_cpu() && *lanes >= 8 && WG.is_multiple_of(*lanes as usize))
+        .filter(|lanes| *lanes >= 8 && WG.is_multiple_of(*lanes as usize))
 }
 
-/// Whether a product with so many panels is faster by this `_broadcast` kernel, and may use it: below half a
-/// subgroup of panels too many lanes would be idle.
-fn broadcast_pays(gpu: &Gpu, kernel: &Kernel, panels: usize) -> bool {
-    broadcasts(gpu).is_some_and(|lanes| 2 * panels >= lanes as usize) && gpu.trusts(kernel)
+/// The same where the `_broadcast` kernels are taken unless a measurement says otherwise: on a CPU adapter, whose loads
+/// are loops over the lanes.
+fn broadcasts(gpu: &Gpu) -> Option<u32> {
+    shared_lanes(gpu).filter(|_| gpu.is_cpu())
 }
 
 /// Kernels that are there for speed alone, each with the plain one that its op takes instead where the self-check

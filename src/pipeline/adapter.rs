@@ -1,10 +1,13 @@
-//! An adapter that computes right: its kernels are checked once, and what was found is remembered.
+//! An adapter that computes right, and fast: its kernels are checked and timed once, and what was found is remembered.
 //!
 //! A driver that gets a kernel wrong draws wrong masks without a word. So the first time that this program meets an
 //! adapter with a driver, every kernel runs beside its plain loop ([`self_check`]). What is wrong and only there for
-//! speed is left out from then on; what is wrong and needed ends the program. The answer is kept in the cache
-//! folder, one small file for each adapter, driver and set of kernels, but not that it could not be used.
+//! speed is left out from then on; what is wrong and needed ends the program. Then the candidates of each class of
+//! products take turns ([`choice::measure`]), and the fastest is taken from then on; they differ in nothing but time.
+//! The answers are kept in the cache folder, one small file for each adapter, driver and set of kernels, but not that it
+//! could not be used.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +15,8 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::gpu::{COOP_TILES, Gpu, GpuOptions, Kernel, WEIGHT_FORMATS};
-use crate::ops::{KERNELS, STAND_INS, self_check};
+use crate::ops::choice::{self, Class, Measured};
+use crate::ops::{KERNELS, KernelCheck, STAND_INS, self_check};
 use crate::pipeline::files;
 use crate::tensor::hex;
 
@@ -28,17 +32,20 @@ struct Known {
     /// SHA-256 of this version's kernels.
     kernels: String,
     faults: Vec<Fault>,
+    /// What was the fastest of each class; none if that was never measured.
+    choices: Option<BTreeMap<String, String>>,
 }
 
 /// A kernel that gave wrong values, or none.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Fault {
     kernel: String,
     problem: String,
 }
 
-/// Opens an adapter and keeps it from kernels that it gets wrong. Where it was not met before they are all run, which
-/// takes seconds; `tell` is given a sentence then. Without a `cache` they are run every time.
+/// Opens an adapter, keeps it from kernels that it gets wrong, and lets it take those that are the fastest on it. Where
+/// it was not met before they are all run, which takes seconds; `tell` is given a sentence then. Without a `cache` they
+/// are run every time.
 ///
 /// # Errors
 /// As [`Gpu::open`]; a kernel that is wrong and has no stand-in.
@@ -46,35 +53,88 @@ pub fn open(options: &GpuOptions, cache: Option<&Path>, tell: &mut dyn FnMut(&st
     let gpu = Gpu::open(options)?;
     let mut known = Known::of(&gpu);
     let place = cache.map(|folder| folder.join(known.file_name()));
-    match place.as_deref().and_then(|place| known.read(place)) {
-        Some(earlier) => known = earlier,
-        None => {
-            tell("checking this adapter's kernels; this is done once");
-            // Without timings of its own: what a profile is for comes later.
-            let plain = GpuOptions {
-                profile: None,
-                ..options.clone()
-            };
-            known.faults = faults(&Gpu::open(&plain)?);
-            // What ends the program is not remembered: memory that ran out in the check would lock the adapter for good.
-            let usable = known.faults.iter().all(|fault| fault.stand_in().is_some());
-            if let Some(Err(problem)) = place.filter(|_| usable).map(|place| known.write(&place)) {
-                tell(&format!("warning: {problem}; the check will be done again"));
-            }
+    let earlier = place.as_deref().and_then(|place| known.read(place));
+    let met = earlier.is_some();
+    known = earlier.unwrap_or(known);
+    if !met {
+        tell("checking this adapter's kernels; this is done once");
+        // Without timings of its own: what a profile is for comes later.
+        let plain = GpuOptions {
+            profile: None,
+            ..options.clone()
+        };
+        known.faults = faults(&self_check(&Gpu::open(&plain)?));
+    }
+    // What ends the program is not remembered: memory that ran out in the check would lock the adapter for good.
+    let usable = known.faults.iter().all(|fault| fault.stand_in().is_some());
+    let unmeasured = usable && !options.untuned && known.choices.is_none();
+    if unmeasured {
+        match measured(options, &known.faults) {
+            Ok(found) => known.choices = Some(chosen(&found)),
+            Err(problem) => tell(&format!("warning: kernels could not be timed: {problem}")),
         }
+    }
+    if let Some(place) = place.filter(|_| usable && (!met || unmeasured))
+        && let Err(problem) = known.write(&place)
+    {
+        tell(&format!("warning: {problem}; the check will be done again"));
     }
     for fault in &known.faults {
         avoid(&gpu, fault)?;
     }
+    if !options.untuned {
+        known.choose(&gpu);
+    }
     Ok(gpu)
 }
 
+/// Times the candidates of each class, whatever was known before, and remembers the fastest together with what `checks`
+/// of this adapter found.
+///
+/// # Errors
+/// As [`open`], and a cache that cannot be written.
+pub fn time_again(
+    options: &GpuOptions,
+    checks: &[KernelCheck],
+    cache: Option<&Path>,
+) -> Result<Vec<Measured>> {
+    let mut known = Known::of(&Gpu::open(options)?);
+    known.faults = faults(checks);
+    let found = measured(options, &known.faults)?;
+    known.choices = Some(chosen(&found));
+    if let Some(folder) = cache {
+        known.write(&folder.join(known.file_name()))?;
+    }
+    Ok(found)
+}
+
+/// The candidates of each class as they are on this adapter, without the kernels that it gets wrong.
+fn measured(options: &GpuOptions, faults: &[Fault]) -> Result<Vec<Measured>> {
+    let gpu = Gpu::open(&GpuOptions {
+        // As users run it, whatever this run is for; cooperative matrices would take the place of what is measured.
+        checked: false,
+        cooperative: false,
+        profile: None,
+        ..options.clone()
+    })?;
+    for fault in faults {
+        avoid(&gpu, fault)?;
+    }
+    choice::measure(&gpu)
+}
+
+/// The label of what is to be taken, by class.
+fn chosen(found: &[Measured]) -> BTreeMap<String, String> {
+    let pairs = found.iter().map(|m| (m.class.to_owned(), m.chosen.clone()));
+    pairs.collect()
+}
+
 /// The kernels that an adapter gets wrong.
-fn faults(gpu: &Gpu) -> Vec<Fault> {
-    let wrong = self_check(gpu).into_iter().filter_map(|check| {
+fn faults(checks: &[KernelCheck]) -> Vec<Fault> {
+    let wrong = checks.iter().filter_map(|check| {
         Some(Fault {
             kernel: check.kernel.to_owned(),
-            problem: format!("{}: {}", check.name, check.fault?),
+            problem: format!("{}: {}", check.name, check.fault.as_ref()?),
         })
     });
     wrong.collect()
@@ -128,6 +188,17 @@ impl Known {
             tile: gpu.coop_tile().map(str::to_owned),
             kernels: hex(&kernels.finalize()),
             faults: Vec::new(),
+            choices: None,
+        }
+    }
+
+    /// Lets an adapter take what was the fastest; what is no candidate of this version is left as it begins.
+    fn choose(&self, gpu: &Gpu) {
+        let remembered = |class: Class| self.choices.as_ref()?.get(class.name());
+        for class in Class::ALL {
+            if let Some(label) = remembered(class) {
+                class.choose(gpu, label);
+            }
         }
     }
 
@@ -211,6 +282,53 @@ mod tests {
         record(&file(&cache), "layer_norm");
         let problem = opened(&cache).0.expect_err("no stand-in").to_string();
         assert!(problem.contains("`layer_norm`") && problem.contains("value 3 is NaN"));
+    }
+
+    #[test]
+    fn the_fastest_is_remembered_and_taken_and_nothing_foreign() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = folder.path();
+        let class = Class::ALL[6];
+        let choice = |gpu: Result<Gpu>| gpu.expect("an adapter").choice(class.name());
+        // Met without a measurement, and only then with one.
+        let options = GpuOptions {
+            untuned: true,
+            ..GpuOptions::default()
+        };
+        let gpu = open(&options, Some(cache), &mut |_| ());
+        assert!(choice(gpu).is_none());
+        let written = || -> Known {
+            let text = std::fs::read(file(cache)).expect("a file");
+            serde_json::from_slice(&text).expect("what was found")
+        };
+        assert!(written().choices.is_none());
+        let (gpu, told) = opened(cache);
+        let taken = choice(gpu).expect("a choice").label();
+        assert!(told.is_empty(), "{told:?}");
+        let choices = written().choices.expect("choices");
+        assert_eq!(choices.len(), Class::ALL.len());
+        assert_eq!(choices[class.name()], taken);
+
+        let remember = |label: &str| {
+            let mut known = written();
+            known.choices = Some(BTreeMap::from([
+                (class.name().to_owned(), label.to_owned()),
+                ("no class".to_owned(), taken.clone()),
+            ]));
+            known.write(&file(cache)).expect("written");
+        };
+        remember("linear WG=64 ROWS=4");
+        let gpu = opened(cache).0;
+        assert_eq!(
+            choice(gpu).expect("a choice").label(),
+            "linear WG=64 ROWS=4"
+        );
+        for foreign in ["linear WG=100000", "linear_vec WG=64", "", "no kernel"] {
+            remember(foreign);
+            assert!(choice(opened(cache).0).is_none(), "{foreign}");
+        }
+        remember("linear WG=64 ROWS=4");
+        assert!(choice(open(&options, Some(cache), &mut |_| ())).is_none());
     }
 
     #[test]

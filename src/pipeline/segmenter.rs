@@ -182,7 +182,7 @@ impl Segmenter {
     pub fn weights_sha256(&self, role: &str) -> Result<Option<String>> {
         Ok(match role {
             "segmentation" => Some(self.zeus_sha256.clone()),
-            "language model" => Some(self.some_writer()?.sha256.clone()),
+            "language model" => Some(self.some_writer()?.sha256().to_owned()),
             "text encoder" => Some(self.some_text_encoder()?.sha256.clone()),
             _ => None,
         })

@@ -114,7 +114,7 @@ pub fn poison(rec: &Recorder, len: usize) {
     let capacity = Tensor::empty(rec, len).buffer().bytes() as usize / 4;
     let memory = Tensor::empty(rec, [capacity / 4, 4]);
     assert_eq!(memory.buffer().bytes() as usize, capacity * 4, "size class");
-    let nan = upload([1, 4], &[f32::NAN; 4]);
+    let nan = Tensor::upload(rec.gpu(), "nan", [1, 4], &[f32::NAN; 4]).expect("memory");
     copy_rows(rec, &nan, &memory, capacity / 4, 0, 1);
 }
 

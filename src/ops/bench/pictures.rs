@@ -4,7 +4,7 @@ use super::{Bench, Trial, Work};
 use crate::error::Result;
 use crate::ops::check::inputs::{bias, random, upload, weights};
 use crate::ops::{
-    Activation, MOST_MASKS, Placement, Residual, Window, broadcast_panels, conv, conv_depthwise,
+    Activation, MOST_MASKS, Placement, Residual, Window, conv, conv_depthwise, conv_plan,
     fuse_view, linear, naive, pack_half, pixel_shuffle, resample, slice_masks,
 };
 
@@ -252,11 +252,8 @@ fn conv_row(
         flops: 2 * seen * outputs * out,
         bytes: 4 * (pixels * inputs + written) + 2 * seen * outputs,
     };
-    let kernel = match broadcast_panels(bench.gpu, out, outputs.div_ceil(8), window.groups) {
-        Some(_) => "conv_broadcast",
-        None => "conv",
-    };
-    bench.row(kernel, case, work, |gpu| {
+    let plan = conv_plan(bench.gpu, out, outputs.div_ceil(8), window.groups);
+    bench.row(plan.kernel.name, case, work, |gpu| {
         let [depth, height, width] = size;
         let (matrix, values) = weights(gpu, "f16", [outputs, seen])?;
         let (x, offset) = (random(1, pixels * inputs), random(2, outputs));

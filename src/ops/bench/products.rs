@@ -3,7 +3,7 @@
 use super::{Bench, Trial, Work};
 use crate::error::Result;
 use crate::ops::check::inputs::{bias, numbers, random, upload, weights};
-use crate::ops::{Activation, embed, linear, linear_kernel, matmul, naive};
+use crate::ops::{Activation, embed, linear, linear_plan, matmul, naive};
 
 /// Storage bits of a weight.
 fn bits(format: &str) -> f64 {
@@ -27,7 +27,7 @@ fn linear_row(
     activation: Activation,
     has_residual: bool,
 ) -> Result<()> {
-    let kernel = linear_kernel(bench.gpu, rows, outputs.div_ceil(8)).name;
+    let plan = linear_plan(bench.gpu, rows, outputs.div_ceil(8), format);
     let mut case = format!("{format} {rows} x {inputs} -> {outputs}");
     if activation != Activation::None {
         case += &format!(" {activation:?}").to_lowercase();
@@ -40,7 +40,7 @@ fn linear_row(
         flops: 2 * rows * inputs * outputs,
         bytes: activations + ((inputs * outputs) as f64 * bits(format) / 8.0) as usize,
     };
-    bench.row(kernel, case, work, |gpu| {
+    bench.row(plan.kernel.name, case, work, |gpu| {
         let (matrix, values) = weights(gpu, format, [outputs, inputs])?;
         let (x, offset) = (random(1, rows * inputs), random(2, outputs));
         let residual = has_residual.then(|| random(3, rows * outputs));
@@ -145,14 +145,14 @@ fn gated_row(
     format: &'static str,
     [rows, inputs, outputs]: [usize; 3],
 ) -> Result<()> {
-    let kernel = linear_kernel(bench.gpu, rows, outputs.div_ceil(4)).name;
+    let plan = linear_plan(bench.gpu, rows, outputs.div_ceil(4), format);
     let case = format!("{format} {rows} x {inputs} -> {outputs} silu(gate) · up");
     let packed = (2 * inputs * outputs) as f64 * bits(format) / 8.0;
     let work = Work {
         flops: 4 * rows * inputs * outputs,
         bytes: rows * (inputs + outputs) * 4 + packed as usize,
     };
-    bench.row(kernel, case, work, |gpu| {
+    bench.row(plan.kernel.name, case, work, |gpu| {
         let (matrix, values) = weights(gpu, format, [2 * outputs, inputs])?;
         let x = random(1, rows * inputs);
         // The matrix has four rows of each in turn.

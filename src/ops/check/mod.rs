@@ -46,12 +46,16 @@ pub(super) struct Ran {
 
 /// Runs every kernel in every storage format on a small case of awkward sizes.
 pub fn self_check(gpu: &Gpu) -> Vec<KernelCheck> {
-    // What an adapter without subgroups never runs it cannot get wrong.
-    let broadcasts = super::broadcasts(gpu).is_some();
+    // What an adapter without subgroups never runs it cannot get wrong, nor a GPU an attention for CPU adapters.
+    let runs = |name: &str| match name {
+        "attention_broadcast" => super::broadcasts(gpu).is_some(),
+        name if name.ends_with("_broadcast") => super::shared_lanes(gpu).is_some(),
+        _ => true,
+    };
     let cooperates = gpu.coop_tile().is_some();
     cases::ALL
         .iter()
-        .filter(|case| broadcasts || !case.name.ends_with("_broadcast"))
+        .filter(|case| runs(case.name))
         .filter(|case| cooperates || !case.name.ends_with("_coop"))
         .map(|case| {
             let name = match case.format {
