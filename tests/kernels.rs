@@ -243,12 +243,16 @@ fn every_file_is_linked() {
     }
 }
 
-/// An adapter may lack subgroups: what uses them has a form that does not.
+/// An adapter may lack subgroups and cooperative matrices: what uses them has a form that does not.
 #[test]
 fn kernels_with_subgroups_have_a_form_without() {
     let mut found = 0;
-    for kernel in KERNELS.iter().filter(|k| k.source.contains("subgroup_")) {
-        let plain = kernel.name.strip_suffix("_broadcast");
+    let special = ["subgroup_", "subgroupShuffle", "wgpu_cooperative_matrix"];
+    let is_special = |k: &&&Kernel| special.iter().any(|word| k.source.contains(word));
+    for kernel in KERNELS.iter().filter(is_special) {
+        let plain = ["_broadcast", "_coop"]
+            .iter()
+            .find_map(|suffix| kernel.name.strip_suffix(suffix));
         let has_plain = KERNELS.iter().any(|other| Some(other.name) == plain);
         assert!(has_plain, "{} needs subgroups everywhere", kernel.name);
         found += 1;

@@ -12,8 +12,8 @@ use keraunos::tensor::{
     Checkpoint, Matrix, Precision, Shape, Tensor, Weights as CheckpointWeights,
 };
 use support::{
-    Golden, Random, check, close, encoding, gpu, pad, poison, read, staged, upload, weights,
-    whole_blocks,
+    Golden, Random, check, close, encoding, gpu, pad, poison, read, staged, upload, upload_to,
+    weights, whole_blocks,
 };
 
 const FORMATS: [&str; 11] = [
@@ -335,10 +335,9 @@ fn linear_vec_split_and_in_parts() {
     }
 }
 
-/// Cooperative matrices, where the adapter has them: sizes that reach every edge of a block, whose products are exact in
-/// f16 and, but for tiles that sum in f16, in f32. Elsewhere opening for them is refused in words.
-#[test]
-fn linear_coop_at_every_edge() {
+/// The adapter opened for cooperative matrices, and what passes where numbers are exact in f16: sums in f32 or, on Mesa's
+/// software driver, in f16. An adapter without them refuses in words.
+fn cooperative() -> Option<(Gpu, f64)> {
     let options = GpuOptions {
         cooperative: true,
         checked: true,
@@ -347,21 +346,33 @@ fn linear_coop_at_every_edge() {
     let has = Gpu::adapters()[0]
         .features
         .contains(&"cooperative matrices");
-    let gpu = match Gpu::open(&options) {
-        Ok(gpu) => gpu,
+    match Gpu::open(&options) {
+        Ok(gpu) => {
+            let tolerance = match gpu.coop_tile() {
+                Some("f16_8") => 2e-2,
+                _ => 1e-4,
+            };
+            Some((gpu, tolerance))
+        }
         Err(error) => {
             assert!(!has, "{error}");
             assert!(
                 error.to_string().contains("cooperative matrices"),
                 "{error}"
             );
-            return;
+            None
         }
+    }
+}
+
+/// Cooperative matrices, where the adapter has them: sizes that reach every edge of a block, whose products are exact in
+/// f16 and, but for tiles that sum in f16, in f32.
+#[test]
+fn linear_coop_at_every_edge() {
+    let Some((gpu, tolerance)) = cooperative() else {
+        return;
     };
-    let tolerance = match gpu.coop_tile() {
-        Some("f16_8") => 2e-2,
-        _ => 1e-4,
-    };
+    let tolerance = tolerance as f32;
     let mut random = Random::new(77);
     for (rows, inputs, outputs) in [
         (1, 4, 1),
@@ -1386,121 +1397,166 @@ fn check_attention(batch: usize, queries: usize, keys: usize, heads: Heads, caus
     check_scores(sizes, heads, (causal, None), Adds::Nothing);
 }
 
+type Attention = for<'a> fn(
+    &Recorder,
+    Columns<'a>,
+    Columns<'a>,
+    Columns<'a>,
+    Heads,
+    usize,
+    Scores<'a>,
+) -> Tensor;
+
+/// Which attention is checked, and how.
+#[derive(Clone, Copy)]
+struct Judged<'g> {
+    gpu: &'g Gpu,
+    op: Attention,
+    tolerance: f64,
+    /// Whether q, k and v are multiples of 1/16, which f16 holds.
+    coarse: bool,
+}
+
 /// An attention with all that may become of its scores; what pads a bias or places is NaN.
 #[track_caller]
 fn check_scores(
-    [batch, queries, keys]: [usize; 3],
+    sizes: [usize; 3],
     heads: Heads,
     (causal, window): (bool, Option<usize>),
     adds: Adds,
 ) {
-    let mut random = Random::new((queries * 1009 + keys * 31 + heads.width) as u64);
-    let (q_cols, kv_cols) = (heads.q * heads.width, heads.kv * heads.width);
-    // k and v are stacked, k last, with 4 columns of something else before them.
-    let q = Stacked {
-        values: random
-            .values(batch * queries * q_cols)
-            .iter()
-            .map(|v| 3.0 * v)
-            .collect(),
-        stride: q_cols,
+    let judged = Judged {
+        gpu: gpu(),
+        op: |rec, q, k, v, heads, batch, scores| attention(rec, q, k, v, heads, batch, scores),
+        tolerance: 1e-5,
+        coarse: false,
     };
-    let kv = Stacked {
-        values: random.values(batch * keys * (4 + 2 * kv_cols)),
-        stride: 4 + 2 * kv_cols,
-    };
-    let (v_first, k_first) = (4, 4 + kv_cols);
-    let mut want = naive::Scores {
-        causal,
-        window,
-        ..naive::Scores::default()
-    };
-    // A bias hides one key in five, by one large number or another, and the second query of each head from all.
-    let (mut bias, mut kinds, mut places) = (Vec::new(), Vec::new(), Vec::new());
-    match adds {
-        Adds::Nothing => {}
-        Adds::Bias(kinds_of, bias_heads) => {
-            for at in 0..kinds_of * bias_heads * queries * keys {
-                let hidden = [f32::MIN, f32::NEG_INFINITY, -2e30][at % 3];
-                let alone = queries > 1 && at / keys % queries == 1;
-                bias.push(match alone || random.below(5) == 0 {
-                    true => hidden,
-                    false => 4.0 * random.value(),
-                });
+    judged.check_scores(sizes, heads, (causal, window), adds);
+}
+
+impl Judged<'_> {
+    #[track_caller]
+    fn check_scores(
+        &self,
+        [batch, queries, keys]: [usize; 3],
+        heads: Heads,
+        (causal, window): (bool, Option<usize>),
+        adds: Adds,
+    ) {
+        let mut random = Random::new((queries * 1009 + keys * 31 + heads.width) as u64);
+        let mut values = |count: usize| -> Vec<f32> {
+            let plain = random.values(count);
+            match self.coarse {
+                true => plain.iter().map(|v| (16.0 * v).round() / 16.0).collect(),
+                false => plain,
             }
-            kinds = (0..batch.div_ceil(2))
-                .map(|_| random.below(kinds_of) as u32)
-                .collect();
-            want.bias = Some((&bias, bias_heads, &kinds));
-        }
-        Adds::Places(columns) => {
-            let rows = batch * heads.q * (keys / columns + columns);
-            places = pad(
-                &random.values(rows * queries),
-                queries,
-                queries.next_multiple_of(4),
-            );
-            want.places = Some((&places, columns));
-        }
-    }
-    let want = naive::attention(
-        q.columns(0),
-        kv.columns(k_first),
-        kv.columns(v_first),
-        heads,
-        batch,
-        want,
-    );
-    let rec = gpu().record("attention");
-    let q = staged(&rec, [batch * queries, q.stride], &q.values);
-    let kv = staged(&rec, [batch * keys, kv.stride], &kv.values);
-    let padded = |values: &[f32], cols: usize| -> Vec<f32> {
-        let rows = values.chunks_exact(cols);
-        rows.flat_map(|row| {
-            let more = cols.next_multiple_of(4) - cols;
-            row.iter().copied().chain((0..more).map(|_| f32::NAN))
-        })
-        .collect()
-    };
-    let (added, kind) = match adds {
-        Adds::Nothing => (None, None),
-        Adds::Bias(kinds_of, bias_heads) => {
-            let shape = [kinds_of, bias_heads, queries, keys.next_multiple_of(4)];
-            let kind = (kinds_of > 1).then(|| upload(kinds.len(), &kinds));
-            (Some(staged(&rec, shape, &padded(&bias, keys))), kind)
-        }
-        Adds::Places(columns) => {
-            let (all, stride) = (keys / columns + columns, queries.next_multiple_of(4));
-            for row in places.chunks_exact_mut(stride) {
-                row[queries..].fill(f32::NAN);
+        };
+        let (q_cols, kv_cols) = (heads.q * heads.width, heads.kv * heads.width);
+        // k and v are stacked, k last, with 4 columns of something else before them.
+        let q = Stacked {
+            values: values(batch * queries * q_cols)
+                .iter()
+                .map(|v| 3.0 * v)
+                .collect(),
+            stride: q_cols,
+        };
+        let kv = Stacked {
+            values: values(batch * keys * (4 + 2 * kv_cols)),
+            stride: 4 + 2 * kv_cols,
+        };
+        let (v_first, k_first) = (4, 4 + kv_cols);
+        let mut want = naive::Scores {
+            causal,
+            window,
+            ..naive::Scores::default()
+        };
+        // A bias hides one key in five, by one large number or another, and the second query of each head from all.
+        let (mut bias, mut kinds, mut places) = (Vec::new(), Vec::new(), Vec::new());
+        match adds {
+            Adds::Nothing => {}
+            Adds::Bias(kinds_of, bias_heads) => {
+                for at in 0..kinds_of * bias_heads * queries * keys {
+                    let hidden = [f32::MIN, f32::NEG_INFINITY, -2e30][at % 3];
+                    let alone = queries > 1 && at / keys % queries == 1;
+                    bias.push(match alone || random.below(5) == 0 {
+                        true => hidden,
+                        false => 4.0 * random.value(),
+                    });
+                }
+                kinds = (0..batch.div_ceil(2))
+                    .map(|_| random.below(kinds_of) as u32)
+                    .collect();
+                want.bias = Some((&bias, bias_heads, &kinds));
             }
-            (
-                Some(staged(&rec, [batch, heads.q, all, stride], &places)),
-                None,
-            )
+            Adds::Places(columns) => {
+                let rows = batch * heads.q * (keys / columns + columns);
+                places = pad(
+                    &random.values(rows * queries),
+                    queries,
+                    queries.next_multiple_of(4),
+                );
+                want.places = Some((&places, columns));
+            }
         }
-    };
-    let scores = Scores {
-        causal,
-        window,
-        added: match (adds, &added) {
-            (Adds::Bias(..), Some(bias)) => Added::Bias {
-                bias,
-                kind: kind.as_ref(),
-            },
-            (Adds::Places(columns), Some(places)) => Added::Relative { places, columns },
-            _ => Added::Nothing,
-        },
-    };
-    let got = check(rec, &want, 1e-5, 1e-5, |rec| {
-        let (k, v) = (Columns::from(&kv, k_first), Columns::from(&kv, v_first));
-        attention(rec, Columns::all(&q), k, v, heads, batch, scores)
-    });
-    if matches!(adds, Adds::Bias(..)) && queries > 1 {
-        assert!(
-            got[q_cols..2 * q_cols].iter().all(|v| *v == 0.0),
-            "a row without keys"
+        let want = naive::attention(
+            q.columns(0),
+            kv.columns(k_first),
+            kv.columns(v_first),
+            heads,
+            batch,
+            want,
         );
+        let rec = self.gpu.record("attention");
+        let q = staged(&rec, [batch * queries, q.stride], &q.values);
+        let kv = staged(&rec, [batch * keys, kv.stride], &kv.values);
+        let padded = |values: &[f32], cols: usize| -> Vec<f32> {
+            let rows = values.chunks_exact(cols);
+            rows.flat_map(|row| {
+                let more = cols.next_multiple_of(4) - cols;
+                row.iter().copied().chain((0..more).map(|_| f32::NAN))
+            })
+            .collect()
+        };
+        let (added, kind) = match adds {
+            Adds::Nothing => (None, None),
+            Adds::Bias(kinds_of, bias_heads) => {
+                let shape = [kinds_of, bias_heads, queries, keys.next_multiple_of(4)];
+                let kind = (kinds_of > 1).then(|| upload_to(self.gpu, kinds.len(), &kinds));
+                (Some(staged(&rec, shape, &padded(&bias, keys))), kind)
+            }
+            Adds::Places(columns) => {
+                let (all, stride) = (keys / columns + columns, queries.next_multiple_of(4));
+                for row in places.chunks_exact_mut(stride) {
+                    row[queries..].fill(f32::NAN);
+                }
+                (
+                    Some(staged(&rec, [batch, heads.q, all, stride], &places)),
+                    None,
+                )
+            }
+        };
+        let scores = Scores {
+            causal,
+            window,
+            added: match (adds, &added) {
+                (Adds::Bias(..), Some(bias)) => Added::Bias {
+                    bias,
+                    kind: kind.as_ref(),
+                },
+                (Adds::Places(columns), Some(places)) => Added::Relative { places, columns },
+                _ => Added::Nothing,
+            },
+        };
+        let got = check(rec, &want, self.tolerance, self.tolerance, |rec| {
+            let (k, v) = (Columns::from(&kv, k_first), Columns::from(&kv, v_first));
+            (self.op)(rec, Columns::all(&q), k, v, heads, batch, scores)
+        });
+        if matches!(adds, Adds::Bias(..)) && queries > 1 {
+            assert!(
+                got[q_cols..2 * q_cols].iter().all(|v| *v == 0.0),
+                "a row without keys"
+            );
+        }
     }
 }
 
@@ -1528,6 +1584,79 @@ fn attention_broadcast_by_name() {
         let [q, k, v] = [&q, &k, &v].map(Columns::all);
         attention_broadcast(rec, q, k, v, heads, 2, true.into())
     });
+}
+
+/// Cooperative matrices, where the adapter has them: every width, all that may become of scores, rows and keys at the edges
+/// of their blocks. Many keys: an accumulator that a driver carries wrongly from block to block shows.
+#[test]
+fn attention_coop_at_every_edge() {
+    let Some((gpu, tolerance)) = cooperative() else {
+        return;
+    };
+    let judged = Judged {
+        gpu: &gpu,
+        op: |rec, q, k, v, heads, batch, scores| attention_coop(rec, q, k, v, heads, batch, scores),
+        // Probabilities are rounded to 11 bits, and weigh their own roundings.
+        tolerance: tolerance.max(1e-3),
+        coarse: true,
+    };
+    let plain = (false, None);
+    for width in [16, 32, 48, 64, 80, 96, 112, 128] {
+        judged.check_scores([1, 33, 300], heads(2, 2, width), plain, Adds::Nothing);
+        judged.check_scores([2, 35, 35], heads(2, 1, width), plain, Adds::Places(7));
+        judged.check_scores([2, 19, 37], heads(2, 1, width), plain, Adds::Bias(1, 2));
+        judged.check_scores(
+            [1, 67, 131],
+            heads(3, 1, width),
+            (true, Some(33)),
+            Adds::Nothing,
+        );
+    }
+    for (queries, keys) in [
+        (1, 1),
+        (7, 14),
+        (31, 33),
+        (32, 32),
+        (33, 64),
+        (65, 131),
+        (8, 1025),
+    ] {
+        judged.check_scores([2, queries, keys], heads(4, 2, 64), plain, Adds::Nothing);
+        judged.check_scores(
+            [2, queries, keys],
+            heads(2, 1, 80),
+            (true, None),
+            Adds::Nothing,
+        );
+        judged.check_scores([3, queries, keys], heads(2, 2, 16), plain, Adds::Bias(3, 2));
+    }
+    for window in [1, 31, 32, 33, 64, 1000] {
+        judged.check_scores(
+            [1, 97, 130],
+            heads(2, 1, 16),
+            (true, Some(window)),
+            Adds::Nothing,
+        );
+    }
+    // Tiles of 8 take widths between.
+    if gpu.coop_tile().is_some_and(|tile| tile.ends_with('8')) {
+        for width in [24, 40, 72, 104, 120] {
+            judged.check_scores([1, 33, 67], heads(2, 1, width), (true, None), Adds::Nothing);
+        }
+    }
+    // By itself the op takes it, and of narrow heads and few rows the others.
+    let judged = Judged {
+        op: |rec, q, k, v, heads, batch, scores| attention(rec, q, k, v, heads, batch, scores),
+        ..judged
+    };
+    for (queries, width) in [(16, 64), (15, 64), (33, 8), (33, 72), (33, 136)] {
+        judged.check_scores(
+            [1, queries, 65],
+            heads(2, 1, width),
+            (true, None),
+            Adds::Nothing,
+        );
+    }
 }
 
 /// Every width of the kernel for narrow heads, also those that `attention` would not give it.

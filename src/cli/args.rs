@@ -535,6 +535,9 @@ pub(super) struct BenchArgs {
     /// Also the cases that take a CPU adapter long
     #[arg(long)]
     pub(super) all: bool,
+    /// By the kernels of `--precision coop` where there are such: products of f16 on the adapter's cooperative matrices
+    #[arg(long)]
+    pub(super) coop: bool,
     /// An earlier `--json`, to set the times beside
     #[arg(long, value_name = "FILE")]
     pub(super) compare: Option<PathBuf>,

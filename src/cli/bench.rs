@@ -5,12 +5,15 @@ use std::path::Path;
 use super::args::BenchArgs;
 use super::console::Console;
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, GpuOptions};
 use crate::ops::bench::{Ceilings, Report, Row, Wanted, Watcher, bench};
 
 pub(super) fn run(args: &BenchArgs, console: &Console) -> Result<()> {
     let earlier = args.compare.as_deref().map(read).transpose()?;
-    let options = args.gpu.options();
+    let options = GpuOptions {
+        cooperative: args.coop,
+        ..args.gpu.options()
+    };
     if options.profile.is_some() {
         let problem = "`bench` times kernels by itself, without `--profile`";
         return Err(Error::Argument(problem.into()));

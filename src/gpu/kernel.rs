@@ -361,12 +361,12 @@ fn default_value(module: &Module, expression: Handle<Expression>) -> Result<u32,
 /// Declares a kernel of the engine: `kernel! { /// doc  NAME = "stem" + "shared/file" …; { field: u32, … } }`.
 ///
 /// Makes the `static` [`Kernel`] and the `#[repr(C)]` struct `Params`. Write `, weight` after the
-/// files for a kernel that a storage format is linked to, `, weight, coop` for one on cooperative matrices too.
+/// files for a kernel that a storage format is linked to, `, coop` for one on cooperative matrices, or both.
 macro_rules! own_kernel {
     (@source $($file:literal),+) => { concat!($(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/", $file, ".wgsl")), "\n"),+) };
     (@formats weight $($coop:ident)?) => { crate::gpu::WEIGHT_FORMATS };
-    (@formats) => { &[] };
-    (@tiles weight coop) => { crate::gpu::COOP_TILES };
+    (@formats $(coop)?) => { &[] };
+    (@tiles $(weight)? coop) => { crate::gpu::COOP_TILES };
     (@tiles $($weight:ident)?) => { &[] };
     (
         $(#[$doc:meta])* $name:ident = $file:literal $(+ $shared:literal)* $(, $link:ident)*;

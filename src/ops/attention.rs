@@ -1,6 +1,7 @@
 //! `softmax(q kᵀ / √d + added) v` for equal lengths, streamed over the keys.
 
 use super::attention_broadcast::{attention_broadcasts, broadcast};
+use super::attention_coop::{attention_coop_pays, cooperate};
 use crate::gpu::{Recorder, Variant, kernel};
 use crate::ops::{ATTENTION_BROADCAST, ATTENTION_NARROW, NARROW, attention_narrow};
 use crate::tensor::Tensor;
@@ -298,7 +299,9 @@ impl<'a> Asked<'a> {
     #[track_caller]
     fn run(&self, rec: &Recorder) -> Tensor {
         let gpu = rec.gpu();
-        if attention_broadcasts(gpu, self.heads) && gpu.trusts(&ATTENTION_BROADCAST) {
+        if attention_coop_pays(gpu, self.heads, self.queries) {
+            cooperate(rec, self)
+        } else if attention_broadcasts(gpu, self.heads) && gpu.trusts(&ATTENTION_BROADCAST) {
             broadcast(rec, self)
         } else {
             tile(rec, self)

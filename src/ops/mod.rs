@@ -20,6 +20,7 @@ ops! {
     argmax: ARGMAX,
     attention: ATTENTION,
     attention_broadcast: ATTENTION_BROADCAST,
+    attention_coop: ATTENTION_COOP,
     attention_merge: ATTENTION_MERGE,
     attention_narrow: ATTENTION_NARROW,
     attention_spans: ATTENTION_SPANS,
@@ -118,6 +119,7 @@ fn broadcasts(gpu: &Gpu) -> Option<u32> {
 /// finds it wrong.
 pub static STAND_INS: &[(&Kernel, &Kernel)] = &[
     (&ATTENTION_BROADCAST, &ATTENTION),
+    (&ATTENTION_COOP, &ATTENTION),
     (&ATTENTION_MERGE, &ATTENTION_SPANS),
     (&ATTENTION_NARROW, &ATTENTION),
     (&ATTENTION_SPLIT, &ATTENTION_SPANS),

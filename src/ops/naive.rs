@@ -354,6 +354,18 @@ pub fn attention_broadcast<'a>(
     attention(q, k, v, heads, batch, scores)
 }
 
+/// The same attention, of numbers that a kernel on cooperative matrices has rounded.
+pub fn attention_coop<'a>(
+    q: Columns,
+    k: Columns,
+    v: Columns,
+    heads: Heads,
+    batch: usize,
+    scores: impl Into<Scores<'a>>,
+) -> Vec<f32> {
+    attention(q, k, v, heads, batch, scores)
+}
+
 /// As [`attention`] without a mask: the kernel for narrow heads computes the same.
 pub fn attention_narrow(
     q: Columns,

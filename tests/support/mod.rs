@@ -102,7 +102,11 @@ pub fn read<T: bytemuck::Pod>(rec: Recorder, tensors: &[&Tensor]) -> Vec<Vec<T>>
 }
 
 pub fn upload<T: bytemuck::Pod>(shape: impl Into<Shape>, values: &[T]) -> Tensor {
-    match Tensor::upload(gpu(), "test", shape, values) {
+    upload_to(gpu(), shape, values)
+}
+
+pub fn upload_to<T: bytemuck::Pod>(gpu: &Gpu, shape: impl Into<Shape>, values: &[T]) -> Tensor {
+    match Tensor::upload(gpu, "test", shape, values) {
         Ok(tensor) => tensor,
         Err(error) => panic!("{error}"),
     }
@@ -114,7 +118,7 @@ pub fn poison(rec: &Recorder, len: usize) {
     let capacity = Tensor::empty(rec, len).buffer().bytes() as usize / 4;
     let memory = Tensor::empty(rec, [capacity / 4, 4]);
     assert_eq!(memory.buffer().bytes() as usize, capacity * 4, "size class");
-    let nan = Tensor::upload(rec.gpu(), "nan", [1, 4], &[f32::NAN; 4]).expect("memory");
+    let nan = upload_to(rec.gpu(), [1, 4], &[f32::NAN; 4]);
     copy_rows(rec, &nan, &memory, capacity / 4, 0, 1);
 }
 
@@ -122,9 +126,9 @@ pub fn poison(rec: &Recorder, len: usize) {
 pub fn staged(rec: &Recorder, shape: impl Into<Shape>, values: &[f32]) -> Tensor {
     let shape = shape.into();
     if !values.len().is_multiple_of(4) || values.is_empty() {
-        return upload(shape, values);
+        return upload_to(rec.gpu(), shape, values);
     }
-    let plain = upload([values.len() / 4, 4], values);
+    let plain = upload_to(rec.gpu(), [values.len() / 4, 4], values);
     poison(rec, values.len());
     gather_rows(rec, &plain, values.len() / 4, 0, 1).reshape(shape)
 }

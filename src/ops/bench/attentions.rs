@@ -6,8 +6,8 @@ use crate::ops::check::inputs::{random, upload};
 use crate::ops::naive::Columns as Plain;
 use crate::ops::{
     Added, Columns, Heads, NARROW, Pairs, Rotation, Scores, attention, attention_broadcasts,
-    attention_merge, attention_spans, head_norm, joined_windows, naive, rel_pos, rope_cache,
-    splits, windows,
+    attention_coop_pays, attention_merge, attention_spans, head_norm, joined_windows, naive,
+    rel_pos, rope_cache, splits, windows,
 };
 
 fn plain(values: &[f32], stride: usize) -> Plain<'_> {
@@ -41,6 +41,8 @@ pub(super) fn measure(bench: &mut Bench) -> Result<()> {
         ("ViT-B at 224", 1, 196, 196, [12, 12, 64], Unmasked),
         ("ViT-B at 512", 1, 1024, 1024, [12, 12, 64], Unmasked),
         ("ViT-B at 1024", 1, 4096, 4096, [12, 12, 64], Unmasked),
+        ("ViT-L at 1024", 1, 4096, 4096, [16, 16, 64], Unmasked),
+        ("ViT-H at 1024", 1, 4096, 4096, [16, 16, 80], Unmasked),
         ("ViT-H windows", 25, 196, 196, [16, 16, 80], Unmasked),
         ("SAM tokens to image", 1, 7, 4096, [8, 8, 16], Unmasked),
         ("SAM image to tokens", 1, 4096, 7, [8, 8, 16], Unmasked),
@@ -123,6 +125,7 @@ fn attention_row(
     // `attention` hands narrow heads to their own kernel.
     let kernel = match () {
         () if width <= NARROW && scored == Unmasked => "attention_narrow",
+        () if attention_coop_pays(bench.gpu, heads, queries) => "attention_coop",
         () if attention_broadcasts(bench.gpu, heads) => "attention_broadcast",
         () => "attention",
     };

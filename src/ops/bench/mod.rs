@@ -14,7 +14,7 @@ use std::time::Instant;
 
 pub use ceilings::{Bound, CEILINGS, Ceilings};
 
-use super::check::{Ran, judge};
+use super::check::{Ran, judge, tolerance};
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recorder};
 use crate::tensor::Tensor;
@@ -72,7 +72,7 @@ impl Trial {
     }
 
     /// Runs once and compares; the fault is a sentence.
-    fn check(&self, gpu: &Gpu) -> Result<Option<String>> {
+    fn check(&self, gpu: &Gpu, kernel: &str) -> Result<Option<String>> {
         let rec = gpu.record("bench");
         let y = (self.run)(&rec);
         let words = rec.read::<u32>(&[(&y, y.len())])?.concat();
@@ -86,7 +86,7 @@ impl Trial {
                     got: got.map(|word| f32::from_bits(*word)).collect(),
                     seconds: 0.0,
                 };
-                judge(&ran, TOLERANCE).1
+                judge(&ran, tolerance(gpu, kernel, TOLERANCE)).1
             }
         })
     }
@@ -219,7 +219,7 @@ impl Bench<'_> {
             return Ok(());
         }
         let trial = prepare(self.gpu)?;
-        if let Some(fault) = trial.check(self.gpu)? {
+        if let Some(fault) = trial.check(self.gpu, kernel)? {
             return Err(Error::Gpu(format!("{kernel} {case}: {fault}")));
         }
         let seconds = least_seconds(self.gpu, &*trial.run)?;

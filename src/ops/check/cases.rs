@@ -7,9 +7,9 @@ use crate::gpu::{Gpu, Recorder};
 use crate::ops::naive;
 use crate::ops::{
     Activation, Added, Columns, Heads, Pairs, Placement, Residual, Rotation, Scores, Window,
-    add_scaled, argmax, attention_broadcast, attention_merge, attention_narrow, attention_spans,
-    attention_split, attention_tile, conv_broadcast, conv_depthwise, conv_tile, copy_rows,
-    cross_entropy, embed, fuse_view, gather_rows, head_norm, joined_windows, layer_norm,
+    add_scaled, argmax, attention_broadcast, attention_coop, attention_merge, attention_narrow,
+    attention_spans, attention_split, attention_tile, conv_broadcast, conv_depthwise, conv_tile,
+    copy_rows, cross_entropy, embed, fuse_view, gather_rows, head_norm, joined_windows, layer_norm,
     linear_broadcast, linear_coop, linear_tile, linear_vec, matmul, mean_pool, pack_half,
     pixel_shuffle, rel_pos, resample, rms_norm, rope_cache, slice_masks, windows,
 };
@@ -26,6 +26,7 @@ pub(super) const ALL: &[Case] = &[
     case("argmax", "", 0.0, check_argmax),
     case("attention", "", 2e-5, check_attention),
     case("attention_broadcast", "", 2e-5, check_attention_broadcast),
+    case("attention_coop", "", 4e-3, check_attention_coop),
     case("attention_merge", "", 2e-5, check_attention_merge),
     case("attention_narrow", "", 2e-5, check_attention_narrow),
     case("attention_spans", "", 2e-5, check_attention_spans),
@@ -161,8 +162,8 @@ type Attention = fn(&Recorder, Columns, Columns, Columns, Heads, usize, Scores) 
 
 /// All that hides keys, then what places add: two programs, for the switches are many. An accumulator that a driver does not carry rightly over the blocks of keys
 /// shows in the last rows, which go through five of 64 and ten of 32.
-fn attend(gpu: &Gpu, op: Attention) -> Result<Ran> {
-    let (batch, queries, keys, heads) = (2, 33, 300, GROUPED);
+fn attend(gpu: &Gpu, heads: Heads, op: Attention) -> Result<Ran> {
+    let (batch, queries, keys) = (2, 33, 300);
     let columns = 12;
     let (q_cols, kv_cols) = (heads.q * heads.width, heads.kv * heads.width);
     let q: Vec<f32> = random(4, batch * queries * q_cols)
@@ -232,19 +233,22 @@ fn attend(gpu: &Gpu, op: Attention) -> Result<Ran> {
     })
 }
 
-/// Grouped heads that fill no tile.
-const GROUPED: Heads = Heads {
-    q: 4,
-    kv: 2,
-    width: 40,
-};
+/// Grouped heads of so many columns.
+const fn grouped(width: usize) -> Heads {
+    Heads { q: 4, kv: 2, width }
+}
 
 fn check_attention(gpu: &Gpu, _: &'static str) -> Result<Ran> {
-    attend(gpu, attention_tile)
+    attend(gpu, grouped(40), attention_tile)
 }
 
 fn check_attention_broadcast(gpu: &Gpu, _: &'static str) -> Result<Ran> {
-    attend(gpu, attention_broadcast)
+    attend(gpu, grouped(40), attention_broadcast)
+}
+
+fn check_attention_coop(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    // Whole tiles of either size, the last of their three blocks of 32 columns half a block.
+    attend(gpu, grouped(80), attention_coop)
 }
 
 fn check_attention_merge(gpu: &Gpu, _: &'static str) -> Result<Ran> {
@@ -603,7 +607,7 @@ fn check_rel_pos(gpu: &Gpu, _: &'static str) -> Result<Ran> {
         stride: 160,
         first: 0,
     };
-    let want = naive::rel_pos(plain, GROUPED, batch, [&tables[0], &tables[1]]);
+    let want = naive::rel_pos(plain, grouped(40), batch, [&tables[0], &tables[1]]);
     let q = upload(gpu, [batch * lines * columns, 160], &q)?;
     let down = upload(gpu, [2 * lines - 1, 40], &tables[0])?;
     let across = upload(gpu, [2 * columns - 1, 40], &tables[1])?;
@@ -611,7 +615,7 @@ fn check_rel_pos(gpu: &Gpu, _: &'static str) -> Result<Ran> {
         vec![rel_pos(
             rec,
             Columns::all(&q),
-            GROUPED,
+            grouped(40),
             batch,
             [&down, &across],
         )]
