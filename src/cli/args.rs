@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::console::Console;
+use super::evaluate::EffectArgs;
 use super::generate::{GENERATE_EXAMPLES, GenerateArgs};
 use super::perplexity::PerplexityArgs;
 use super::quantize::QuantizeArgs;
@@ -130,14 +131,11 @@ impl Command {
             Self::Instruct(args) => Some(&args.models.gpu),
             Self::Generate(args) => Some(&args.gpu),
             Self::Perplexity(args) => Some(&args.gpu),
+            Self::Evaluate(args) => Some(args.effect.gpu()),
             Self::Embed(args) => Some(&args.gpu),
             Self::Doctor(args) => Some(&args.gpu),
             Self::Bench(args) => Some(&args.gpu),
-            Self::Inspect(_)
-            | Self::Evaluate(_)
-            | Self::Pull(_)
-            | Self::Quantize(_)
-            | Self::Structures(_) => None,
+            Self::Inspect(_) | Self::Pull(_) | Self::Quantize(_) | Self::Structures(_) => None,
         }
     }
 }
@@ -192,7 +190,7 @@ impl GpuArgs {
 #[derive(Debug, Args)]
 pub(super) struct ModelArgs {
     #[command(flatten)]
-    gpu: GpuArgs,
+    pub(super) gpu: GpuArgs,
     /// How weights are stored on the adapter, and what multiplies them; sums are f32, by `coop` as wide as the adapter has them
     #[arg(long, value_enum, default_value_t)]
     precision: PrecisionArg,
@@ -486,6 +484,8 @@ pub(super) struct EvaluateArgs {
     /// Draws Dice and 95 % Hausdorff distance of each label
     #[arg(long, value_name = "FILE.png")]
     pub(super) plot: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) effect: EffectArgs,
     /// Prints everything as one JSON object
     #[arg(long)]
     pub(super) json: bool,

@@ -3,15 +3,57 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use super::args::EvaluateArgs;
+use clap::Args;
+
+use super::args::{EvaluateArgs, GpuArgs, ModelArgs};
 use super::console::Console;
 use crate::error::{Error, Result};
+use crate::pipeline::Input;
 use crate::pipeline::cohort::{Cohort, evaluate_folders, summary_path};
+use crate::pipeline::effect::instruction_effect;
 use crate::pipeline::evaluate::evaluate_files;
 use crate::pipeline::files::same_file;
 use crate::pipeline::plot;
 
+/// What `--instructions` needs beside: it segments.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "With --instructions")]
+pub(super) struct EffectArgs {
+    /// PREDICTION is a scan: it is segmented with good, bad and wrong instructions for each structure of TRUTH, and what
+    /// the words did is shown
+    #[arg(long, conflicts_with_all = ["threshold", "csv", "plot"])]
+    instructions: bool,
+    #[command(flatten)]
+    models: ModelArgs,
+}
+
+impl EffectArgs {
+    pub(super) fn gpu(&self) -> &GpuArgs {
+        &self.models.gpu
+    }
+}
+
+fn effect(args: &EvaluateArgs, console: &Console) -> Result<ExitCode> {
+    let segmenter = args.effect.models.segmenter(console)?;
+    let mut bar = console.progress();
+    let scan = Input::new(&args.prediction);
+    let pairs = args.measures().pairs;
+    let effect = instruction_effect(&segmenter, scan, &args.truth, &pairs, &mut bar)?;
+    bar.finish();
+    match args.json {
+        true => console.json(&effect)?,
+        false => console.print(&format!("{effect}\n"))?,
+    }
+    for warning in &effect.warnings {
+        console.warn(warning);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<ExitCode> {
+    if args.effect.instructions {
+        return effect(args, console);
+    }
     let (prediction, truth) = (&args.prediction, &args.truth);
     let summary = args.csv.as_deref().map(summary_path);
     for out in [&args.csv, &summary, &args.plot].into_iter().flatten() {

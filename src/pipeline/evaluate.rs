@@ -366,7 +366,7 @@ impl FromStr for Pair {
 }
 
 /// Whether two maps have one shape and affine.
-fn check_grids(path: &Path, prediction: &Grid, truth: &Grid) -> Result<()> {
+pub(super) fn check_grids(path: &Path, prediction: &Grid, truth: &Grid) -> Result<()> {
     if prediction.shape != truth.shape {
         let (found, want) = (prediction.shape, truth.shape);
         let problem = format!("is {found:?}, the other map's is {want:?}: not one grid");

@@ -8,6 +8,7 @@ mod canvas;
 pub mod chat;
 pub mod cohort;
 pub mod distance;
+pub mod effect;
 pub mod evaluate;
 pub mod files;
 pub mod finish;
