@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use keraunos::Error;
 use keraunos::gpu::GpuOptions;
+use keraunos::pipeline::effect::{Wording, instruction_effect};
+use keraunos::pipeline::evaluate::Pair;
 use keraunos::pipeline::instruct::Author;
 use keraunos::pipeline::modality::Modality;
 use keraunos::pipeline::prepare::View;
@@ -478,4 +480,114 @@ fn instructions_are_written_reported_and_may_be_given() {
         again.instructions.iter().map(|i| i.text.as_str()).eq(texts),
         "greedy decoding repeats itself"
     );
+}
+
+/// A map of boxes: label 17 (left hippocampus) in the left half, 53 in the right, 214 (whole brain) between.
+fn boxes(shape: [usize; 3]) -> Vec<f32> {
+    let [nx, ny, nz] = shape;
+    let voxel = |x: usize, y: usize, z: usize| {
+        let inside = (ny / 3..ny / 2).contains(&y) && (nz / 3..nz / 2).contains(&z);
+        match x * 6 / nx {
+            1 if inside => 17.0,
+            3 if inside => 214.0,
+            4 if inside => 53.0,
+            _ => 0.0,
+        }
+    };
+    let rows = (0..nz).flat_map(|z| (0..ny).map(move |y| (y, z)));
+    rows.flat_map(|(y, z)| (0..nx).map(move |x| voxel(x, y, z)))
+        .collect()
+}
+
+#[test]
+fn every_wording_is_judged_by_the_truth_of_its_structure() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (scan, truth) = (
+        folder.path().join("a_T1w.nii"),
+        folder.path().join("truth.nii"),
+    );
+    let shape = [36, 36, 24];
+    write(&scan, shape, RAS, &phantom(shape));
+    write(&truth, shape, RAS, &boxes(shape));
+    let segmenter = segmenter();
+    let effect = |truth: &Path, pairs: &[Pair]| {
+        instruction_effect(&segmenter, Input::new(&scan), truth, pairs, &mut ())
+    };
+    let found = effect(&truth, &[]).expect("an outcome");
+    let counts: Vec<(Wording, usize)> = found
+        .rows
+        .iter()
+        .map(|r| (r.wording, r.structures))
+        .collect();
+    let want = Wording::ALL.map(|w| (w, if w == Wording::WrongSide { 2 } else { 3 }));
+    assert_eq!(counts, want);
+    assert_eq!(found.rows[0].effect, 0.0);
+    // The masks are those of an ordinary segmentation.
+    let mut masks = Masks::default();
+    let names = ["whole brain", "left hippocampus", "right hippocampus"];
+    segmenter
+        .segment(&stock(&scan, &names), &mut masks)
+        .expect("masks");
+    let map = boxes(shape);
+    let mut drawn = 0;
+    for (name, label, other) in [
+        ("left hippocampus", 17.0, "right hippocampus"),
+        ("right hippocampus", 53.0, "left hippocampus"),
+        ("whole brain", 214.0, ""),
+    ] {
+        let truly: Vec<bool> = map.iter().map(|v| *v == label).collect();
+        let of = |wording: Wording| {
+            let mut own = found
+                .drawn
+                .iter()
+                .filter(|d| d.structure == name && d.wording == wording);
+            own.next().expect("an outcome").clone()
+        };
+        let expected = |mask: &[bool]| {
+            if mask.contains(&true) {
+                dice(mask, &truly)
+            } else {
+                0.0
+            }
+        };
+        assert!(
+            (of(Wording::Stock).dice - expected(&masks.0[name])).abs() < 1e-9,
+            "{name}"
+        );
+        drawn += masks.0[name].iter().filter(|v| **v).count();
+        if !other.is_empty() {
+            let wrong = of(Wording::WrongSide);
+            assert!(
+                (wrong.dice - expected(&masks.0[other])).abs() < 1e-9,
+                "{name}"
+            );
+            assert!(wrong.instruction.contains(other), "{}", wrong.instruction);
+        }
+        let (dice, iou) = (of(Wording::Stock).dice, of(Wording::Stock).iou);
+        assert!((dice - 2.0 * iou / (1.0 + iou)).abs() < 1e-9);
+        assert_eq!(of(Wording::Empty).instruction, "");
+    }
+    assert!(drawn > 0, "nothing was drawn");
+
+    let pair = |text: &str| text.parse::<Pair>().expect("a pair");
+    let paired = effect(&truth, &[pair("left putamen=17")]).expect("an outcome");
+    assert_eq!(paired.rows[0].structures, 1);
+    let refuse = |truth: &Path, pairs: &[Pair], wanted: &str| {
+        let error = effect(truth, pairs).expect_err(wanted).to_string();
+        assert!(error.contains(wanted), "{error}");
+    };
+    refuse(
+        &truth,
+        &[pair("left putamen=99")],
+        "has no voxel of `left putamen`",
+    );
+    refuse(&truth, &[pair("999=17")], "`999` is no structure's label");
+    let nothing = folder.path().join("nothing.nii");
+    write(&nothing, shape, RAS, &vec![0.0; shape.iter().product()]);
+    refuse(&nothing, &[], "no label of");
+    let elsewhere = folder.path().join("elsewhere.nii");
+    let mut moved = RAS;
+    moved[0][3] += 5.0;
+    write(&elsewhere, shape, moved, &boxes(shape));
+    refuse(&elsewhere, &[], "not one grid");
 }
