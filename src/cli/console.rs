@@ -61,6 +61,11 @@ impl Console {
         self.note(&format!("warning: {text}"));
     }
 
+    /// Why one of many cases failed.
+    pub(super) fn failure(&self, text: &str) {
+        Self::stderr(&format!("error: {text}"));
+    }
+
     /// Why the command failed.
     pub(super) fn error(&self, error: &Error) {
         Self::stderr(&format!("error: {error}"));

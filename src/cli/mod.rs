@@ -4,6 +4,7 @@
 //! stdout, everything else to stderr; progress bars are drawn on a terminal only.
 
 mod args;
+mod batch;
 mod bench;
 mod console;
 mod doctor;
@@ -72,9 +73,9 @@ fn command(command: Command, console: &Console) -> Result<ExitCode> {
 fn run_one(command: Command, console: &Console) -> Result<ExitCode> {
     match command {
         Command::Doctor(args) => return doctor::run(&args, console),
+        Command::Segment(args) => return segment::run(args, console),
         Command::Evaluate(args) => return evaluate::run(&args, console),
         Command::Bench(args) => bench::run(&args, console),
-        Command::Segment(args) => segment::run(args, console),
         Command::Instruct(args) => instruct::run(args, console),
         Command::Generate(args) => generate::run(&args, console),
         Command::Embed(args) => embed::run(&args, console),

@@ -2,10 +2,12 @@
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use serde_json::json;
 
 use super::args::SegmentArgs;
+use super::batch;
 use super::console::{Console, Progress, table};
 use crate::error::Result;
 use crate::pipeline::structures::Target;
@@ -37,7 +39,14 @@ impl Observer for Watch<'_> {
     }
 }
 
-pub(super) fn run(args: SegmentArgs, console: &Console) -> Result<()> {
+pub(super) fn run(args: SegmentArgs, console: &Console) -> Result<ExitCode> {
+    match args.cases()? {
+        Some(cases) => batch::run(&args, &cases, console),
+        None => one(&args, console).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn one(args: &SegmentArgs, console: &Console) -> Result<()> {
     let request = args.request()?;
     let folder = args.output()?;
     let inputs: Vec<PathBuf> = request.inputs.iter().map(|i| i.path.clone()).collect();
@@ -45,7 +54,7 @@ pub(super) fn run(args: SegmentArgs, console: &Console) -> Result<()> {
     finish::places(folder, &request.stem(), &inputs)?;
     let is_new = !folder.exists();
     finish::prepare_folder(folder)?;
-    let result = segment(&args, &request, folder, console);
+    let result = segment(args, &request, folder, console);
     if result.is_err() && is_new {
         // Only an empty folder is removed.
         let _ = std::fs::remove_dir(folder);

@@ -4,7 +4,9 @@
 //! [`Segmenter`] is the whole way, from a [`Request`] to a [`Segmentation`]; the modules are its stations.
 
 pub mod adapter;
+pub mod batch;
 mod canvas;
+pub mod cases;
 pub mod chat;
 pub mod cohort;
 pub mod distance;
