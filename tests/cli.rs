@@ -375,6 +375,60 @@ fn what_the_weights_or_the_inputs_cannot_do_is_refused() {
     assert!(!out.exists(), "a refused run leaves a folder");
 }
 
+#[test]
+fn label_tables_for_other_programs_stand_beside_the_map() {
+    let folder = folder();
+    let (input, out) = (
+        folder.path().join("a_T1w.nii.gz"),
+        folder.path().join("out"),
+    );
+    tiny(&input, 1);
+    let value = json(&segment(
+        &input,
+        &out,
+        &["--json", "--labels", "ctbl,itksnap,freesurfer,ctbl"],
+    ));
+    let tables = value["paths"]["tables"].as_array().expect("paths");
+    let texts: Vec<String> = tables
+        .iter()
+        .map(|path| std::fs::read_to_string(path.as_str().expect("a path")).expect("a table"))
+        .collect();
+    let [slicer, snap, freesurfer] = texts.as_slice() else {
+        panic!("{tables:?}")
+    };
+    // The colour of label 214 in the table of names.
+    let names = out.join("a_T1w_seg-keraunos_dseg.tsv");
+    let names = std::fs::read_to_string(names).expect("names");
+    let hex = names.trim_end().rsplit_once('#').expect("a colour").1;
+    let part = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).expect("hexadecimal");
+    let [r, g, b] = [part(0), part(2), part(4)];
+    assert!(
+        slicer.ends_with(&format!("\n214 whole_brain {r} {g} {b} 255\n")),
+        "{slicer}"
+    );
+    assert!(
+        freesurfer.ends_with(&format!("\n214 whole_brain {r} {g} {b} 0\n")),
+        "{freesurfer}"
+    );
+    let words: Vec<&str> = snap
+        .lines()
+        .last()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
+    let colour = [r, g, b].map(|c| c.to_string());
+    assert_eq!(
+        words[..7],
+        ["214", &colour[0], &colour[1], &colour[2], "1", "1", "1"]
+    );
+    assert!(snap.ends_with("\"whole brain\"\n"), "{snap}");
+    assert!(
+        !out.join("a_T1w_seg-keraunos_freesurfer.txt")
+            .with_extension("part")
+            .exists()
+    );
+}
+
 // ------------------------------------------------------------------ many cases
 
 /// A volume of few slices, quickly segmented, of which no two with different seeds are equal.
@@ -873,6 +927,120 @@ fn a_full_disk_leaves_no_half_file() {
         "{line}"
     );
     assert!(!out.exists(), "{:?}", names_in(&out));
+}
+
+/// 8000³ voxels in a file without blocks: refused by its header.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_volume_beyond_the_memory_is_refused_before_it_is_read() {
+    let folder = folder();
+    let (input, out) = (
+        folder.path().join("huge_T1w.nii"),
+        folder.path().join("out"),
+    );
+    let made = Made::new([8000, 8000, 8000], 2);
+    write(&input, &made.file(&[]));
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(&input)
+        .expect("it");
+    file.set_len(352 + 8000_u64.pow(3))
+        .expect("a file with a hole");
+    let line = refused(&segment(&input, &out, &[]), 1);
+    assert!(
+        line.contains("huge_T1w.nii`: needs about") && line.contains("GB left"),
+        "{line}"
+    );
+    assert!(!out.exists());
+}
+
+/// However early or late a signal comes: all of a case's files or none, and no other.
+#[cfg(unix)]
+#[test]
+fn a_signal_leaves_nothing_half_written() {
+    let folder = folder();
+    let input = folder.path().join("a_T1w.nii.gz");
+    tiny(&input, 3);
+    for (n, (signal, code)) in [
+        ("INT", 130),
+        ("TERM", 143),
+        ("INT", 130),
+        ("HUP", 129),
+        ("INT", 130),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let out = folder.path().join(format!("deep{n}/out"));
+        let mut command = keraunos();
+        command.args([
+            "-v",
+            "segment",
+            "--save-probabilities",
+            "--instruct",
+            "stock",
+        ]);
+        command.arg(&input).arg("-o").arg(&out);
+        let mut child = command
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("it starts");
+        // The first stages, then later and later in the drawing of 69 masks.
+        let lines = std::io::BufRead::lines(std::io::BufReader::new(
+            child.stderr.take().expect("stderr"),
+        ));
+        let stage = [
+            "read",
+            "image encoder",
+            "mask decoder",
+            "mask decoder",
+            "mask decoder",
+        ][n];
+        let mut lines = lines.map(|line| line.expect("text"));
+        assert!(
+            lines.by_ref().any(|line| line.contains(stage)),
+            "no stage `{stage}`"
+        );
+        std::thread::sleep(std::time::Duration::from_millis([0, 0, 0, 300, 900][n]));
+        let sent = Command::new("kill")
+            .args([format!("-{signal}"), child.id().to_string()])
+            .status();
+        assert!(sent.expect("kill starts").success() || n == 4);
+        let rest: Vec<String> = lines.collect();
+        let status = child.wait().expect("it ends");
+        let names = names_in(&out);
+        if status.code() == Some(0) {
+            // It was faster than the signal.
+            assert_eq!(
+                names
+                    .iter()
+                    .filter(|name| !name.contains("probseg"))
+                    .count(),
+                5
+            );
+            continue;
+        }
+        assert_eq!(status.code(), Some(code), "{rest:?}");
+        assert!(
+            rest.iter()
+                .any(|line| line.contains("interrupted; nothing half written")),
+            "{rest:?}"
+        );
+        assert!(!names.iter().any(|name| name.starts_with('.')), "{names:?}");
+        let others = names
+            .iter()
+            .filter(|name| !name.contains("probseg"))
+            .count();
+        assert!(others == 0 || others == 5, "{names:?}");
+        // Probabilities come one after the other, each whole.
+        for name in names.iter().filter(|name| name.contains("probseg")) {
+            Volume::read(&out.join(name)).map(drop).unwrap_or_else(|e| {
+                assert!(e.to_string().contains("voxels are all"), "{e}");
+            });
+        }
+        assert!(!names.is_empty() || !folder.path().join(format!("deep{n}")).exists());
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::pipeline::modality::Modality;
 use crate::pipeline::prepare::View;
 use crate::pipeline::pull::Source;
 use crate::pipeline::structures::Target;
+use crate::pipeline::volume::LabelTable;
 use crate::pipeline::{Fusion, Input, Instruct, Options, Request, Segmenter, adapter, home};
 use crate::tensor::Precision;
 
@@ -421,6 +422,9 @@ pub(super) struct SegmentArgs {
     /// Which of the parts, from 1
     #[arg(long, value_name = "K", requires = "num_parts", help_heading = MANY)]
     part: Option<usize>,
+    /// Writes the labels' names for 3D Slicer, ITK-SNAP or FreeSurfer too
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "PROGRAM,...")]
+    labels: Vec<LabelsArg>,
     /// Writes each structure's probabilities as a volume too
     #[arg(long)]
     pub(super) save_probabilities: bool,
@@ -510,6 +514,7 @@ impl SegmentArgs {
     pub(super) fn batch(&self) -> Result<Batch> {
         let mut request = self.volumes.request_for(Vec::new())?;
         request.fusion = self.fusion.known();
+        request.tables = self.tables();
         Ok(Batch {
             request,
             folder: self.output()?.clone(),
@@ -521,7 +526,18 @@ impl SegmentArgs {
     pub(super) fn request(&self) -> Result<Request> {
         let mut request = self.volumes.request()?;
         request.fusion = self.fusion.known();
+        request.tables = self.tables();
         Ok(request)
+    }
+
+    fn tables(&self) -> Vec<LabelTable> {
+        let mut tables = Vec::new();
+        for table in self.labels.iter().map(|labels| labels.known()) {
+            if !tables.contains(&table) {
+                tables.push(table);
+            }
+        }
+        tables
     }
 
     pub(super) fn output(&self) -> Result<&PathBuf> {
@@ -756,6 +772,26 @@ enum LayoutArg {
     Nnunet,
     /// Every volume is a case
     Flat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LabelsArg {
+    /// 3D Slicer's colour table
+    Ctbl,
+    /// ITK-SNAP's label description
+    Itksnap,
+    /// FreeSurfer's colour look-up table
+    Freesurfer,
+}
+
+impl LabelsArg {
+    fn known(self) -> LabelTable {
+        match self {
+            Self::Ctbl => LabelTable::Ctbl,
+            Self::Itksnap => LabelTable::Itksnap,
+            Self::Freesurfer => LabelTable::Freesurfer,
+        }
+    }
 }
 
 impl LayoutArg {

@@ -61,6 +61,15 @@ impl Console {
         self.note(&format!("warning: {text}"));
     }
 
+    /// A signal ended the program; a bar may still be drawn.
+    #[cfg(unix)]
+    pub(super) fn interrupted() {
+        let bar = if io::stderr().is_terminal() { "\n" } else { "" };
+        Self::stderr(&format!(
+            "{bar}error: interrupted; nothing half written is left"
+        ));
+    }
+
     /// Why one of many cases failed.
     pub(super) fn failure(&self, text: &str) {
         Self::stderr(&format!("error: {text}"));

@@ -16,6 +16,7 @@ mod instruct;
 mod profile;
 mod pull;
 mod segment;
+mod signals;
 mod structures;
 
 use std::ffi::OsString;
@@ -30,7 +31,8 @@ use console::Console;
 /// The exit code of a wrong command line.
 const USAGE: u8 = 2;
 
-/// Runs one command: 0 when it did what was asked, 1 when it failed, 2 when it was asked wrongly.
+/// Runs one command: 0 when it did what was asked, 1 when it failed, 2 when it was asked wrongly. A signal ends the
+/// program with 128 and its number.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
@@ -42,6 +44,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     console::log(cli.verbose, cli.quiet);
     let console = Console::new(cli.quiet, cli.verbose > 0);
+    signals::watch();
     match command(cli.command, &console) {
         Ok(code) => code,
         Err(error) if console::is_closed_pipe(&error) => ExitCode::SUCCESS,

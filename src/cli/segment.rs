@@ -10,12 +10,16 @@ use super::args::SegmentArgs;
 use super::batch;
 use super::console::{Console, Progress, table};
 use crate::error::Result;
+use crate::pipeline::memory::gigabytes;
 use crate::pipeline::structures::Target;
 use crate::pipeline::volume::Volume;
 use crate::pipeline::{Observer, Segmentation, finish};
 
 /// Whose work a user of the results should name.
 const CITATION: &str = "Zeus, arXiv:2504.07336, whose topology this is; FreeSurfer for the labels";
+
+/// Bytes of memory from which on they are told unasked.
+const LARGE: u64 = 4_000_000_000;
 
 /// Draws bars, and writes probabilities as they come.
 struct Watch<'a> {
@@ -75,10 +79,13 @@ fn segment(
         probabilities: args.save_probabilities.then_some(folder),
         written: Vec::new(),
     };
-    let result = args
-        .models
-        .segmenter(console)?
-        .segment(request, &mut watch)?;
+    let segmenter = args.models.segmenter(console)?;
+    let needs = segmenter.check_memory(request)?;
+    let all = needs.host.saturating_add(needs.adapter);
+    if all > LARGE {
+        console.warn(&format!("needs about {} of memory", gigabytes(all)));
+    }
+    let result = segmenter.segment(request, &mut watch)?;
     watch.progress.finish();
     let paths = result.write(folder)?;
     for warning in &result.report.warnings {
@@ -92,6 +99,7 @@ fn segment(
                 "statistics": paths[2],
                 "preview": paths[3],
                 "report": paths[4],
+                "tables": paths[5..],
                 "probabilities": watch.written,
             },
             "structures": result.structures,

@@ -216,6 +216,7 @@ impl Batch {
                     return Ok(Next::Ended(Box::new(outcome)));
                 }
             }
+            segmenter.check_memory(&request)?;
             let loaded = load(&request.inputs)?;
             Ok(Next::Ready(Box::new(Ready {
                 case,
@@ -279,16 +280,16 @@ impl Batch {
         paths: &[PathBuf; 5],
     ) -> Result<Option<Volumes>> {
         let [_, _, stats, _, report] = paths;
-        if !paths.iter().all(|path| path.is_file()) {
+        let folder = self.folder.join(&case.folder);
+        let tables = finish::table_places(&folder, &case.stem, &request.tables, &[])?;
+        if !paths.iter().chain(&tables).all(|path| path.is_file()) {
             return Ok(None);
         }
         let probabilities = |label: &u16| {
             let targets = super::request::targets(request)?;
             let target = targets.iter().find(|target| target.label == *label);
-            let place = target.map(|target| {
-                let folder = self.folder.join(&case.folder);
-                finish::probabilities_place(&folder, &case.stem, target)
-            });
+            let place =
+                target.map(|target| finish::probabilities_place(&folder, &case.stem, target));
             Ok(place.is_some_and(|place| place.is_file()))
         };
         if self.probabilities {
@@ -369,7 +370,7 @@ fn succeeded(
         status: Status::Done,
         problem: None,
         map: paths.first().cloned(),
-        report: paths.last().cloned(),
+        report: paths.get(4).cloned(),
         volumes_ml: volumes.clone(),
         warnings,
         ..failed(case, String::new(), began)

@@ -17,6 +17,7 @@ pub mod geometry;
 pub mod home;
 pub mod inputs;
 pub mod instruct;
+pub mod memory;
 pub mod modality;
 pub mod plot;
 pub mod prepare;
