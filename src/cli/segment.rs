@@ -10,7 +10,7 @@ use super::args::SegmentArgs;
 use super::batch;
 use super::console::{Console, Progress, table};
 use crate::error::Result;
-use crate::pipeline::memory::gigabytes;
+use crate::pipeline::memory::{Needs, gigabytes};
 use crate::pipeline::structures::Target;
 use crate::pipeline::volume::Volume;
 use crate::pipeline::{Observer, Segmentation, finish};
@@ -23,6 +23,7 @@ const LARGE: u64 = 4_000_000_000;
 
 /// Draws bars, and writes probabilities as they come.
 struct Watch<'a> {
+    console: &'a Console,
     progress: Progress,
     stem: &'a str,
     probabilities: Option<&'a Path>,
@@ -30,6 +31,14 @@ struct Watch<'a> {
 }
 
 impl Observer for Watch<'_> {
+    fn needs(&mut self, needs: &Needs) {
+        let all = needs.host.saturating_add(needs.adapter);
+        if all > LARGE {
+            let all = gigabytes(all);
+            self.console.warn(&format!("needs about {all} of memory"));
+        }
+    }
+
     fn progress(&mut self, stage: &'static str, done: f64) {
         self.progress.progress(stage, done);
     }
@@ -74,17 +83,13 @@ fn segment(
 ) -> Result<()> {
     let stem = request.stem();
     let mut watch = Watch {
+        console,
         stem: &stem,
         progress: console.progress(),
         probabilities: args.save_probabilities.then_some(folder),
         written: Vec::new(),
     };
     let segmenter = args.models.segmenter(console)?;
-    let needs = segmenter.check_memory(request)?;
-    let all = needs.host.saturating_add(needs.adapter);
-    if all > LARGE {
-        console.warn(&format!("needs about {} of memory", gigabytes(all)));
-    }
     let result = segmenter.segment(request, &mut watch)?;
     watch.progress.finish();
     let paths = result.write(folder)?;

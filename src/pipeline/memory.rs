@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::geometry::Grid;
+use super::prepare::check_extent;
 use super::request::{Fusion, Request, slicing};
 use super::volume::read_grid;
 use crate::error::{Error, Result};
@@ -28,7 +29,11 @@ impl Needs {
     /// # Errors
     /// A header that cannot be used.
     pub fn of(request: &Request, model: &ZeusConfig) -> Result<Self> {
-        let grids = request.inputs.iter().map(|input| read_grid(&input.path));
+        let grids = request.inputs.iter().map(|input| {
+            let grid = read_grid(&input.path)?;
+            check_extent(&input.path, &grid)?;
+            Ok(grid)
+        });
         let grids = grids.collect::<Result<Vec<Grid>>>()?;
         let slicing = slicing(request)?;
         let Some(first) = grids.first() else {
@@ -77,7 +82,8 @@ impl Needs {
     }
 }
 
-/// Bytes of memory that this machine or this container has left; `None` where the system does not tell.
+/// Bytes of memory that this machine, this container or this process's limit has left; `None` where the system
+/// does not tell.
 pub fn available() -> Option<u64> {
     let read = |path: &str| std::fs::read_to_string(path).ok();
     let machine = read("/proc/meminfo").and_then(|text| mem_available(&text))?;
@@ -87,7 +93,23 @@ pub fn available() -> Option<u64> {
     let container = limit
         .zip(used)
         .map(|(limit, used)| limit.saturating_sub(used));
-    Some(container.map_or(machine, |container| container.min(machine)))
+    let limit = read("/proc/self/limits").and_then(|text| address_space(&text));
+    let pages = read("/proc/self/statm").and_then(|text| text.split(' ').next()?.parse().ok());
+    let process = limit
+        .zip(pages)
+        .map(|(limit, pages): (u64, u64)| limit.saturating_sub(pages.saturating_mul(4096)));
+    [Some(machine), container, process]
+        .into_iter()
+        .flatten()
+        .min()
+}
+
+/// The limit of the address space (`ulimit -v`) in Linux's `/proc/self/limits`, in bytes.
+fn address_space(text: &str) -> Option<u64> {
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Max address space"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 /// The line `MemAvailable` of Linux's `/proc/meminfo`, in bytes.
@@ -114,5 +136,16 @@ mod tests {
         assert_eq!(mem_available(text), Some(20_480_000_000));
         assert_eq!(mem_available("MemTotal: 5 kB\n"), None);
         assert_eq!(mem_available("MemAvailable: many\n"), None);
+    }
+
+    #[test]
+    fn a_limit_is_read_in_bytes() {
+        let text = "Limit                     Soft Limit           Hard Limit           Units\n\
+                    Max address space         8192000000           unlimited            bytes\n";
+        assert_eq!(address_space(text), Some(8_192_000_000));
+        assert_eq!(
+            address_space(&text.replace("8192000000", "unlimited ")),
+            None
+        );
     }
 }

@@ -49,6 +49,11 @@ pub trait Observer {
         let _ = (stage, done);
     }
 
+    /// The memory that the work will need; asked for before anything is read.
+    fn needs(&mut self, needs: &Needs) {
+        let _ = needs;
+    }
+
     /// One target's mean logits on the first input's own grid.
     ///
     /// # Errors
@@ -71,8 +76,14 @@ pub struct Segmenter {
     home: Home,
     language_model: Option<PathBuf>,
     keep_models: bool,
-    /// What is kept of the two.
-    kept: Mutex<(Option<Arc<Writer>>, Option<Arc<TextEncoder>>)>,
+    kept: Mutex<Kept>,
+}
+
+/// The models that stay from one request to the next.
+#[derive(Default)]
+struct Kept {
+    writer: Option<Arc<Writer>>,
+    text_encoder: Option<Arc<TextEncoder>>,
 }
 
 /// Times stages.
@@ -174,22 +185,22 @@ impl Segmenter {
     /// [`Segmenter::writer`], or the one that was kept.
     fn some_writer(&self) -> Result<Arc<Writer>> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(writer) = &kept.0 {
+        if let Some(writer) = &kept.writer {
             return Ok(writer.clone());
         }
         let writer = Arc::new(self.writer()?);
-        kept.0 = self.keep_models.then(|| writer.clone());
+        kept.writer = self.keep_models.then(|| writer.clone());
         Ok(writer)
     }
 
     /// [`Segmenter::text_encoder`], or the one that was kept.
     fn some_text_encoder(&self) -> Result<Arc<TextEncoder>> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(encoder) = &kept.1 {
+        if let Some(encoder) = &kept.text_encoder {
             return Ok(encoder.clone());
         }
         let encoder = Arc::new(self.text_encoder()?);
-        kept.1 = self.keep_models.then(|| encoder.clone());
+        kept.text_encoder = self.keep_models.then(|| encoder.clone());
         Ok(encoder)
     }
 
@@ -234,13 +245,12 @@ impl Segmenter {
     pub fn check_memory(&self, request: &Request) -> Result<Needs> {
         let needs = Needs::of(request, self.zeus.config())?;
         let machine = needs.of_machine(self.gpu.is_cpu());
-        let has = memory::available();
         tracing::info!(
             "needs about {} of memory, {} of it on the adapter",
             memory::gigabytes(needs.host.saturating_add(needs.adapter)),
             memory::gigabytes(needs.adapter)
         );
-        match has {
+        match memory::available() {
             Some(has) if machine > has => Err(Error::Memory {
                 path: request.inputs[0].path.clone(),
                 needs: memory::gigabytes(machine),
@@ -258,7 +268,7 @@ impl Segmenter {
     pub fn segment(&self, request: &Request, observer: &mut dyn Observer) -> Result<Segmentation> {
         // What makes no sense or does not fit is said before anything is read.
         self.asked(request)?;
-        self.check_memory(request)?;
+        observer.needs(&self.check_memory(request)?);
         self.segment_loaded(request, load(&request.inputs)?, observer)
     }
 
@@ -294,6 +304,7 @@ impl Segmenter {
             inputs,
             mut warnings,
         } = loaded;
+        tracing::info!("read: {seconds:.3} s");
         let mut clock = Clock {
             last: Instant::now(),
             seconds: vec![("read", seconds)],
