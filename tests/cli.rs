@@ -1053,6 +1053,42 @@ fn a_signal_leaves_nothing_half_written() {
     }
 }
 
+/// Under `nohup` a closed terminal does not end the program; a request to end still does.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_that_was_to_be_ignored_is_ignored() {
+    let folder = folder();
+    let input = folder.path().join("a_T1w.nii.gz");
+    tiny(&input, 3);
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]);
+    command.arg(env!("CARGO_BIN_EXE_keraunos"));
+    command
+        .args(["-v", "segment", "--instruct", "stock"])
+        .arg(&input);
+    command.arg("-o").arg(folder.path().join("out"));
+    command
+        .env("KERAUNOS_CACHE", &*CACHE)
+        .env_remove("RUST_LOG");
+    let piped = command.stderr(Stdio::piped()).stdout(Stdio::null());
+    let mut child = piped.spawn().expect("it starts");
+    let stderr = std::io::BufReader::new(child.stderr.take().expect("stderr"));
+    let mut lines = std::io::BufRead::lines(stderr).map(|line| line.expect("text"));
+    let kill = |signal: &str| {
+        let sent = Command::new("kill")
+            .args([signal, &child.id().to_string()])
+            .status();
+        assert!(sent.expect("kill starts").success());
+    };
+    assert!(lines.by_ref().any(|line| line.contains("read")));
+    kill("-HUP");
+    // The next stage is reached.
+    assert!(lines.by_ref().any(|line| line.contains("image encoder")));
+    kill("-TERM");
+    lines.for_each(drop);
+    assert_eq!(child.wait().expect("it ends").code(), Some(143));
+}
+
 #[test]
 fn weights_that_do_not_fit_are_named() {
     let folder = folder();
