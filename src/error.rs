@@ -46,6 +46,16 @@ pub enum Error {
         /// The tensor or field, what was expected and what was found.
         problem: String,
     },
+    /// A volume that is too large for this machine.
+    #[error("`{path}`: needs about {needs} of memory, this machine has {has} left")]
+    Memory {
+        /// The volume, the first of several.
+        path: PathBuf,
+        /// How much is needed.
+        needs: String,
+        /// How much there is.
+        has: String,
+    },
     /// A tokenizer, chat template or model configuration that cannot be used.
     #[error("`{path}`: {problem}")]
     Config {

@@ -12,11 +12,14 @@ use super::perplexity::PerplexityArgs;
 use super::quantize::QuantizeArgs;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, GpuOptions, Profile};
+use crate::pipeline::batch::Batch;
+use crate::pipeline::cases::Layout;
 use crate::pipeline::evaluate::{Measures, Pair};
 use crate::pipeline::modality::Modality;
 use crate::pipeline::prepare::View;
 use crate::pipeline::pull::Source;
 use crate::pipeline::structures::Target;
+use crate::pipeline::volume::LabelTable;
 use crate::pipeline::{Fusion, Input, Instruct, Options, Request, Segmenter, adapter, home};
 use crate::tensor::Precision;
 
@@ -26,6 +29,7 @@ Examples:
   keraunos segment sub-01_T1w.nii.gz -o out/               every structure, all three views
   keraunos segment t1.nii.gz -o out/ --find \"left hippocampus\" --fast
   keraunos segment --t1 a.nii.gz --flair b.nii.gz -o out/  two modalities, fused
+  keraunos segment bids/ -o bids/derivatives/keraunos/     many cases: BIDS, nnU-Net's names, or a flat folder
   keraunos evaluate out/a_seg-keraunos_dseg.nii.gz truth.nii.gz
   keraunos doctor                                          is this machine fit for it?
 
@@ -43,7 +47,19 @@ Examples:
 
 For x_T1w.nii.gz the folder gets x_T1w_seg-keraunos_dseg.nii.gz (the labelled map, on the first input's
 own grid), the same with .tsv (the labels' names), x_T1w_stats.json, x_T1w_preview.png and
-x_T1w_report.json.";
+x_T1w_report.json.
+
+Many cases:
+  keraunos segment bids/ -o bids/derivatives/keraunos/ --skip-existing    sub-*/[ses-*/]anat/*_{T1w,T2w,FLAIR,PDw}
+  keraunos segment imagesTs/ -o out/ --modality t1 --modality flair       case_0000.nii.gz, case_0001.nii.gz
+  keraunos segment scans/ -o out/ --modality t1                           every volume is a case
+  keraunos segment --cases list.csv -o out/                               columns case, t1, t2, flair, pd, ct, volume
+
+Models are loaded once. A case that fails is named and does not stop the others; the exit code is 1 then.
+keraunos_batch.json tells what became of each, keraunos_volumes.tsv has their volumes.";
+
+/// Where `--help` puts the options for many cases.
+const MANY: &str = "Many cases";
 
 const EVALUATE_EXAMPLES: &str = "\
 Examples:
@@ -211,6 +227,16 @@ impl ModelArgs {
         Segmenter::on(gpu, &self.options())
     }
 
+    /// A segmenter for many cases.
+    pub(super) fn lasting_segmenter(&self, console: &Console) -> Result<Segmenter> {
+        let gpu = open(&self.gpu_options(), console)?;
+        let options = Options {
+            keep_models: true,
+            ..self.options()
+        };
+        Segmenter::on(gpu, &options)
+    }
+
     fn gpu_options(&self) -> GpuOptions {
         GpuOptions {
             cooperative: matches!(self.precision, PrecisionArg::Coop),
@@ -237,10 +263,12 @@ impl ModelArgs {
 /// Which volumes, what to find in them, and how to say it.
 #[derive(Debug, Args)]
 pub(super) struct VolumeArgs {
-    /// NIfTI volumes of one patient, one per modality; the first gives the grid of the result
-    #[arg(value_name = "VOLUME")]
+    /// NIfTI volumes of one patient, one per modality; the first gives the grid of the result. Or, for `segment`, a
+    /// folder of many cases
+    #[arg(value_name = "VOLUME|FOLDER")]
     inputs: Vec<PathBuf>,
-    /// The modality of each VOLUME in turn [default: from the file's name, else estimated]
+    /// The modality of each VOLUME in turn, or of each channel in a FOLDER [default: from the file's name, else
+    /// estimated]
     #[arg(long, value_enum, value_name = "NAME")]
     modality: Vec<ModalityArg>,
     /// A T1-weighted volume; with the four below, these follow the VOLUMEs in this order
@@ -278,7 +306,11 @@ pub(super) struct VolumeArgs {
 impl VolumeArgs {
     /// The library's request.
     pub(super) fn request(&self) -> Result<Request> {
-        let mut request = Request::new(self.inputs()?);
+        self.request_for(self.inputs()?)
+    }
+
+    fn request_for(&self, inputs: Vec<Input>) -> Result<Request> {
+        let mut request = Request::new(inputs);
         match (self.find.as_slice(), self.instruction.as_slice()) {
             ([], []) => {}
             ([], [text]) => request = request.instruction(text),
@@ -390,6 +422,24 @@ pub(super) struct SegmentArgs {
     fusion: FusionArg,
     #[command(flatten)]
     pub(super) models: ModelArgs,
+    /// Segments the cases of a list, CSV or JSON, instead of a folder's
+    #[arg(long, value_name = "FILE", help_heading = MANY)]
+    cases: Option<PathBuf>,
+    /// How the folder names its cases [default: by what is in it]
+    #[arg(long, value_enum, help_heading = MANY)]
+    layout: Option<LayoutArg>,
+    /// Passes over cases that are done: the same inputs, weights and options by their report
+    #[arg(long, help_heading = MANY)]
+    skip_existing: bool,
+    /// Takes one of N parts of the cases, for several machines or jobs
+    #[arg(long, value_name = "N", requires = "part", help_heading = MANY)]
+    num_parts: Option<usize>,
+    /// Which of the parts, from 1
+    #[arg(long, value_name = "K", requires = "num_parts", help_heading = MANY)]
+    part: Option<usize>,
+    /// Writes the labels' names for 3D Slicer, ITK-SNAP or FreeSurfer too
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "PROGRAM,...")]
+    labels: Vec<LabelsArg>,
     /// Writes each structure's probabilities as a volume too
     #[arg(long)]
     pub(super) save_probabilities: bool,
@@ -398,15 +448,111 @@ pub(super) struct SegmentArgs {
     pub(super) json: bool,
 }
 
+/// What many cases are found by.
+pub(super) enum Cases {
+    Folder(PathBuf, Option<Layout>),
+    List(PathBuf),
+}
+
 impl SegmentArgs {
+    /// Where many cases come from; nothing for the volumes of one.
+    pub(super) fn cases(&self) -> Result<Option<Cases>> {
+        let volumes = &self.volumes;
+        let named = [
+            &volumes.t1,
+            &volumes.t2,
+            &volumes.flair,
+            &volumes.pd,
+            &volumes.ct,
+        ];
+        let has_named = named.iter().any(|path| path.is_some());
+        let folder = volumes.inputs.iter().find(|path| path.is_dir());
+        let cases = match (&self.cases, folder, volumes.inputs.as_slice()) {
+            (Some(list), None, []) if !has_named => {
+                if !volumes.modality.is_empty() {
+                    let problem = "--modality with --cases; a list has a column for each modality";
+                    return Err(Error::Argument(problem.into()));
+                }
+                Cases::List(list.clone())
+            }
+            (None, Some(folder), [_]) if !has_named => {
+                Cases::Folder(folder.clone(), self.layout.map(LayoutArg::known))
+            }
+            (None, None, _) => {
+                let many = [
+                    ("--layout", self.layout.is_some()),
+                    ("--skip-existing", self.skip_existing),
+                    ("--num-parts", self.num_parts.is_some()),
+                ];
+                return match many.iter().find(|(_, given)| *given) {
+                    Some((option, _)) => Err(Error::Argument(format!(
+                        "{option} is for many cases; give a folder of them, or --cases"
+                    ))),
+                    None => Ok(None),
+                };
+            }
+            (_, Some(folder), _) => {
+                return Err(Error::Argument(format!(
+                    "`{}` is a folder; give it alone, or the volumes of one patient",
+                    folder.display()
+                )));
+            }
+            (Some(_), None, _) => {
+                let problem = "--cases names all volumes; leave out the others";
+                return Err(Error::Argument(problem.into()));
+            }
+        };
+        if let (Cases::List(_), Some(_)) = (&cases, self.layout) {
+            let problem = "--layout is for a folder; a list says where its volumes are";
+            return Err(Error::Argument(problem.into()));
+        }
+        Ok(Some(cases))
+    }
+
+    /// The share of the cases that is asked for: the `k`-th of `n`, from 0.
+    pub(super) fn part(&self) -> Result<(usize, usize)> {
+        match (self.part.unwrap_or(1), self.num_parts.unwrap_or(1)) {
+            (k, n) if (1..=n).contains(&k) => Ok((k - 1, n)),
+            (k, n) => Err(Error::Argument(format!(
+                "--part {k} of {n}; parts are counted from 1 to --num-parts"
+            ))),
+        }
+    }
+
+    /// The modalities by which a folder's volumes are known.
+    pub(super) fn modalities(&self) -> Vec<Modality> {
+        let named = self.volumes.modality.iter();
+        named.map(|modality| modality.known()).collect()
+    }
+
+    /// The run over many cases; the request has no inputs.
+    pub(super) fn batch(&self) -> Result<Batch> {
+        let mut request = self.volumes.request_for(Vec::new())?;
+        request.fusion = self.fusion.known();
+        request.tables = self.tables();
+        Ok(Batch {
+            request,
+            folder: self.output()?.clone(),
+            skip_existing: self.skip_existing,
+            probabilities: self.save_probabilities,
+        })
+    }
+
     pub(super) fn request(&self) -> Result<Request> {
         let mut request = self.volumes.request()?;
-        request.fusion = match self.fusion {
-            FusionArg::Late => Fusion::Late,
-            FusionArg::Hybrid => Fusion::Hybrid,
-            FusionArg::Early => Fusion::Early,
-        };
+        request.fusion = self.fusion.known();
+        request.tables = self.tables();
         Ok(request)
+    }
+
+    fn tables(&self) -> Vec<LabelTable> {
+        let mut tables = Vec::new();
+        for table in self.labels.iter().map(|labels| labels.known()) {
+            if !tables.contains(&table) {
+                tables.push(table);
+            }
+        }
+        tables
     }
 
     pub(super) fn output(&self) -> Result<&PathBuf> {
@@ -599,6 +745,56 @@ enum FusionArg {
     Hybrid,
     /// The modalities as channels of one image, where the weights have them
     Early,
+}
+
+impl FusionArg {
+    fn known(self) -> Fusion {
+        match self {
+            Self::Late => Fusion::Late,
+            Self::Hybrid => Fusion::Hybrid,
+            Self::Early => Fusion::Early,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LayoutArg {
+    /// sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz
+    Bids,
+    /// case_0000.nii.gz, case_0001.nii.gz, a channel each
+    Nnunet,
+    /// Every volume is a case
+    Flat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LabelsArg {
+    /// 3D Slicer's colour table
+    Ctbl,
+    /// ITK-SNAP's label description
+    Itksnap,
+    /// FreeSurfer's colour look-up table
+    Freesurfer,
+}
+
+impl LabelsArg {
+    fn known(self) -> LabelTable {
+        match self {
+            Self::Ctbl => LabelTable::Ctbl,
+            Self::Itksnap => LabelTable::Itksnap,
+            Self::Freesurfer => LabelTable::Freesurfer,
+        }
+    }
+}
+
+impl LayoutArg {
+    fn known(self) -> Layout {
+        match self {
+            Self::Bids => Layout::Bids,
+            Self::Nnunet => Layout::Nnunet,
+            Self::Flat => Layout::Flat,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

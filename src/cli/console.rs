@@ -61,6 +61,20 @@ impl Console {
         self.note(&format!("warning: {text}"));
     }
 
+    /// A signal ended the program; a bar may still be drawn.
+    #[cfg(unix)]
+    pub(super) fn interrupted() {
+        let bar = if io::stderr().is_terminal() { "\n" } else { "" };
+        Self::stderr(&format!(
+            "{bar}error: interrupted; nothing half written is left"
+        ));
+    }
+
+    /// Why one of many cases failed.
+    pub(super) fn failure(&self, text: &str) {
+        Self::stderr(&format!("error: {text}"));
+    }
+
     /// Why the command failed.
     pub(super) fn error(&self, error: &Error) {
         Self::stderr(&format!("error: {error}"));

@@ -4,6 +4,7 @@
 //! stdout, everything else to stderr; progress bars are drawn on a terminal only.
 
 mod args;
+mod batch;
 mod bench;
 mod console;
 mod doctor;
@@ -17,6 +18,7 @@ mod profile;
 mod pull;
 mod quantize;
 mod segment;
+mod signals;
 mod structures;
 
 use std::ffi::OsString;
@@ -31,7 +33,8 @@ use console::Console;
 /// The exit code of a wrong command line.
 const USAGE: u8 = 2;
 
-/// Runs one command: 0 when it did what was asked, 1 when it failed, 2 when it was asked wrongly.
+/// Runs one command: 0 when it did what was asked, 1 when it failed, 2 when it was asked wrongly. A signal ends the
+/// program with 128 and its number.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
@@ -43,6 +46,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     console::log(cli.verbose, cli.quiet);
     let console = Console::new(cli.quiet, cli.verbose > 0);
+    signals::watch();
     match command(cli.command, &console) {
         Ok(code) => code,
         Err(error) if console::is_closed_pipe(&error) => ExitCode::SUCCESS,
@@ -74,9 +78,9 @@ fn command(command: Command, console: &Console) -> Result<ExitCode> {
 fn run_one(command: Command, console: &Console) -> Result<ExitCode> {
     match command {
         Command::Doctor(args) => return doctor::run(&args, console),
+        Command::Segment(args) => return segment::run(args, console),
         Command::Evaluate(args) => return evaluate::run(&args, console),
         Command::Bench(args) => bench::run(&args, console),
-        Command::Segment(args) => segment::run(args, console),
         Command::Instruct(args) => instruct::run(args, console),
         Command::Generate(args) => generate::run(&args, console),
         Command::Embed(args) => embed::run(&args, console),

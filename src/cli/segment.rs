@@ -2,12 +2,15 @@
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use serde_json::json;
 
 use super::args::SegmentArgs;
+use super::batch;
 use super::console::{Console, Progress, table};
 use crate::error::Result;
+use crate::pipeline::memory::{Needs, gigabytes};
 use crate::pipeline::structures::Target;
 use crate::pipeline::volume::Volume;
 use crate::pipeline::{Observer, Segmentation, finish};
@@ -15,8 +18,12 @@ use crate::pipeline::{Observer, Segmentation, finish};
 /// Whose work a user of the results should name.
 const CITATION: &str = "Zeus, arXiv:2504.07336, whose topology this is; FreeSurfer for the labels";
 
+/// Bytes of memory from which on they are told unasked.
+const LARGE: u64 = 4_000_000_000;
+
 /// Draws bars, and writes probabilities as they come.
 struct Watch<'a> {
+    console: &'a Console,
     progress: Progress,
     stem: &'a str,
     probabilities: Option<&'a Path>,
@@ -24,6 +31,14 @@ struct Watch<'a> {
 }
 
 impl Observer for Watch<'_> {
+    fn needs(&mut self, needs: &Needs) {
+        let all = needs.host.saturating_add(needs.adapter);
+        if all > LARGE {
+            let all = gigabytes(all);
+            self.console.warn(&format!("needs about {all} of memory"));
+        }
+    }
+
     fn progress(&mut self, stage: &'static str, done: f64) {
         self.progress.progress(stage, done);
     }
@@ -37,7 +52,14 @@ impl Observer for Watch<'_> {
     }
 }
 
-pub(super) fn run(args: SegmentArgs, console: &Console) -> Result<()> {
+pub(super) fn run(args: SegmentArgs, console: &Console) -> Result<ExitCode> {
+    match args.cases()? {
+        Some(cases) => batch::run(&args, &cases, console),
+        None => one(&args, console).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn one(args: &SegmentArgs, console: &Console) -> Result<()> {
     let request = args.request()?;
     let folder = args.output()?;
     let inputs: Vec<PathBuf> = request.inputs.iter().map(|i| i.path.clone()).collect();
@@ -45,7 +67,7 @@ pub(super) fn run(args: SegmentArgs, console: &Console) -> Result<()> {
     finish::places(folder, &request.stem(), &inputs)?;
     let is_new = !folder.exists();
     finish::prepare_folder(folder)?;
-    let result = segment(&args, &request, folder, console);
+    let result = segment(args, &request, folder, console);
     if result.is_err() && is_new {
         // Only an empty folder is removed.
         let _ = std::fs::remove_dir(folder);
@@ -61,15 +83,14 @@ fn segment(
 ) -> Result<()> {
     let stem = request.stem();
     let mut watch = Watch {
+        console,
         stem: &stem,
         progress: console.progress(),
         probabilities: args.save_probabilities.then_some(folder),
         written: Vec::new(),
     };
-    let result = args
-        .models
-        .segmenter(console)?
-        .segment(request, &mut watch)?;
+    let segmenter = args.models.segmenter(console)?;
+    let result = segmenter.segment(request, &mut watch)?;
     watch.progress.finish();
     let paths = result.write(folder)?;
     for warning in &result.report.warnings {
@@ -83,6 +104,7 @@ fn segment(
                 "statistics": paths[2],
                 "preview": paths[3],
                 "report": paths[4],
+                "tables": paths[5..],
                 "probabilities": watch.written,
             },
             "structures": result.structures,

@@ -408,6 +408,12 @@ impl Gpu {
         self.check()
     }
 
+    /// Bytes that are free and kept for the next recordings: [`Gpu::trim`] gives them back.
+    pub fn pooled_bytes(&self) -> u64 {
+        let staging = lock(&self.staging);
+        self.pool.bytes() + staging.iter().map(wgpu::Buffer::size).sum::<u64>()
+    }
+
     /// Gives free activation memory back to the adapter.
     pub fn trim(&self) {
         self.pool.clear();

@@ -103,6 +103,12 @@ impl Pool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Bytes of free memory.
+    pub(super) fn bytes(&self) -> u64 {
+        let free = self.lock();
+        free.0.values().flatten().map(wgpu::Buffer::size).sum()
+    }
+
     /// Gives all free memory back to the adapter.
     pub(super) fn clear(&self) {
         self.lock().0.clear();

@@ -389,18 +389,13 @@ pub fn summary_path(path: &Path) -> PathBuf {
     path.with_file_name(format!("{stem}_summary.{suffix}"))
 }
 
-/// Rows of cells by RFC 4180: a cell with a comma, a quote or a line's end stands in quotes.
 fn write_rows(path: &Path, rows: &[Vec<String>]) -> Result<()> {
-    let quoted = |cell: &String| match cell.contains([',', '"', '\n', '\r']) {
-        true => format!("\"{}\"", cell.replace('"', "\"\"")),
-        false => cell.clone(),
-    };
     files::atomic_write(path, |out| {
+        let mut table = csv::Writer::from_writer(out);
         for row in rows {
-            let cells: Vec<String> = row.iter().map(quoted).collect();
-            writeln!(out, "{}", cells.join(","))?;
+            table.write_record(row)?;
         }
-        Ok(())
+        table.flush()
     })
 }
 

@@ -134,7 +134,7 @@ mod tests {
             for spacing in [[1.0; 3], [0.9375, 0.9375, 3.0], [2.0, 0.1, 1.25]] {
                 for sparse in [1, 2, 11, 97, 100_000] {
                     let marked: Vec<bool> = (0..shape.iter().product::<usize>())
-                        .map(|place| (place * 2_654_435_761 >> 7) % sparse == 1 % sparse)
+                        .map(|place| ((place * 2_654_435_761) >> 7) % sparse == 1 % sparse)
                         .collect();
                     let found = squared_distances(shape, spacing, |place| marked[place]);
                     let want = naive(shape, spacing, &marked);

@@ -102,10 +102,12 @@ impl Staging {
             .collect::<Result<Vec<_>>>()?;
         // An end of the program waits until all are there, or comes before the first.
         let underway = underway();
-        if let (Some(last), Some(path)) = (targets.last(), paths.last())
-            && last.exists()
-        {
-            fs::remove_file(last).map_err(Error::write(path))?;
+        if let (Some(last), Some(path)) = (targets.last(), paths.last()) {
+            match fs::remove_file(last) {
+                // None was there, or another process has just removed it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                removed => removed.map_err(Error::write(path))?,
+            }
         }
         for (path, target) in paths.iter().zip(&targets) {
             let name = path.file_name().unwrap_or_default();

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::pipeline::result::Segmentation;
 use crate::pipeline::structures::Target;
-use crate::pipeline::volume::{Volume, write_labels, write_map, write_names};
+use crate::pipeline::volume::{LabelTable, Volume, write_labels, write_map, write_names};
 use crate::pipeline::{files, preview};
 
 /// The input's name without its folder and its suffix: `sub-01_T1w` of `x/sub-01_T1w.nii.gz`.
@@ -74,8 +74,24 @@ pub fn places(folder: &Path, stem: &str, inputs: &[PathBuf]) -> Result<[PathBuf;
     ])
 }
 
-/// Writes all files of a result; returns their paths in the order of [`places`]. They appear together, the
-/// report last: where a report is, the files are its own.
+/// Where the tables of labels for other programs go.
+///
+/// # Errors
+/// A table that would overwrite an input.
+pub fn table_places(
+    folder: &Path,
+    stem: &str,
+    tables: &[LabelTable],
+    inputs: &[PathBuf],
+) -> Result<Vec<PathBuf>> {
+    let names = tables
+        .iter()
+        .map(|table| format!("{stem}_{}", table.suffix()));
+    names.map(|name| place(folder, &name, inputs)).collect()
+}
+
+/// Writes all files of a result; returns their paths in the order of [`places`], then those of
+/// [`table_places`]. They appear together, the report last: where a report is, the files are its own.
 ///
 /// # Errors
 /// A folder that cannot be written, or a result that would overwrite an input.
@@ -87,22 +103,29 @@ pub fn write(result: &Segmentation, folder: &Path) -> Result<Vec<PathBuf>> {
         .map(|input| input.path.clone())
         .collect();
     let paths = places(folder, &result.name, &inputs)?;
+    let tables = table_places(folder, &result.name, &result.tables, &inputs)?;
     prepare_folder(folder)?;
     let staging = files::Staging::new(folder)?;
-    let staged = paths.each_ref().map(|path| {
-        let name = path.file_name().unwrap_or_default();
-        staging.path().join(name)
+    let staged = |path: &PathBuf| staging.path().join(path.file_name().unwrap_or_default());
+    let written = write_to(result, &paths.each_ref().map(staged)).and_then(|()| {
+        let pairs = result.tables.iter().zip(&tables);
+        pairs.into_iter().try_for_each(|(table, path)| {
+            let text = table.text(&result.names);
+            files::atomic_write(&staged(path), |out| out.write_all(text.as_bytes()))
+        })
     });
     // A message names the file that the user asked for.
-    write_to(result, &staged).map_err(|error| match error {
+    written.map_err(|error| match error {
         Error::Write { path, source } => Error::Write {
             path: folder.join(path.file_name().unwrap_or_default()),
             source,
         },
         error => error,
     })?;
-    staging.commit(&paths)?;
-    Ok(paths.into())
+    let [others @ .., report] = &paths;
+    let report = std::slice::from_ref(report);
+    staging.commit(&[&others[..], &tables, report].concat())?;
+    Ok([&paths, tables.as_slice()].concat())
 }
 
 fn write_to(result: &Segmentation, paths: &[PathBuf; 5]) -> Result<()> {

@@ -4,7 +4,9 @@
 //! [`Segmenter`] is the whole way, from a [`Request`] to a [`Segmentation`]; the modules are its stations.
 
 pub mod adapter;
+pub mod batch;
 mod canvas;
+pub mod cases;
 pub mod chat;
 pub mod cohort;
 pub mod distance;
@@ -17,6 +19,7 @@ pub mod home;
 pub mod inputs;
 pub mod instruct;
 pub mod language;
+pub mod memory;
 pub mod modality;
 pub mod plot;
 pub mod prepare;

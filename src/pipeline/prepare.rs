@@ -1,6 +1,7 @@
 //! From a volume to what a model sees, and back: 1 mm, RAS, cropped, sliced, normalised.
 
 use std::ops::Range;
+use std::path::Path;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -200,15 +201,21 @@ impl Prepared {
     }
 }
 
+/// Refuses a field of view that no voxel size in millimetres gives.
+pub(super) fn check_extent(path: &Path, grid: &Grid) -> Result<()> {
+    let sizes = grid.voxel_sizes();
+    let extent: [f64; 3] = std::array::from_fn(|axis| grid.shape[axis] as f64 * sizes[axis]);
+    if extent.iter().any(|&mm| mm < 2.0) || extent.iter().product::<f64>() > MAX_EXTENT {
+        let problem = format!("measures {extent:.3?} mm: the voxel sizes must be wrong");
+        return Err(Error::volume(path, "field of view", problem));
+    }
+    Ok(())
+}
+
 /// Canonical axes and 1 mm.
 fn to_millimetres(volume: &Volume) -> Result<(Grid, Vec<f32>)> {
     let native = volume.grid();
-    let sizes = native.voxel_sizes();
-    let extent: [f64; 3] = std::array::from_fn(|axis| native.shape[axis] as f64 * sizes[axis]);
-    if extent.iter().any(|&mm| mm < 2.0) || extent.iter().product::<f64>() > MAX_EXTENT {
-        let problem = format!("measures {extent:.3?} mm: the voxel sizes must be wrong");
-        return Err(Error::volume(&volume.path, "field of view", problem));
-    }
+    check_extent(&volume.path, &native)?;
     let canonical = native.canonical();
     let orientation: Orientation = native.orientation();
     let data = geometry::reorient(&volume.data, native.shape, orientation);

@@ -10,6 +10,7 @@ use crate::pipeline::finish;
 use crate::pipeline::modality::Modality;
 use crate::pipeline::prepare::View;
 use crate::pipeline::structures::Target;
+use crate::pipeline::volume::LabelTable;
 use crate::pipeline::volume_embedding::Slicing;
 use crate::tensor::Precision;
 
@@ -95,6 +96,8 @@ pub struct Request {
     pub fusion: Fusion,
     /// What the files of the result are called; else as the first input.
     pub name: Option<String>,
+    /// Tables of the labels for other programs, written beside the map.
+    pub tables: Vec<LabelTable>,
 }
 
 /// What a request asks for, as the report keeps it.
@@ -137,6 +140,7 @@ impl Request {
             fast: false,
             fusion: Fusion::Late,
             name: None,
+            tables: Vec::new(),
         }
     }
 

@@ -13,7 +13,7 @@ use crate::pipeline::prepare::View;
 use crate::pipeline::request::{Asked, Fusion};
 use crate::pipeline::statistics;
 use crate::pipeline::structures::Target;
-use crate::pipeline::volume::{Names, Volume};
+use crate::pipeline::volume::{LabelTable, Names, Volume};
 
 /// One structure of the result.
 #[derive(Clone, Debug, Serialize)]
@@ -80,6 +80,8 @@ pub struct Segmentation {
     pub labels: Vec<u16>,
     /// The labels' names.
     pub names: Names,
+    /// Tables of them for other programs, written with the map.
+    pub tables: Vec<LabelTable>,
     /// A row for each target.
     pub structures: Vec<StructureResult>,
     /// The run.
@@ -88,7 +90,7 @@ pub struct Segmentation {
 
 impl Segmentation {
     /// Writes the map, the table of its names, the statistics, the preview and the report into a folder,
-    /// which is made if need be. Returns the paths. See [`crate::pipeline::finish`].
+    /// which is made if need be. Returns the paths, those of other programs' tables last. See [`crate::pipeline::finish`].
     ///
     /// # Errors
     /// A folder that cannot be written, or that holds an input under a result's name.

@@ -25,6 +25,7 @@ use crate::models::zeus::Zeus;
 use crate::pipeline::home::Home;
 use crate::pipeline::inputs::{Loaded, facts, load};
 use crate::pipeline::instruct::{self, Instruction, Writer};
+use crate::pipeline::memory::{self, Needs};
 use crate::pipeline::modality::Modality;
 use crate::pipeline::prepare::{Prepared, View};
 use crate::pipeline::request::{
@@ -46,6 +47,11 @@ pub trait Observer {
     /// `stage` is `done` of 1.
     fn progress(&mut self, stage: &'static str, done: f64) {
         let _ = (stage, done);
+    }
+
+    /// The memory that the work will need; asked for before anything is read.
+    fn needs(&mut self, needs: &Needs) {
+        let _ = needs;
     }
 
     /// One target's mean logits on the first input's own grid.
@@ -70,8 +76,14 @@ pub struct Segmenter {
     home: Home,
     language_model: Option<PathBuf>,
     keep_models: bool,
-    /// What is kept of the two.
-    kept: Mutex<(Option<Arc<Writer>>, Option<Arc<TextEncoder>>)>,
+    kept: Mutex<Kept>,
+}
+
+/// The models that stay from one request to the next.
+#[derive(Default)]
+struct Kept {
+    writer: Option<Arc<Writer>>,
+    text_encoder: Option<Arc<TextEncoder>>,
 }
 
 /// Times stages.
@@ -88,6 +100,24 @@ impl Clock {
         self.seconds.push((stage, seconds));
         self.last = now;
     }
+}
+
+/// What logits say of the adapter that computed them: a warning if all are 0, which no model means.
+///
+/// # Errors
+/// [`Error::Gpu`] if one is not a number.
+fn check_logits(name: &str, logits: &[f32]) -> Result<Option<String>> {
+    let broken = logits.iter().filter(|logit| logit.is_nan()).count();
+    if broken > 0 {
+        return Err(Error::Gpu(format!(
+            "{broken} of {} values of `{name}` are no numbers; `keraunos doctor` checks the adapter",
+            logits.len()
+        )));
+    }
+    let nothing = !logits.is_empty() && logits.iter().all(|logit| *logit == 0.0);
+    Ok(nothing.then(|| {
+        format!("all values of `{name}` are 0: the adapter may have computed nothing; `keraunos doctor` checks it")
+    }))
 }
 
 impl Segmenter {
@@ -155,22 +185,22 @@ impl Segmenter {
     /// [`Segmenter::writer`], or the one that was kept.
     fn some_writer(&self) -> Result<Arc<Writer>> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(writer) = &kept.0 {
+        if let Some(writer) = &kept.writer {
             return Ok(writer.clone());
         }
         let writer = Arc::new(self.writer()?);
-        kept.0 = self.keep_models.then(|| writer.clone());
+        kept.writer = self.keep_models.then(|| writer.clone());
         Ok(writer)
     }
 
     /// [`Segmenter::text_encoder`], or the one that was kept.
     fn some_text_encoder(&self) -> Result<Arc<TextEncoder>> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(encoder) = &kept.1 {
+        if let Some(encoder) = &kept.text_encoder {
             return Ok(encoder.clone());
         }
         let encoder = Arc::new(self.text_encoder()?);
-        kept.1 = self.keep_models.then(|| encoder.clone());
+        kept.text_encoder = self.keep_models.then(|| encoder.clone());
         Ok(encoder)
     }
 
@@ -208,14 +238,37 @@ impl Segmenter {
         })
     }
 
+    /// The memory that a request needs, at most; refused if it is more than the machine has left.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] as the request makes no sense, a header that cannot be used, or [`Error::Memory`].
+    pub fn check_memory(&self, request: &Request) -> Result<Needs> {
+        let needs = Needs::of(request, self.zeus.config())?;
+        let machine = needs.of_machine(self.gpu.is_cpu());
+        tracing::info!(
+            "needs about {} of memory, {} of it on the adapter",
+            memory::gigabytes(needs.host.saturating_add(needs.adapter)),
+            memory::gigabytes(needs.adapter)
+        );
+        match memory::available() {
+            Some(has) if machine > has => Err(Error::Memory {
+                path: request.inputs[0].path.clone(),
+                needs: memory::gigabytes(machine),
+                has: memory::gigabytes(has),
+            }),
+            _ => Ok(needs),
+        }
+    }
+
     /// Segments the volumes of a request.
     ///
     /// # Errors
     /// A volume that cannot be used, modalities that do not overlap, a missing model, or an adapter
     /// that fails; nothing has been written then.
     pub fn segment(&self, request: &Request, observer: &mut dyn Observer) -> Result<Segmentation> {
-        // What makes no sense is said before anything is read.
+        // What makes no sense or does not fit is said before anything is read.
         self.asked(request)?;
+        observer.needs(&self.check_memory(request)?);
         self.segment_loaded(request, load(&request.inputs)?, observer)
     }
 
@@ -251,6 +304,7 @@ impl Segmenter {
             inputs,
             mut warnings,
         } = loaded;
+        tracing::info!("read: {seconds:.3} s");
         let mut clock = Clock {
             last: Instant::now(),
             seconds: vec![("read", seconds)],
@@ -323,6 +377,7 @@ impl Segmenter {
             let sides: Vec<_> = together.iter().map(|target| target.side).collect();
             let fused = volume_embedding::fuse(&self.gpu, &self.zeus, &decoded, first, &sides)?;
             for (target, fused) in together.iter().zip(fused) {
+                warnings.extend(check_logits(&target.name, &fused.logits)?);
                 let logits = images[0].restore_map(&fused.logits, f32::NEG_INFINITY);
                 observer.logits(target, &logits, &reference)?;
                 structures.push(map.add(target, &logits, fused.quality, &reference));
@@ -332,6 +387,15 @@ impl Segmenter {
         }
         clock.lap("fusion");
         let names = map.finish(&targets, &mut structures);
+        if !structures.iter().any(|structure| structure.present) {
+            warnings.push(match structures.as_slice() {
+                [one] => format!("`{}` was not found: the map is empty", one.name),
+                all => format!(
+                    "none of the {} structures was found: the map is empty",
+                    all.len()
+                ),
+            });
+        }
         let report = Report {
             version: VERSION,
             disclaimer: "Not a medical device; not for clinical use.",
@@ -359,6 +423,7 @@ impl Segmenter {
             labels: map.labels,
             reference,
             names,
+            tables: request.tables.clone(),
             structures,
             report,
         })
@@ -527,5 +592,23 @@ impl Segmenter {
             }
         }
         Ok(tensors)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_logits;
+
+    #[test]
+    fn values_that_no_adapter_means_are_told() {
+        assert!(matches!(check_logits("x", &[-3.0, 0.0, 2.0]), Ok(None)));
+        assert!(matches!(check_logits("x", &[]), Ok(None)));
+        let told = check_logits("left putamen", &[0.0; 5]).expect("a warning");
+        assert!(told.is_some_and(|text| text.contains("`left putamen` are 0")));
+        let error = check_logits("x", &[1.0, f32::NAN, 0.0]).expect_err("NaN");
+        assert!(
+            error.to_string().contains("1 of 3 values of `x`"),
+            "{error}"
+        );
     }
 }

@@ -9,7 +9,8 @@ mod write;
 use std::path::PathBuf;
 
 pub use header::{Datatype, Endian, Header, Version};
-pub use names::{Names, colour, read_names, sidecar, write_names};
+pub use names::{LabelTable, Names, colour, read_names, sidecar, write_names};
+pub use read::read_grid;
 pub use write::{write_labels, write_map};
 
 use super::geometry::{Affine, Grid};

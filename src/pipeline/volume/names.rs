@@ -129,6 +129,70 @@ pub fn write_names(image: &Path, names: &Names) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// A table of labels as another program reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LabelTable {
+    /// 3D Slicer's colour table, `.ctbl`.
+    Ctbl,
+    /// ITK-SNAP's label description.
+    Itksnap,
+    /// FreeSurfer's colour look-up table.
+    Freesurfer,
+}
+
+impl LabelTable {
+    /// What the file's name ends in, after that of its case.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Self::Ctbl => "seg-keraunos_dseg.ctbl",
+            Self::Itksnap => "seg-keraunos_itksnap.txt",
+            Self::Freesurfer => "seg-keraunos_freesurfer.txt",
+        }
+    }
+
+    /// The table of some names, with the colours of [`colour`]. Where a space would end a name an underscore
+    /// stands for it.
+    pub fn text(self, names: &Names) -> String {
+        let mut text = String::from(match self {
+            Self::Ctbl => "# Color table file\n0 Background 0 0 0 0\n",
+            Self::Itksnap => {
+                "# ITK-SnAP Label Description File\n# IDX R G B A VIS MESH LABEL\n    \
+                 0     0    0    0        0  0  0    \"Clear Label\"\n"
+            }
+            Self::Freesurfer => "#No. Label Name: R G B A\n0 Unknown 0 0 0 0\n",
+        });
+        for (&label, name) in names.iter().filter(|(label, _)| **label > 0) {
+            let [r, g, b] = colour(label);
+            let word: String = name
+                .chars()
+                .map(|c| match c.is_whitespace() || c.is_control() {
+                    true => '_',
+                    false => c,
+                })
+                .collect();
+            let quoted: String = name
+                .chars()
+                .map(|c| match c {
+                    '"' => '\'',
+                    c if c.is_control() => ' ',
+                    c => c,
+                })
+                .collect();
+            // Writing to a string cannot fail.
+            let _ = match self {
+                Self::Ctbl => writeln!(text, "{label} {word} {r} {g} {b} 255"),
+                Self::Itksnap => writeln!(
+                    text,
+                    "{label:>5}  {r:>4} {g:>4} {b:>4}        1  1  1    \"{quoted}\""
+                ),
+                // FreeSurfer's last number is the transparency.
+                Self::Freesurfer => writeln!(text, "{label} {word} {r} {g} {b} 0"),
+            };
+        }
+        text
+    }
+}
+
 /// One header extension: the bytes from `start` (size and code included) to `end`.
 struct Extension {
     code: i32,

@@ -10,7 +10,7 @@ use super::header::{Datatype, Endian, Header};
 use super::names;
 use super::{Labels, Volume};
 use crate::error::{Error, Result};
-use crate::pipeline::geometry::Affine;
+use crate::pipeline::geometry::{Affine, Grid};
 
 /// Deflate cannot shrink data further than this factor.
 const MAX_RATIO: u64 = 1032;
@@ -81,6 +81,19 @@ impl Volume {
             warnings,
         })
     }
+}
+
+/// The shape and affine of a volume, from its header alone: no voxel is read.
+///
+/// # Errors
+///
+/// Those of [`Volume::read`] that a header and the size of its file show.
+pub fn read_grid(path: &Path) -> Result<Grid> {
+    let file = Opened::open(path)?;
+    Ok(Grid {
+        shape: file.header.shape(),
+        affine: file.affine,
+    })
 }
 
 impl Labels {
