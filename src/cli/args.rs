@@ -13,7 +13,7 @@ use crate::pipeline::modality::Modality;
 use crate::pipeline::prepare::View;
 use crate::pipeline::pull::Source;
 use crate::pipeline::structures::Target;
-use crate::pipeline::{Fusion, Input, Instruct, Options, Request, Segmenter, adapter, home};
+use crate::pipeline::{Fusion, Input, Instruct, Options, Request, Segmenter, adapter, ahead, home};
 use crate::tensor::Precision;
 
 const EXAMPLES: &str = "\
@@ -153,9 +153,14 @@ impl GpuArgs {
         }
     }
 
-    /// The adapter, with its kernels checked if it was not met before.
-    pub(super) fn open(&self, console: &Console) -> Result<Gpu> {
-        open(&self.options(), console)
+    /// The adapter, with its kernels checked if it was not met before, and what `command` needed then being made.
+    pub(super) fn open(&self, console: &Console, command: &str) -> Result<Gpu> {
+        open(&self.options(), console, Some(command))
+    }
+
+    /// The same with nothing made ahead, so that nothing else is at work.
+    pub(super) fn open_idle(&self, console: &Console) -> Result<Gpu> {
+        open(&self.options(), console, None)
     }
 
     /// What was asked for, if anything.
@@ -184,8 +189,8 @@ pub(super) struct ModelArgs {
 }
 
 impl ModelArgs {
-    pub(super) fn segmenter(&self, console: &Console) -> Result<Segmenter> {
-        let gpu = open(&self.gpu_options(), console)?;
+    pub(super) fn segmenter(&self, console: &Console, command: &str) -> Result<Segmenter> {
+        let gpu = open(&self.gpu_options(), console, Some(command))?;
         Segmenter::on(gpu, &self.options())
     }
 
@@ -557,10 +562,14 @@ enum PrecisionArg {
     Coop,
 }
 
-/// The adapter, with its kernels checked if it was not met before.
-fn open(options: &GpuOptions, console: &Console) -> Result<Gpu> {
+/// The adapter, with its kernels checked if it was not met before, and what `command` needed then being made.
+fn open(options: &GpuOptions, console: &Console, command: Option<&str>) -> Result<Gpu> {
     let cache = home::cache_folder();
-    adapter::open(options, cache.as_deref(), &mut |text| console.note(text))
+    let gpu = adapter::open(options, cache.as_deref(), &mut |text| console.note(text))?;
+    if let (Some(cache), Some(command)) = (cache, command) {
+        ahead::begin(&gpu, &cache, command);
+    }
+    Ok(gpu)
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]

@@ -15,7 +15,7 @@ pub(super) fn run(args: &BenchArgs, console: &Console) -> Result<()> {
         let problem = "`bench` times kernels by itself, without `--profile`";
         return Err(Error::Argument(problem.into()));
     }
-    let gpu = args.gpu.open(console)?;
+    let gpu = args.gpu.open_idle(console)?;
     if let Some(earlier) = &earlier
         && earlier.adapter != gpu.summary().name
     {

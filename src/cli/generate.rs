@@ -8,7 +8,7 @@ use crate::pipeline::instruct::Writer;
 
 pub(super) fn run(args: &GenerateArgs, console: &Console) -> Result<()> {
     let prompt = args.prompt()?;
-    let gpu = args.gpu.open(console)?;
+    let gpu = args.gpu.open(console, "generate")?;
     let writer = match &args.llm {
         Some(path) => Writer::from_file(&gpu, path)?,
         None => Writer::open(&gpu, &Home::new(args.model_dir.as_deref())?)?,

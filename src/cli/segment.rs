@@ -65,7 +65,7 @@ fn segment(
     };
     let result = args
         .models
-        .segmenter(console)?
+        .segmenter(console, "segment")?
         .segment(request, &mut watch)?;
     watch.progress.finish();
     let paths = result.write(folder)?;

@@ -1,9 +1,10 @@
 //! One open adapter: choosing it, making pipelines, moving bytes in and out.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::kernel::{Kernel, Variant, reflect};
+use super::kernel::{Kernel, Variant};
+use super::pipelines::Pipelines;
 use super::pool::{Buffer, Pool, USAGE};
 use super::recorder::Recorder;
 use super::timer::{Profile, Timer};
@@ -48,22 +49,11 @@ pub struct AdapterSummary {
     pub features: Vec<&'static str>,
 }
 
-/// A compiled kernel.
-pub(super) struct Pipeline {
-    pub(super) raw: wgpu::ComputePipeline,
-    pub(super) layout: wgpu::BindGroupLayout,
-    pub(super) bindings: BTreeMap<String, u32>,
-}
-
-/// A kernel by its address, since two may have one name; what is linked to it; its overrides.
-type PipelineKey = (usize, [Option<&'static str>; 2], Vec<(&'static str, u32)>);
-
 /// One open adapter with its pipelines and memory. Shared between threads by reference.
 pub struct Gpu {
     device: wgpu::Device,
     queue: wgpu::Queue,
     summary: AdapterSummary,
-    checked: bool,
     profile: Option<Arc<Profile>>,
     subgroup_lanes: Option<u32>,
     coop_tile: Option<&'static str>,
@@ -71,7 +61,7 @@ pub struct Gpu {
     distrusted: Mutex<BTreeMap<&'static str, String>>,
     /// What was measured to be the fastest here, by the name of a class of dispatches.
     choices: Mutex<BTreeMap<&'static str, Variant>>,
-    pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
+    pipelines: Pipelines,
     pool: Arc<Pool>,
     params: Mutex<Vec<wgpu::Buffer>>,
     staging: Mutex<Vec<wgpu::Buffer>>,
@@ -79,7 +69,7 @@ pub struct Gpu {
     complaints: Arc<Mutex<Vec<String>>>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -211,8 +201,10 @@ impl Gpu {
                 })?,
         };
         let adapter = found.swap_remove(chosen);
-        let mut features =
-            adapter.features() & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP);
+        let mut features = adapter.features()
+            & (wgpu::Features::TIMESTAMP_QUERY
+                | wgpu::Features::SUBGROUP
+                | wgpu::Features::PIPELINE_CACHE);
         if options.without_subgroups {
             features.remove(wgpu::Features::SUBGROUP);
         }
@@ -280,17 +272,20 @@ impl Gpu {
                 lock(&sink).push(format!("the adapter was lost: {message}"));
             }
         });
+        let cache_key = features
+            .contains(wgpu::Features::PIPELINE_CACHE)
+            .then(|| wgpu::util::pipeline_cache_key(&adapter.get_info()))
+            .flatten();
         Ok(Self {
+            pipelines: Pipelines::new(device.clone(), options.checked, cache_key),
             device,
             queue,
             summary,
-            checked: options.checked,
             profile: options.profile.clone(),
             subgroup_lanes,
             coop_tile,
             distrusted: Mutex::default(),
             choices: Mutex::default(),
-            pipelines: Mutex::default(),
             pool: Arc::default(),
             params: Mutex::default(),
             staging: Mutex::default(),
@@ -341,7 +336,7 @@ impl Gpu {
 
     /// Whether every kernel is compiled with bounds checks.
     pub fn is_checked(&self) -> bool {
-        self.checked
+        self.pipelines.are_checked()
     }
 
     /// Whether the adapter is a software one, which runs a few wide threads instead of many.
@@ -419,7 +414,12 @@ impl Gpu {
     /// # Errors
     /// The shader compiler's message.
     pub fn prepare(&self, variant: &Variant) -> Result<()> {
-        self.pipeline(variant).map(|_| ())
+        self.pipelines.get(variant).map(|_| ())
+    }
+
+    /// The pipelines, for making them ahead and for keeping what the driver made of them.
+    pub fn pipelines(&self) -> &Pipelines {
+        &self.pipelines
     }
 
     /// New memory for kernels.
@@ -466,82 +466,6 @@ impl Gpu {
             Some(complaint) => Err(Error::Gpu(complaint)),
             None => Ok(()),
         }
-    }
-
-    /// The pipeline of `variant`, compiled once.
-    pub(super) fn pipeline(&self, variant: &Variant) -> Result<Arc<Pipeline>> {
-        let key = (
-            std::ptr::from_ref(variant.kernel).addr(),
-            [variant.format, variant.tile],
-            variant.overrides.clone(),
-        );
-        if let Some(pipeline) = lock(&self.pipelines).get(&key) {
-            return Ok(pipeline.clone());
-        }
-        let start = std::time::Instant::now();
-        let pipeline = Arc::new(self.compile(variant)?);
-        tracing::debug!("compiled {} in {:.0?}", variant.label(), start.elapsed());
-        lock(&self.pipelines).insert(key, pipeline.clone());
-        Ok(pipeline)
-    }
-
-    fn compile(&self, variant: &Variant) -> Result<Pipeline> {
-        let refused = |problem: String| Error::Kernel {
-            name: variant.label(),
-            problem,
-        };
-        let source = variant.linked();
-        let bindings = reflect(variant.kernel.name, &source)
-            .map_err(refused)?
-            .bindings;
-        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let label = variant.label();
-        let descriptor = wgpu::ShaderModuleDescriptor {
-            label: Some(&label),
-            source: wgpu::ShaderSource::Wgsl(source.into()),
-        };
-        let checked = self.checked || !variant.kernel.proven;
-        let module = if checked {
-            self.device.create_shader_module(descriptor)
-        } else {
-            // Safety: proven kernels are our own and complete at compile time; `tests/ops.rs` runs each
-            // of them with all checks on, at sizes that reach every edge, so no index leaves its
-            // buffer and every loop ends.
-            #[expect(unsafe_code, reason = "shader checks cost up to a third of the speed")]
-            unsafe {
-                self.device.create_shader_module_trusted(
-                    descriptor,
-                    wgpu::ShaderRuntimeChecks::unchecked(),
-                )
-            }
-        };
-        let constants: Vec<(&str, f64)> = variant
-            .overrides
-            .iter()
-            .map(|(name, v)| (*name, f64::from(*v)))
-            .collect();
-        let raw = self
-            .device
-            .create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                label: Some(&label),
-                layout: None,
-                module: &module,
-                entry_point: Some("main"),
-                compilation_options: wgpu::PipelineCompilationOptions {
-                    constants: &constants,
-                    zero_initialize_workgroup_memory: checked,
-                },
-                cache: None,
-            });
-        if let Some(error) = pollster::block_on(scope.pop()) {
-            return Err(refused(error.to_string()));
-        }
-        let layout = raw.get_bind_group_layout(0);
-        Ok(Pipeline {
-            raw,
-            layout,
-            bindings,
-        })
     }
 
     /// A parameter buffer that no unsubmitted recording uses.
@@ -611,7 +535,7 @@ impl std::fmt::Debug for Gpu {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Gpu")
             .field("summary", &self.summary)
-            .field("checked", &self.checked)
+            .field("checked", &self.is_checked())
             .finish_non_exhaustive()
     }
 }

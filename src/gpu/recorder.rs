@@ -122,7 +122,7 @@ impl<'g> Recorder<'g> {
         if state.failure.is_some() {
             return;
         }
-        let pipeline = match self.gpu.pipeline(&variant) {
+        let pipeline = match self.gpu.pipelines().needed(&variant) {
             Ok(pipeline) => pipeline,
             Err(error) => {
                 state.failure = Some(error);
