@@ -59,8 +59,8 @@ Examples:
   keraunos bench --compare before.json             the same beside an earlier run
 
 Of each case: the least time of several submits, operations and bytes a second, and how near that is to the
-ceiling that binds it: copying beyond the caches (memory), multiply-adds in registers (math), or a dispatch
-that does nothing (launch). Every case is compared with plain loops before it is timed.";
+ceiling that binds it: copying beyond the caches (memory), multiply-adds in registers (math), products of
+cooperative matrices (coop), or a dispatch that does nothing (launch). Every case is compared with plain loops before it is timed.";
 
 /// Segments radiology volumes by words, on the GPU.
 #[derive(Debug, Parser)]

@@ -203,6 +203,7 @@ impl Gpu {
         let adapter = found.swap_remove(chosen);
         let mut features = adapter.features()
             & (wgpu::Features::TIMESTAMP_QUERY
+                | wgpu::Features::SHADER_F16
                 | wgpu::Features::SUBGROUP
                 | wgpu::Features::PIPELINE_CACHE);
         if options.without_subgroups {
@@ -226,8 +227,7 @@ impl Gpu {
             )));
         }
         let experimental_features = if coop_tile.is_some() {
-            features |=
-                wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
+            features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
             // Safety: asked for by name only, and of what it enables our kernels use whole tiles of memory that is
             // theirs; the self-check runs them before anything else does.
             #[expect(unsafe_code, reason = "cooperative matrices are experimental in wgpu")]
@@ -307,6 +307,11 @@ impl Gpu {
     /// for them.
     pub fn coop_tile(&self) -> Option<&'static str> {
         self.coop_tile
+    }
+
+    /// Whether kernels may compute in f16.
+    pub fn computes_half(&self) -> bool {
+        self.device.features().contains(wgpu::Features::SHADER_F16)
     }
 
     /// From now on no op takes this kernel where another does the same work; `reason` says what it got wrong here.
