@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::kernel::{Kernel, Variant};
 use super::pipelines::Pipelines;
 use super::pool::{Buffer, Pool, USAGE};
-use super::recorder::Recorder;
+use super::recorder::{Recorder, Submission};
 use super::timer::{Profile, Timer};
 use crate::error::{Error, Result};
 
@@ -408,6 +408,20 @@ impl Gpu {
         self.check()
     }
 
+    /// Waits until a recording is done; what was submitted after it goes on.
+    ///
+    /// # Errors
+    /// A lost adapter.
+    pub fn wait_for(&self, submission: &Submission) -> Result<()> {
+        let until = wgpu::PollType::Wait {
+            submission_index: Some(submission.0.clone()),
+            timeout: None,
+        };
+        let polled = self.device.poll(until);
+        polled.map_err(|e| Error::Gpu(e.to_string()))?;
+        self.check()
+    }
+
     /// Gives free activation memory back to the adapter.
     pub fn trim(&self) {
         self.pool.clear();
@@ -511,8 +525,8 @@ impl Gpu {
         }
     }
 
-    /// Waits for the queue and copies a staging buffer's bytes.
-    pub(super) fn map(&self, staging: &wgpu::Buffer) -> Result<Vec<u8>> {
+    /// Waits for the submission that fills a staging buffer and copies its bytes.
+    pub(super) fn map(&self, staging: &wgpu::Buffer, filled: &Submission) -> Result<Vec<u8>> {
         let (send, receive) = std::sync::mpsc::channel();
         staging
             .slice(..)
@@ -520,7 +534,7 @@ impl Gpu {
                 // The receiver lives until the poll below returns.
                 let _ = send.send(result);
             });
-        self.wait()?;
+        self.wait_for(filled)?;
         let mapped = receive
             .recv()
             .map_err(|_| Error::Gpu("the adapter never answered".into()))?;

@@ -17,5 +17,5 @@ pub(crate) use kernel::own_kernel as kernel;
 pub use kernel::{COOP_TILES, Kernel, Reflection, Variant, WEIGHT_FORMATS, reflect};
 pub use pipelines::Pipelines;
 pub use pool::{Bind, Buffer};
-pub use recorder::{Groups, Recorder};
+pub use recorder::{Groups, Reading, Recorder, Submission};
 pub use timer::{Profile, Timing};
