@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 
 use keraunos::gpu::GpuOptions;
 use keraunos::ops::KERNELS;
+use keraunos::ops::choice::Class;
 use keraunos::pipeline::adapter;
 use keraunos::pipeline::home::{Home, LANGUAGE_MODEL, TEXT_ENCODER};
 use keraunos::pipeline::volume::{Labels, Volume};
@@ -1201,7 +1202,11 @@ fn doctor_checks_every_kernel() {
         assert!(right, "{}: {text}", kernel.name);
     }
     assert!(text.contains("zeus-mini") && text.contains(LANGUAGE_MODEL) && text.contains("Used: "));
-    let value = json(&run!("doctor", "--json"));
+    // One candidate of each class is taken.
+    let taken = text.lines().filter(|line| line.ends_with("taken")).count();
+    assert_eq!(taken, Class::ALL.len(), "{text}");
+    let value = json(&run!("doctor", "--json", "--untuned"));
+    assert_eq!(value["choices"], Value::Array(Vec::new()));
     assert!(
         value["kernels"]
             .as_array()

@@ -56,6 +56,38 @@ fn forward(gpu: &Gpu, seed: u64) -> Vec<u32> {
     read::<u32>(rec, &[&y]).swap_remove(0)
 }
 
+/// What is read late is what its own recording computed, whatever came after it and in whatever order it is read.
+#[test]
+fn recordings_overlap_and_keep_their_values_apart() {
+    let gpu = open(true);
+    let x = match Tensor::upload(&gpu, "x", [1, 64], &[1f32; 64]) {
+        Ok(tensor) => tensor,
+        Err(error) => panic!("{error}"),
+    };
+    let mut readings = Vec::new();
+    for times in 1..=9 {
+        let rec = gpu.record("overlapping");
+        let mut sum = add(&rec, &x, &x);
+        for _ in 1..times {
+            sum = add(&rec, &sum, &x);
+        }
+        let reading = rec.begin_read(&[(&sum, 64), (&x, 1)]).unwrap();
+        readings.push((times, reading));
+    }
+    let first = readings.remove(0);
+    readings.reverse();
+    readings.insert(4, first);
+    for (times, reading) in readings {
+        let values = reading.finish::<f32>().unwrap();
+        assert_eq!(values, [vec![(times + 1) as f32; 64], vec![1.0]], "{times}");
+    }
+    let empty = gpu.record("empty").begin_read(&[]).unwrap();
+    assert!(empty.finish::<f32>().unwrap().is_empty());
+    let submission = gpu.record("empty").submit().unwrap();
+    gpu.wait_for(&submission).unwrap();
+    gpu.wait_for(&submission).unwrap();
+}
+
 #[test]
 fn ten_runs_give_the_same_bits() {
     let first = forward(gpu(), 1);

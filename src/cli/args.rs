@@ -20,7 +20,7 @@ use crate::pipeline::prepare::View;
 use crate::pipeline::pull::Source;
 use crate::pipeline::structures::Target;
 use crate::pipeline::volume::LabelTable;
-use crate::pipeline::{Fusion, Input, Instruct, Options, Request, Segmenter, adapter, home};
+use crate::pipeline::{Fusion, Input, Instruct, Options, Request, Segmenter, adapter, ahead, home};
 use crate::tensor::Precision;
 
 const EXAMPLES: &str = "\
@@ -90,8 +90,8 @@ Examples:
   keraunos bench --compare before.json             the same beside an earlier run
 
 Of each case: the least time of several submits, operations and bytes a second, and how near that is to the
-ceiling that binds it: copying beyond the caches (memory), multiply-adds in registers (math), or a dispatch
-that does nothing (launch). Every case is compared with plain loops before it is timed.";
+ceiling that binds it: copying beyond the caches (memory), multiply-adds in registers (math), products of
+cooperative matrices (coop), or a dispatch that does nothing (launch). Every case is compared with plain loops before it is timed.";
 
 /// Segments radiology volumes by words, on the GPU.
 #[derive(Debug, Parser)]
@@ -191,9 +191,14 @@ impl GpuArgs {
         }
     }
 
-    /// The adapter, with its kernels checked if it was not met before.
-    pub(super) fn open(&self, console: &Console) -> Result<Gpu> {
-        open(&self.options(), console)
+    /// The adapter, with its kernels checked if it was not met before, and what `command` needed then being made.
+    pub(super) fn open(&self, console: &Console, command: &str) -> Result<Gpu> {
+        open(&self.options(), console, Some(command))
+    }
+
+    /// The same with nothing made ahead, so that nothing else is at work.
+    pub(super) fn open_idle(&self, console: &Console) -> Result<Gpu> {
+        open(&self.options(), console, None)
     }
 
     /// What was asked for, if anything.
@@ -222,14 +227,14 @@ pub(super) struct ModelArgs {
 }
 
 impl ModelArgs {
-    pub(super) fn segmenter(&self, console: &Console) -> Result<Segmenter> {
-        let gpu = open(&self.gpu_options(), console)?;
+    pub(super) fn segmenter(&self, console: &Console, command: &str) -> Result<Segmenter> {
+        let gpu = open(&self.gpu_options(), console, Some(command))?;
         Segmenter::on(gpu, &self.options())
     }
 
     /// A segmenter for many cases.
     pub(super) fn lasting_segmenter(&self, console: &Console) -> Result<Segmenter> {
-        let gpu = open(&self.gpu_options(), console)?;
+        let gpu = open(&self.gpu_options(), console, Some("segment"))?;
         let options = Options {
             keep_models: true,
             ..self.options()
@@ -730,10 +735,14 @@ enum PrecisionArg {
     Coop,
 }
 
-/// The adapter, with its kernels checked if it was not met before.
-fn open(options: &GpuOptions, console: &Console) -> Result<Gpu> {
+/// The adapter, with its kernels checked if it was not met before, and what `command` needed then being made.
+fn open(options: &GpuOptions, console: &Console, command: Option<&str>) -> Result<Gpu> {
     let cache = home::cache_folder();
-    adapter::open(options, cache.as_deref(), &mut |text| console.note(text))
+    let gpu = adapter::open(options, cache.as_deref(), &mut |text| console.note(text))?;
+    if let (Some(cache), Some(command)) = (cache, command) {
+        ahead::begin(&gpu, &cache, command);
+    }
+    Ok(gpu)
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]

@@ -18,7 +18,7 @@ pub(super) fn run(args: &BenchArgs, console: &Console) -> Result<()> {
         let problem = "`bench` times kernels by itself, without `--profile`";
         return Err(Error::Argument(problem.into()));
     }
-    let gpu = args.gpu.open(console)?;
+    let gpu = args.gpu.open_idle(console)?;
     if let Some(earlier) = &earlier
         && earlier.adapter != gpu.summary().name
     {
@@ -27,6 +27,14 @@ pub(super) fn run(args: &BenchArgs, console: &Console) -> Result<()> {
             earlier.adapter
         ));
     }
+    // Cooperative matrices are an adapter of their own: one that was opened for them takes them wherever it can.
+    let coop = match gpu.summary().features.contains(&"cooperative matrices") {
+        true => Some(Gpu::open(&GpuOptions {
+            cooperative: true,
+            ..options
+        })?),
+        false => None,
+    };
     let wanted = Wanted {
         filter: args.filter.clone(),
         all: args.all,
@@ -38,7 +46,7 @@ pub(super) fn run(args: &BenchArgs, console: &Console) -> Result<()> {
         head: None,
     };
     let watcher: &mut dyn Watcher = if args.json { &mut () } else { &mut printer };
-    let report = bench(&gpu, &wanted, watcher)?;
+    let report = bench(&gpu, coop.as_ref(), &wanted, watcher)?;
     if report.rows.is_empty() {
         return Err(Error::Argument(format!(
             "no kernel or case contains `{}`",
@@ -76,8 +84,16 @@ impl Watcher for Printer<'_> {
         } else {
             ""
         };
+        let more = [
+            (ceilings.f16_flops_per_second, "in f16"),
+            (ceilings.coop_flops_per_second, "on cooperative matrices"),
+        ];
+        let more: String = more
+            .iter()
+            .filter_map(|(rate, how)| Some(format!(", {how} {:.1}", (*rate)? / 1e9)))
+            .collect();
         self.head = Some(format!(
-            "{} ({}, {}{checked})\ncopy {:.1} GB/s, multiply-add {:.1} GFLOP/s, a dispatch {:.1} us\n\n\
+            "{} ({}, {}{checked})\ncopy {:.1} GB/s, multiply-add {:.1} GFLOP/s{more}, a dispatch {:.1} us\n\n\
              {:<16} {:<38} {:>9} {:>9} {:>8}  {}{}\n",
             adapter.name,
             adapter.backend,

@@ -10,7 +10,7 @@ use crate::pipeline::text_encoder::TextEncoder;
 
 pub(super) fn run(args: &EmbedArgs, console: &Console) -> Result<()> {
     let texts = args.texts()?;
-    let gpu = args.gpu.open(console)?;
+    let gpu = args.gpu.open(console, "embed")?;
     let encoder = TextEncoder::open(&gpu, &Home::new(args.model_dir.as_deref())?)?;
     let (values, cut) = encoder.embed(&gpu, &texts)?;
     if cut {

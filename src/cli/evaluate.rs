@@ -34,7 +34,7 @@ impl EffectArgs {
 }
 
 fn effect(args: &EvaluateArgs, console: &Console) -> Result<ExitCode> {
-    let segmenter = args.effect.models.segmenter(console)?;
+    let segmenter = args.effect.models.segmenter(console, "evaluate")?;
     let mut bar = console.progress();
     let scan = Input::new(&args.prediction);
     let pairs = args.measures().pairs;

@@ -122,7 +122,7 @@ pub(super) fn run(args: &GenerateArgs, console: &Console) -> Result<()> {
         return Err(Error::Argument("no prompt is given; see --help".into()));
     }
     let sampling = args.sampling.sampling()?;
-    let gpu = args.gpu.open(console)?;
+    let gpu = args.gpu.open(console, "generate")?;
     let model = args.model.open(&gpu)?;
     let system = args.system.as_deref();
     let prompt = |prompt: &String| match args.raw {

@@ -11,7 +11,7 @@ use crate::error::Result;
 pub(super) fn run(args: InstructArgs, console: &Console) -> Result<()> {
     let request = args.volumes.request()?;
     let mut progress = console.progress();
-    let segmenter = args.models.segmenter(console)?;
+    let segmenter = args.models.segmenter(console, "instruct")?;
     let (instructions, warnings) = segmenter.instruct(&request, &mut progress)?;
     progress.finish();
     for warning in &warnings {

@@ -40,7 +40,7 @@ pub(super) fn run(args: &PerplexityArgs, console: &Console) -> Result<()> {
     let text = std::fs::read(&args.text).map_err(Error::read(&args.text))?;
     let text = String::from_utf8(text)
         .map_err(|_| Error::Argument(format!("`{}` is not UTF-8 text", args.text.display())))?;
-    let gpu = args.gpu.open(console)?;
+    let gpu = args.gpu.open(console, "perplexity")?;
     let model = LanguageModel::open(&gpu, &args.model)?;
     let mut bar = console.progress();
     let measured = model.perplexity(&gpu, &text, args.context, &mut |progress| {

@@ -74,10 +74,12 @@ fn lines(kinds: &[Kind], total: f64, ceilings: &Ceilings) -> String {
                 ..
             } = &kind.first;
             let each = kind.seconds / kind.count as f64;
-            let (least, bound) = ceilings.bound(Work {
+            let kernel = label.split([' ', '+']).next().unwrap_or_default();
+            let work = Work {
                 flops: *flops,
                 bytes: *bytes as usize,
-            });
+            };
+            let (least, bound) = ceilings.bound(kernel, work);
             let rate = |amount: f64| match each > 0.0 && amount > 0.0 {
                 true => format!("{:.1}", amount / each / 1e9),
                 false => "-".into(),
@@ -137,6 +139,8 @@ mod tests {
         let ceilings = Ceilings {
             copy_bytes_per_second: 1e10,
             f32_flops_per_second: 1e9,
+            f16_flops_per_second: None,
+            coop_flops_per_second: None,
             dispatch_seconds: 1e-6,
         };
         let text = lines(&kinds, 0.01, &ceilings);

@@ -89,7 +89,7 @@ fn segment(
         probabilities: args.save_probabilities.then_some(folder),
         written: Vec::new(),
     };
-    let segmenter = args.models.segmenter(console)?;
+    let segmenter = args.models.segmenter(console, "segment")?;
     let result = segmenter.segment(request, &mut watch)?;
     watch.progress.finish();
     let paths = result.write(folder)?;

@@ -1,11 +1,12 @@
 //! One open adapter: choosing it, making pipelines, moving bytes in and out.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::kernel::{Kernel, Variant, reflect};
+use super::kernel::{Kernel, Variant};
+use super::pipelines::Pipelines;
 use super::pool::{Buffer, Pool, USAGE};
-use super::recorder::Recorder;
+use super::recorder::{Recorder, Submission};
 use super::timer::{Profile, Timer};
 use crate::error::{Error, Result};
 
@@ -48,22 +49,11 @@ pub struct AdapterSummary {
     pub features: Vec<&'static str>,
 }
 
-/// A compiled kernel.
-pub(super) struct Pipeline {
-    pub(super) raw: wgpu::ComputePipeline,
-    pub(super) layout: wgpu::BindGroupLayout,
-    pub(super) bindings: BTreeMap<String, u32>,
-}
-
-/// A kernel by its address, since two may have one name; what is linked to it; its overrides.
-type PipelineKey = (usize, [Option<&'static str>; 2], Vec<(&'static str, u32)>);
-
 /// One open adapter with its pipelines and memory. Shared between threads by reference.
 pub struct Gpu {
     device: wgpu::Device,
     queue: wgpu::Queue,
     summary: AdapterSummary,
-    checked: bool,
     profile: Option<Arc<Profile>>,
     subgroup_lanes: Option<u32>,
     coop_tile: Option<&'static str>,
@@ -71,7 +61,7 @@ pub struct Gpu {
     distrusted: Mutex<BTreeMap<&'static str, String>>,
     /// What was measured to be the fastest here, by the name of a class of dispatches.
     choices: Mutex<BTreeMap<&'static str, Variant>>,
-    pipelines: Mutex<HashMap<PipelineKey, Arc<Pipeline>>>,
+    pipelines: Pipelines,
     pool: Arc<Pool>,
     params: Mutex<Vec<wgpu::Buffer>>,
     staging: Mutex<Vec<wgpu::Buffer>>,
@@ -79,7 +69,7 @@ pub struct Gpu {
     complaints: Arc<Mutex<Vec<String>>>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -211,8 +201,11 @@ impl Gpu {
                 })?,
         };
         let adapter = found.swap_remove(chosen);
-        let mut features =
-            adapter.features() & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP);
+        let mut features = adapter.features()
+            & (wgpu::Features::TIMESTAMP_QUERY
+                | wgpu::Features::SHADER_F16
+                | wgpu::Features::SUBGROUP
+                | wgpu::Features::PIPELINE_CACHE);
         if options.without_subgroups {
             features.remove(wgpu::Features::SUBGROUP);
         }
@@ -234,8 +227,7 @@ impl Gpu {
             )));
         }
         let experimental_features = if coop_tile.is_some() {
-            features |=
-                wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16;
+            features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
             // Safety: asked for by name only, and of what it enables our kernels use whole tiles of memory that is
             // theirs; the self-check runs them before anything else does.
             #[expect(unsafe_code, reason = "cooperative matrices are experimental in wgpu")]
@@ -280,17 +272,20 @@ impl Gpu {
                 lock(&sink).push(format!("the adapter was lost: {message}"));
             }
         });
+        let cache_key = features
+            .contains(wgpu::Features::PIPELINE_CACHE)
+            .then(|| wgpu::util::pipeline_cache_key(&adapter.get_info()))
+            .flatten();
         Ok(Self {
+            pipelines: Pipelines::new(device.clone(), options.checked, cache_key),
             device,
             queue,
             summary,
-            checked: options.checked,
             profile: options.profile.clone(),
             subgroup_lanes,
             coop_tile,
             distrusted: Mutex::default(),
             choices: Mutex::default(),
-            pipelines: Mutex::default(),
             pool: Arc::default(),
             params: Mutex::default(),
             staging: Mutex::default(),
@@ -312,6 +307,11 @@ impl Gpu {
     /// for them.
     pub fn coop_tile(&self) -> Option<&'static str> {
         self.coop_tile
+    }
+
+    /// Whether kernels may compute in f16.
+    pub fn computes_half(&self) -> bool {
+        self.device.features().contains(wgpu::Features::SHADER_F16)
     }
 
     /// From now on no op takes this kernel where another does the same work; `reason` says what it got wrong here.
@@ -341,7 +341,7 @@ impl Gpu {
 
     /// Whether every kernel is compiled with bounds checks.
     pub fn is_checked(&self) -> bool {
-        self.checked
+        self.pipelines.are_checked()
     }
 
     /// Whether the adapter is a software one, which runs a few wide threads instead of many.
@@ -414,6 +414,20 @@ impl Gpu {
         self.pool.bytes() + staging.iter().map(wgpu::Buffer::size).sum::<u64>()
     }
 
+    /// Waits until a recording is done; what was submitted after it goes on.
+    ///
+    /// # Errors
+    /// A lost adapter.
+    pub fn wait_for(&self, submission: &Submission) -> Result<()> {
+        let until = wgpu::PollType::Wait {
+            submission_index: Some(submission.0.clone()),
+            timeout: None,
+        };
+        let polled = self.device.poll(until);
+        polled.map_err(|e| Error::Gpu(e.to_string()))?;
+        self.check()
+    }
+
     /// Gives free activation memory back to the adapter.
     pub fn trim(&self) {
         self.pool.clear();
@@ -425,7 +439,12 @@ impl Gpu {
     /// # Errors
     /// The shader compiler's message.
     pub fn prepare(&self, variant: &Variant) -> Result<()> {
-        self.pipeline(variant).map(|_| ())
+        self.pipelines.get(variant).map(|_| ())
+    }
+
+    /// The pipelines, for making them ahead and for keeping what the driver made of them.
+    pub fn pipelines(&self) -> &Pipelines {
+        &self.pipelines
     }
 
     /// New memory for kernels.
@@ -474,82 +493,6 @@ impl Gpu {
         }
     }
 
-    /// The pipeline of `variant`, compiled once.
-    pub(super) fn pipeline(&self, variant: &Variant) -> Result<Arc<Pipeline>> {
-        let key = (
-            std::ptr::from_ref(variant.kernel).addr(),
-            [variant.format, variant.tile],
-            variant.overrides.clone(),
-        );
-        if let Some(pipeline) = lock(&self.pipelines).get(&key) {
-            return Ok(pipeline.clone());
-        }
-        let start = std::time::Instant::now();
-        let pipeline = Arc::new(self.compile(variant)?);
-        tracing::debug!("compiled {} in {:.0?}", variant.label(), start.elapsed());
-        lock(&self.pipelines).insert(key, pipeline.clone());
-        Ok(pipeline)
-    }
-
-    fn compile(&self, variant: &Variant) -> Result<Pipeline> {
-        let refused = |problem: String| Error::Kernel {
-            name: variant.label(),
-            problem,
-        };
-        let source = variant.linked();
-        let bindings = reflect(variant.kernel.name, &source)
-            .map_err(refused)?
-            .bindings;
-        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let label = variant.label();
-        let descriptor = wgpu::ShaderModuleDescriptor {
-            label: Some(&label),
-            source: wgpu::ShaderSource::Wgsl(source.into()),
-        };
-        let checked = self.checked || !variant.kernel.proven;
-        let module = if checked {
-            self.device.create_shader_module(descriptor)
-        } else {
-            // Safety: proven kernels are our own and complete at compile time; `tests/ops.rs` runs each
-            // of them with all checks on, at sizes that reach every edge, so no index leaves its
-            // buffer and every loop ends.
-            #[expect(unsafe_code, reason = "shader checks cost up to a third of the speed")]
-            unsafe {
-                self.device.create_shader_module_trusted(
-                    descriptor,
-                    wgpu::ShaderRuntimeChecks::unchecked(),
-                )
-            }
-        };
-        let constants: Vec<(&str, f64)> = variant
-            .overrides
-            .iter()
-            .map(|(name, v)| (*name, f64::from(*v)))
-            .collect();
-        let raw = self
-            .device
-            .create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                label: Some(&label),
-                layout: None,
-                module: &module,
-                entry_point: Some("main"),
-                compilation_options: wgpu::PipelineCompilationOptions {
-                    constants: &constants,
-                    zero_initialize_workgroup_memory: checked,
-                },
-                cache: None,
-            });
-        if let Some(error) = pollster::block_on(scope.pop()) {
-            return Err(refused(error.to_string()));
-        }
-        let layout = raw.get_bind_group_layout(0);
-        Ok(Pipeline {
-            raw,
-            layout,
-            bindings,
-        })
-    }
-
     /// A parameter buffer that no unsubmitted recording uses.
     pub(super) fn lease_params(&self, bytes: u64) -> wgpu::Buffer {
         lock(&self.params).pop().unwrap_or_else(|| {
@@ -588,8 +531,8 @@ impl Gpu {
         }
     }
 
-    /// Waits for the queue and copies a staging buffer's bytes.
-    pub(super) fn map(&self, staging: &wgpu::Buffer) -> Result<Vec<u8>> {
+    /// Waits for the submission that fills a staging buffer and copies its bytes.
+    pub(super) fn map(&self, staging: &wgpu::Buffer, filled: &Submission) -> Result<Vec<u8>> {
         let (send, receive) = std::sync::mpsc::channel();
         staging
             .slice(..)
@@ -597,7 +540,7 @@ impl Gpu {
                 // The receiver lives until the poll below returns.
                 let _ = send.send(result);
             });
-        self.wait()?;
+        self.wait_for(filled)?;
         let mapped = receive
             .recv()
             .map_err(|_| Error::Gpu("the adapter never answered".into()))?;
@@ -617,7 +560,7 @@ impl std::fmt::Debug for Gpu {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Gpu")
             .field("summary", &self.summary)
-            .field("checked", &self.checked)
+            .field("checked", &self.is_checked())
             .finish_non_exhaustive()
     }
 }

@@ -122,7 +122,7 @@ impl<'g> Recorder<'g> {
         if state.failure.is_some() {
             return;
         }
-        let pipeline = match self.gpu.pipeline(&variant) {
+        let pipeline = match self.gpu.pipelines().needed(&variant) {
             Ok(pipeline) => pipeline,
             Err(error) => {
                 state.failure = Some(error);
@@ -212,8 +212,8 @@ impl<'g> Recorder<'g> {
     ///
     /// # Errors
     /// A kernel that the driver refused, or a lost adapter.
-    pub fn submit(self) -> Result<()> {
-        self.finish(&[]).map(|_| ())
+    pub fn submit(self) -> Result<Submission> {
+        self.finish(&[]).map(|(submission, _)| submission)
     }
 
     /// Submits, waits, and returns the first `count` 32-bit words of each tensor.
@@ -221,29 +221,27 @@ impl<'g> Recorder<'g> {
     /// # Errors
     /// A kernel that the driver refused, or a lost adapter.
     pub fn read<T: bytemuck::Pod>(self, wanted: &[(&dyn Bind, usize)]) -> Result<Vec<Vec<T>>> {
-        assert_eq!(size_of::<T>(), 4, "only 32-bit values are read back");
+        self.begin_read(wanted)?.finish()
+    }
+
+    /// Submits without waiting, and has the first `count` 32-bit words of each tensor copied to where
+    /// [`Reading::finish`] finds them, so that another recording can be made meanwhile.
+    ///
+    /// # Errors
+    /// A kernel that the driver refused, or a lost adapter.
+    pub fn begin_read(self, wanted: &[(&dyn Bind, usize)]) -> Result<Reading<'g>> {
         let gpu = self.gpu;
-        let bytes = match self.finish(wanted)? {
-            Some(staging) => {
-                let bytes = gpu.map(&staging)?;
-                gpu.return_staging(staging);
-                bytes
-            }
-            None => Vec::new(),
-        };
-        let mut at = 0;
-        Ok(wanted
-            .iter()
-            .map(|(_, count)| {
-                let values = bytemuck::pod_collect_to_vec(&bytes[at * 4..(at + count) * 4]);
-                at += count;
-                values
-            })
-            .collect())
+        let (submission, staging) = self.finish(wanted)?;
+        Ok(Reading {
+            gpu,
+            submission,
+            staging,
+            counts: wanted.iter().map(|(_, count)| *count).collect(),
+        })
     }
 
     /// Ends the pass, copies what is wanted into a staging buffer, uploads the parameters, submits.
-    fn finish(self, wanted: &[(&dyn Bind, usize)]) -> Result<Option<wgpu::Buffer>> {
+    fn finish(self, wanted: &[(&dyn Bind, usize)]) -> Result<(Submission, Option<wgpu::Buffer>)> {
         let state = self.state.into_inner();
         let State {
             mut encoder,
@@ -282,7 +280,7 @@ impl<'g> Recorder<'g> {
         for (chunk, bytes) in chunks.iter().zip(arena.chunks(CHUNK)) {
             self.gpu.queue().write_buffer(chunk, 0, bytes);
         }
-        self.gpu.queue().submit([encoder.finish()]);
+        let submission = Submission(self.gpu.queue().submit([encoder.finish()]));
         self.gpu.return_params(chunks);
         self.shelf.close();
         drop(foreign);
@@ -293,10 +291,52 @@ impl<'g> Recorder<'g> {
         }
         self.gpu.check()?;
         if let (Some(profile), Some(timer), Some(stamps)) = (self.gpu.profile(), timer, stamps) {
-            let bytes = self.gpu.map(&stamps)?;
+            let bytes = self.gpu.map(&stamps, &submission)?;
             profile.add(timer.timings(self.gpu, &bytes));
         }
-        Ok(staging)
+        Ok((submission, staging))
+    }
+}
+
+/// A recording that was submitted: [`Gpu::wait_for`] waits until it is done.
+#[derive(Debug)]
+pub struct Submission(pub(super) wgpu::SubmissionIndex);
+
+/// Values that a submitted recording computes.
+#[must_use = "values are read by `finish`"]
+pub struct Reading<'g> {
+    gpu: &'g Gpu,
+    submission: Submission,
+    /// None if nothing was wanted.
+    staging: Option<wgpu::Buffer>,
+    counts: Vec<usize>,
+}
+
+impl Reading<'_> {
+    /// Waits for the recording, and for no later one, and returns the words of each tensor.
+    ///
+    /// # Errors
+    /// A lost adapter.
+    pub fn finish<T: bytemuck::Pod>(self) -> Result<Vec<Vec<T>>> {
+        assert_eq!(size_of::<T>(), 4, "only 32-bit values are read back");
+        let bytes = match self.staging {
+            Some(staging) => {
+                let bytes = self.gpu.map(&staging, &self.submission)?;
+                self.gpu.return_staging(staging);
+                bytes
+            }
+            None => Vec::new(),
+        };
+        let mut at = 0;
+        Ok(self
+            .counts
+            .iter()
+            .map(|count| {
+                let values = bytemuck::pod_collect_to_vec(&bytes[at * 4..(at + count) * 4]);
+                at += count;
+                values
+            })
+            .collect())
     }
 }
 

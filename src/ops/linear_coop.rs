@@ -19,6 +19,11 @@ pub(super) fn coop_pays(gpu: &Gpu, rows: usize) -> bool {
     rows >= MANY_ROWS && gpu.coop_tile().is_some() && gpu.trusts(&LINEAR_COOP)
 }
 
+/// The rows and columns of a cooperative matrix.
+pub(super) fn tile_side(tile: &str) -> usize {
+    if tile.ends_with("16") { 16 } else { 8 }
+}
+
 /// As [`crate::ops::linear`], which calls it where the adapter was opened for it.
 ///
 /// # Panics
@@ -44,7 +49,7 @@ pub(super) fn coop_into(rec: &Recorder, product: &Product, y: &Tensor, first: us
     let lanes = gpu
         .subgroup_lanes()
         .expect("subgroups of one size, as cooperative matrices need");
-    let side = if tile.ends_with("16") { 16 } else { 8 };
+    let side = tile_side(tile);
     let weight = product.weight;
     let params = Params {
         rows: rows as u32,

@@ -140,6 +140,11 @@ fn faults(checks: &[KernelCheck]) -> Vec<Fault> {
     wrong.collect()
 }
 
+/// A name for this adapter with its driver, and for this version's kernels, in the cache folder.
+pub(super) fn key(gpu: &Gpu) -> String {
+    Known::of(gpu).key()
+}
+
 impl Fault {
     /// The kernel, and the plain one that takes its place.
     fn stand_in(&self) -> Option<(&'static Kernel, &'static Kernel)> {
@@ -203,12 +208,16 @@ impl Known {
     }
 
     /// One name for each adapter, driver and set of kernels.
-    fn file_name(&self) -> PathBuf {
+    fn key(&self) -> String {
         let whole = format!(
             "{}\n{}\n{}\n{:?}\n{}",
             self.adapter, self.driver, self.backend, self.tile, self.kernels
         );
-        format!("adapter-{}.json", &hex(&Sha256::digest(whole))[..16]).into()
+        hex(&Sha256::digest(whole))[..16].to_owned()
+    }
+
+    fn file_name(&self) -> PathBuf {
+        format!("adapter-{}.json", self.key()).into()
     }
 
     /// What an earlier run found of this same adapter; a file that is anything else counts as none.

@@ -4,6 +4,7 @@
 //! [`Segmenter`] is the whole way, from a [`Request`] to a [`Segmentation`]; the modules are its stations.
 
 pub mod adapter;
+pub mod ahead;
 pub mod batch;
 mod canvas;
 pub mod cases;

@@ -372,11 +372,24 @@ impl Segmenter {
         let mut map = LabelMap::new(&reference);
         let mut structures = Vec::new();
         let at_once = volume_embedding::masks_at_once(&self.gpu, &self.zeus, &embeddings);
-        for together in targets.chunks(at_once) {
-            let first = structures.len();
-            let sides: Vec<_> = together.iter().map(|target| target.side).collect();
-            let fused = volume_embedding::fuse(&self.gpu, &self.zeus, &decoded, first, &sides)?;
-            for (target, fused) in together.iter().zip(fused) {
+        let mut begun = 0;
+        let mut running = None;
+        // While masks are restored and measured here, the adapter fuses the next.
+        for together in targets.chunks(at_once).map(Some).chain([None]) {
+            let next = match together {
+                Some(together) => {
+                    let sides: Vec<_> = together.iter().map(|target| target.side).collect();
+                    let (gpu, zeus) = (&self.gpu, &self.zeus);
+                    let fusing = volume_embedding::fuse(gpu, zeus, &decoded, begun, &sides)?;
+                    begun += together.len();
+                    Some((together, fusing))
+                }
+                None => None,
+            };
+            let Some((together, fusing)) = std::mem::replace(&mut running, next) else {
+                continue;
+            };
+            for (target, fused) in together.iter().zip(fusing.finish()?) {
                 warnings.extend(check_logits(&target.name, &fused.logits)?);
                 let logits = images[0].restore_map(&fused.logits, f32::NEG_INFINITY);
                 observer.logits(target, &logits, &reference)?;

@@ -5,7 +5,7 @@
 //! volume: late fusion of views and modalities, weighted by the predicted Dice (Zeus, section 3.4).
 
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Gpu};
+use crate::gpu::{Bind, Gpu, Reading, Submission};
 use crate::models::image_encoder::ImageEmbedding;
 use crate::models::zeus::Zeus;
 use crate::ops::{MOST_MASKS, Placement, add_scaled, copy_rows, fuse_view, pack_half, slice_masks};
@@ -163,6 +163,7 @@ impl EncodedView {
         let slices = images[0].slices(view).div_ceil(step);
         // A CPU adapter is filled by one slice; a GPU wants several.
         let batch = if gpu.is_cpu() { 1 } else { 8 };
+        let mut running: Option<Submission> = None;
         let mut chunks = Vec::new();
         for first in (0..slices).step_by(CHUNK) {
             let count = CHUNK.min(slices - first);
@@ -178,9 +179,8 @@ impl EncodedView {
             for start in (0..count).step_by(batch) {
                 let part = batch.min(count - start);
                 let indices: Vec<usize> = (0..part).map(|n| (first + start + n) * step).collect();
-                // While the adapter works on the last slices, these are cut and scaled.
+                // While the adapter works on the last slices, these are cut, scaled and recorded.
                 let inputs = inputs(images, view, &indices, size, early);
-                gpu.wait()?;
                 let rec = gpu.record("encode slices");
                 let mut fused: Option<ImageEmbedding> = None;
                 for (n, input) in inputs.iter().enumerate() {
@@ -215,7 +215,11 @@ impl EncodedView {
                     start * tokens,
                     1,
                 );
-                rec.submit()?;
+                let submitted = rec.submit()?;
+                // It has the next to go on with; more ahead of it would only hold memory.
+                if let Some(last) = running.replace(submitted) {
+                    gpu.wait_for(&last)?;
+                }
                 progress(part);
             }
             chunks.push(chunk);
@@ -280,7 +284,41 @@ fn inputs(
     inputs
 }
 
-/// Fuses the masks of neighbouring prompts, each with the side of its target, over the views of one or several
+/// Masks that the adapter is fusing.
+#[must_use = "masks are read by `finish`"]
+pub struct Fusing<'a> {
+    reading: Reading<'a>,
+    decoded: &'a [(&'a VolumeEmbedding, &'a Prompts)],
+    /// The shape of what is fused: with a step one layer for each slice, to be filled in afterwards.
+    coarse: [usize; 3],
+    first_prompt: usize,
+}
+
+impl Fusing<'_> {
+    /// Waits for the masks, and for nothing that was submitted later.
+    ///
+    /// # Errors
+    /// An adapter that fails.
+    pub fn finish(self) -> Result<Vec<FusedMask>> {
+        let fused = self.reading.finish::<f32>()?;
+        let (embedding, _) = self.decoded[0];
+        let (shape, slicing, coarse) = (embedding.shape, &embedding.slicing, self.coarse);
+        let finish = |(mask, logits): (usize, Vec<f32>)| {
+            let quality = quality(&logits, coarse, self.decoded, self.first_prompt + mask);
+            let logits = match slicing.step > 1 {
+                true => {
+                    let axis = slicing.views[0].axis();
+                    fill(&logits, coarse, shape, axis, slicing.step)
+                }
+                false => logits,
+            };
+            FusedMask { logits, quality }
+        };
+        Ok(fused.into_iter().enumerate().map(finish).collect())
+    }
+}
+
+/// Begins to fuse the masks of neighbouring prompts, each with the side of its target, over the views of one or several
 /// embeddings, each decoded. At most [`masks_at_once`] of them.
 ///
 /// A sagittal slice does not show its side: for a target with a `side` it speaks for its own half of the
@@ -288,17 +326,16 @@ fn inputs(
 ///
 /// # Errors
 /// An adapter that fails, no memory.
-pub fn fuse(
-    gpu: &Gpu,
+pub fn fuse<'a>(
+    gpu: &'a Gpu,
     zeus: &Zeus,
-    decoded: &[(&VolumeEmbedding, &Prompts)],
+    decoded: &'a [(&'a VolumeEmbedding, &'a Prompts)],
     first_prompt: usize,
     sides: &[Option<Side>],
-) -> Result<Vec<FusedMask>> {
+) -> Result<Fusing<'a>> {
     let (embedding, _) = decoded[0];
     let ([nx, ny, nz], slicing) = (embedding.shape, &embedding.slicing);
     let wanted = first_prompt..first_prompt + sides.len();
-    // With a step the fused volume has one layer per slice; it is filled in afterwards.
     let mut coarse = [nx, ny, nz];
     if slicing.step > 1 {
         let axis = slicing.views[0].axis();
@@ -347,22 +384,12 @@ pub fn fuse(
         .iter()
         .map(|(sum, _)| (sum as &dyn Bind, sum.len()))
         .collect();
-    let fused = rec.read::<f32>(&of_each)?;
-    let finish = |(mask, logits): (usize, Vec<f32>)| {
-        let quality = quality(&logits, coarse, decoded, first_prompt + mask);
-        let logits = match slicing.step > 1 {
-            true => fill(
-                &logits,
-                coarse,
-                [nx, ny, nz],
-                slicing.views[0].axis(),
-                slicing.step,
-            ),
-            false => logits,
-        };
-        FusedMask { logits, quality }
-    };
-    Ok(fused.into_iter().enumerate().map(finish).collect())
+    Ok(Fusing {
+        reading: rec.begin_read(&of_each)?,
+        decoded,
+        coarse,
+        first_prompt,
+    })
 }
 
 /// How many prompts [`fuse`] may take together: as many as the kernel, if their masks fit into one binding.

@@ -44,6 +44,7 @@ struct Trial {
     /// What the result holds from `first` on.
     first: usize,
     want: Want,
+    tolerance: f64,
 }
 
 /// A sample of a result, from the twin.
@@ -59,6 +60,7 @@ impl Trial {
             run: Box::new(run),
             first,
             want: Want::Values(want),
+            tolerance: TOLERANCE,
         }
     }
 
@@ -68,7 +70,13 @@ impl Trial {
             run: Box::new(run),
             first: 0,
             want: Want::Words(want),
+            tolerance: 0.0,
         }
+    }
+
+    /// The same with another `|got − want| / (1 + |want|)`.
+    fn within(self, tolerance: f64) -> Self {
+        Self { tolerance, ..self }
     }
 
     /// Runs once and compares; the fault is a sentence.
@@ -86,7 +94,7 @@ impl Trial {
                     got: got.map(|word| f32::from_bits(*word)).collect(),
                     seconds: 0.0,
                 };
-                judge(&ran, tolerance(gpu, kernel, TOLERANCE)).1
+                judge(&ran, tolerance(gpu, kernel, self.tolerance)).1
             }
         })
     }
@@ -164,16 +172,23 @@ pub trait Watcher {
 
 impl Watcher for () {}
 
-/// Measures the ceilings, then checks and measures every case that is wanted.
+/// Measures the ceilings, then checks and measures every case that is wanted, and at last those products once more that
+/// `coop`, the same adapter opened for its cooperative matrices, computes on them.
 ///
 /// # Errors
 ///
 /// [`Error::Gpu`] if a case is not what its twin says: a rate of wrong numbers is none; and those of the adapter.
-pub fn bench(gpu: &Gpu, wanted: &Wanted, watcher: &mut dyn Watcher) -> Result<Report> {
-    let ceilings = Ceilings::measure(gpu)?;
+pub fn bench(
+    gpu: &Gpu,
+    coop: Option<&Gpu>,
+    wanted: &Wanted,
+    watcher: &mut dyn Watcher,
+) -> Result<Report> {
+    let ceilings = Ceilings::measure(coop.unwrap_or(gpu))?;
     watcher.ceilings(&ceilings)?;
     let mut bench = Bench {
         gpu,
+        only: None,
         wanted,
         ceilings,
         rows: Vec::new(),
@@ -183,6 +198,11 @@ pub fn bench(gpu: &Gpu, wanted: &Wanted, watcher: &mut dyn Watcher) -> Result<Re
     pictures::measure(&mut bench)?;
     attentions::measure(&mut bench)?;
     rows::measure(&mut bench)?;
+    if let Some(coop) = coop {
+        bench.gpu = coop;
+        bench.only = Some("linear_coop");
+        products::measure(&mut bench)?;
+    }
     let adapter = gpu.summary();
     Ok(Report {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -198,6 +218,8 @@ pub fn bench(gpu: &Gpu, wanted: &Wanted, watcher: &mut dyn Watcher) -> Result<Re
 /// The adapter, what it can do at best, and what was measured.
 struct Bench<'a> {
     gpu: &'a Gpu,
+    /// The one kernel whose rows are measured, if not all are.
+    only: Option<&'static str>,
     wanted: &'a Wanted,
     ceilings: Ceilings,
     rows: Vec<Row>,
@@ -205,6 +227,11 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
+    /// Whether layers of billions of parameters are wanted: their matrices alone take a CPU adapter long.
+    fn takes_big(&self) -> bool {
+        !self.gpu.is_cpu() || self.wanted.all
+    }
+
     /// Checks and measures one case, if it is wanted.
     fn row(
         &mut self,
@@ -215,7 +242,8 @@ impl Bench<'_> {
     ) -> Result<()> {
         let filter = &self.wanted.filter;
         let long = self.gpu.is_cpu() && work.flops > MOST_CPU_FLOPS && !self.wanted.all;
-        if long || !kernel.contains(filter) && !case.contains(filter) {
+        let other = self.only.is_some_and(|only| only != kernel);
+        if long || other || !kernel.contains(filter) && !case.contains(filter) {
             return Ok(());
         }
         let trial = prepare(self.gpu)?;
@@ -223,7 +251,7 @@ impl Bench<'_> {
             return Err(Error::Gpu(format!("{kernel} {case}: {fault}")));
         }
         let seconds = least_seconds(self.gpu, &*trial.run)?;
-        let (least, bound) = self.ceilings.bound(work);
+        let (least, bound) = self.ceilings.bound(kernel, work);
         let row = Row {
             kernel: kernel.to_owned(),
             case,
