@@ -1,0 +1,144 @@
+//! Which adapter computes, and with which models.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+
+use crate::cli::console::Console;
+use crate::error::Result;
+use crate::gpu::{Gpu, GpuOptions, Profile};
+use crate::pipeline::{Options, Segmenter, adapter, ahead, home};
+use crate::tensor::Precision;
+
+/// Which adapter computes.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct GpuArgs {
+    /// The adapter: a part of its name, its number, or `list` to see them [default: the fastest kind]
+    #[arg(long, value_name = "NAME|N|list")]
+    device: Option<String>,
+    /// Compiles kernels with bounds checks, as the tests do: slower
+    #[arg(long)]
+    checked: bool,
+    /// Takes the usual tile of every product, not the one that was the fastest when this adapter was first met
+    #[arg(long)]
+    untuned: bool,
+    /// Times every dispatch and prints, at the end, where the time went; slower
+    #[arg(long)]
+    profile: bool,
+    /// Where the times of `--profile` are collected.
+    #[arg(skip)]
+    collected: Arc<Profile>,
+}
+
+impl GpuArgs {
+    pub(in crate::cli) fn wants_list(&self) -> bool {
+        self.device.as_deref() == Some("list")
+    }
+
+    pub(in crate::cli) fn options(&self) -> GpuOptions {
+        GpuOptions {
+            device: self.device.clone(),
+            checked: self.checked,
+            untuned: self.untuned,
+            profile: self.profile.then(|| self.collected.clone()),
+            ..GpuOptions::default()
+        }
+    }
+
+    /// The adapter, with its kernels checked if it was not met before, and what `command` needed then being made.
+    pub(in crate::cli) fn open(&self, console: &Console, command: &str) -> Result<Gpu> {
+        open(&self.options(), console, Some(command))
+    }
+
+    /// The same with nothing made ahead, so that nothing else is at work.
+    pub(in crate::cli) fn open_idle(&self, console: &Console) -> Result<Gpu> {
+        open(&self.options(), console, None)
+    }
+
+    /// What was asked for, if anything.
+    pub(in crate::cli) fn device(&self) -> Option<&str> {
+        self.device.as_deref()
+    }
+}
+
+/// Which adapter and which models.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ModelArgs {
+    #[command(flatten)]
+    pub(in crate::cli) gpu: GpuArgs,
+    /// How weights are stored on the adapter, and what multiplies them; sums are f32, by `coop` as wide as the adapter has them
+    #[arg(long, value_enum, default_value_t)]
+    precision: PrecisionArg,
+    /// A Zeus checkpoint instead of the built-in one
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// A language model instead of the known one
+    #[arg(long, value_name = "FILE.gguf")]
+    llm: Option<PathBuf>,
+    /// Where the language models are [default: $KERAUNOS_HOME, else the user's data folder]
+    #[arg(long, value_name = "DIR")]
+    model_dir: Option<PathBuf>,
+}
+
+impl ModelArgs {
+    pub(in crate::cli) fn segmenter(&self, console: &Console, command: &str) -> Result<Segmenter> {
+        let gpu = open(&self.gpu_options(), console, Some(command))?;
+        Segmenter::on(gpu, &self.options())
+    }
+
+    /// A segmenter for many cases.
+    pub(in crate::cli) fn lasting_segmenter(&self, console: &Console) -> Result<Segmenter> {
+        let gpu = open(&self.gpu_options(), console, Some("segment"))?;
+        let options = Options {
+            keep_models: true,
+            ..self.options()
+        };
+        Segmenter::on(gpu, &options)
+    }
+
+    fn gpu_options(&self) -> GpuOptions {
+        GpuOptions {
+            cooperative: matches!(self.precision, PrecisionArg::Coop),
+            ..self.gpu.options()
+        }
+    }
+
+    fn options(&self) -> Options {
+        Options {
+            gpu: self.gpu_options(),
+            precision: match self.precision {
+                PrecisionArg::Auto | PrecisionArg::Coop => Precision::Auto,
+                PrecisionArg::F32 => Precision::F32,
+                PrecisionArg::F16 => Precision::F16,
+            },
+            weights: self.weights.clone(),
+            model_dir: self.model_dir.clone(),
+            language_model: self.llm.clone(),
+            keep_models: false,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum PrecisionArg {
+    /// As the checkpoint stores them
+    #[default]
+    Auto,
+    /// Single precision
+    F32,
+    /// Half precision, half the memory
+    F16,
+    /// As stored, products of f16 on the adapter's cooperative matrices (tensor cores)
+    Coop,
+}
+
+/// The adapter, with its kernels checked if it was not met before, and what `command` needed then being made.
+fn open(options: &GpuOptions, console: &Console, command: Option<&str>) -> Result<Gpu> {
+    let cache = home::cache_folder();
+    let gpu = adapter::open(options, cache.as_deref(), &mut |text| console.note(text))?;
+    if let (Some(cache), Some(command)) = (cache, command) {
+        ahead::begin(&gpu, &cache, command);
+    }
+    Ok(gpu)
+}

