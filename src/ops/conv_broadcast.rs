@@ -1,7 +1,7 @@
 //! A convolution where a load is dear and a subgroup can share it: CPU adapters.
 
 use crate::gpu::{Gpu, Recorder, kernel};
-use crate::ops::{Activation, Product, Residual, Window, broadcasts, conv_result, groups};
+use crate::ops::{Activation, Product, Residual, WG, Window, broadcasts, conv_result};
 use crate::tensor::{Matrix, Tensor};
 
 kernel! {
@@ -23,6 +23,9 @@ const MOST_PANELS: usize = 8;
 const FIVE_PIXEL_PANELS: usize = 6;
 /// What a step costs beside its multiply-adds, in tiles of one pixel by one panel: measured from 5 × 2 to 4 × 8.
 const STEP_COST: usize = 19;
+
+/// Up to so many subgroups each is a workgroup: of a few large ones the last leaves cores idle.
+const MOST_ALONE: usize = 1024;
 
 fn pixels_of(share: usize) -> usize {
     if share <= FIVE_PIXEL_PANELS { 5 } else { 4 }
@@ -82,9 +85,11 @@ pub fn conv_broadcast(
         .set("PANELS", share as u32)
         .set("PIXELS", pixels as u32);
     let lanes = lanes as usize;
-    let blocks = rows.div_ceil(pixels * lanes);
-    let threads = blocks * weight.panels().div_ceil(share) * lanes;
-    product.dispatch(rec, variant, params, (&y, rows), [groups(threads), 1]);
+    let subgroups = rows.div_ceil(pixels * lanes) * weight.panels().div_ceil(share);
+    let threads = if subgroups <= MOST_ALONE { lanes } else { WG };
+    let variant = variant.set("WG", threads as u32);
+    let groups = (subgroups * lanes).div_ceil(threads);
+    product.dispatch(rec, variant, params, (&y, rows), [groups, 1]);
     y
 }
 
