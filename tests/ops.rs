@@ -749,6 +749,21 @@ fn conv_around_its_tiles() {
     }
 }
 
+/// So many pixels that several subgroups share a workgroup on a CPU adapter, one fewer and one more.
+#[test]
+fn conv_of_many_pixels() {
+    for width in [255, 256, 257] {
+        check_conv(
+            "f16",
+            [1, 1, 160, width, 4],
+            16,
+            Window::square(1, 1, 0),
+            Activation::Relu,
+            Join::After,
+        );
+    }
+}
+
 #[test]
 fn conv_with_any_window() {
     let window = |kernel, stride, padding: [usize; 3], dilation| Window {

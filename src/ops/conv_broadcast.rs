@@ -24,6 +24,9 @@ const FIVE_PIXEL_PANELS: usize = 6;
 /// What a step costs beside its multiply-adds, in tiles of one pixel by one panel: measured from 5 × 2 to 4 × 8.
 const STEP_COST: usize = 19;
 
+/// Up to so many subgroups each is a workgroup: of a few large ones the last leaves cores idle.
+const MOST_ALONE: usize = 1024;
+
 fn pixels_of(share: usize) -> usize {
     if share <= FIVE_PIXEL_PANELS { 5 } else { 4 }
 }
@@ -65,7 +68,7 @@ pub fn conv_broadcast(
     broadcast_with(rec, &plan, x, window, weight, bias, activation, residual)
 }
 
-/// The same with workgroups of this size.
+/// The same with workgroups of this size, where there are more than a few.
 #[track_caller]
 #[expect(clippy::too_many_arguments, reason = "a convolution's, and its tile")]
 pub(super) fn broadcast_with(
@@ -93,10 +96,14 @@ pub(super) fn broadcast_with(
         .set("PANELS", share as u32)
         .set("PIXELS", pixels as u32);
     let lanes = lanes as usize;
-    let blocks = rows.div_ceil(pixels * lanes);
-    let threads = blocks * weight.panels().div_ceil(share) * lanes;
-    let groups = [threads.div_ceil(plan.value("WG") as usize), 1];
-    product.dispatch(rec, variant, params, (&y, rows), groups);
+    let subgroups = rows.div_ceil(pixels * lanes) * weight.panels().div_ceil(share);
+    let threads = match subgroups {
+        0..=MOST_ALONE => lanes,
+        _ => plan.value("WG") as usize,
+    };
+    let variant = variant.set("WG", threads as u32);
+    let groups = (subgroups * lanes).div_ceil(threads);
+    product.dispatch(rec, variant, params, (&y, rows), [groups, 1]);
     y
 }
 
