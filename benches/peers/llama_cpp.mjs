@@ -1,7 +1,7 @@
 // llama.cpp beside keraunos: SmolLM2-135M reads 512 tokens at once, then writes 128, in turns.
 //
 //     cargo build --release --manifest-path benches/peers/Cargo.toml
-//     cd benches/peers && npm install --no-save node-llama-cpp@3.22.1 && node llama_cpp.mjs MODEL.gguf [cpu|vulkan] [rounds]
+//     cd benches/peers && npm install --no-save node-llama-cpp@3.22.1 && node llama_cpp.mjs MODEL.gguf [cpu|vulkan] [rounds] [case]
 //
 // As many threads as there are cores, or all layers on the graphics card. First both say the next token of some
 // phrases: llama.cpp rounds activations to 8 bits, so they may part where two tokens nearly tie, but not often.
@@ -15,7 +15,7 @@ const PREFILL = 512, DECODE = 128;
 const PHRASES = ["The capital of France is the city of", "Monday, Tuesday, Wednesday,", "The sun rises in the", "Once upon a",
     "Water freezes at 0 degrees", "a, b, c, d, e, f,", "The opposite of hot is", "One, two, three, four, five,"];
 const ALIKE = 7;
-const [path, gpu = "cpu", rounds = "7"] = process.argv.slice(2);
+const [path, gpu = "cpu", rounds = "7", only] = process.argv.slice(2);
 const threads = availableParallelism();
 
 const folder = process.env.CARGO_TARGET_DIR ?? fileURLToPath(new URL("target", import.meta.url));
@@ -65,7 +65,8 @@ console.log(`${await ask("adapter")}; llama.cpp of node-llama-cpp 3.22.1 on ${ll
     `${alike} of ${PHRASES.length} phrases go on alike\n`);
 console.log("| case | engine | tokens/s, median | most | its time / keraunos' |");
 console.log("|---|---|---:|---:|---:|");
-for (const [name, run] of Object.entries(runs)) {
+if (only && !runs[only]) throw new Error(`no case ${only}, but ${Object.keys(runs).join(" and ")}`);
+for (const [name, run] of Object.entries(runs).filter(([name]) => !only || name === only)) {
     const tokens = Number(name.split("-")[1]);
     const times = Number(await ask("warm", name));
     await run();

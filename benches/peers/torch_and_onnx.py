@@ -2,7 +2,7 @@
 
     cargo build --release --manifest-path benches/peers/Cargo.toml
     pip install -r benches/peers/requirements.txt
-    python benches/peers/torch_and_onnx.py [--threads N] [--rounds N] [--long] matmul conv attention vit zeus
+    python benches/peers/torch_and_onnx.py [--threads N] [--rounds N] [--long] matmul conv attention decoder vit zeus
 
 PyTorch and onnxruntime run f32 on the processor with as many threads as there are cores; where PyTorch finds
 CUDA it runs there too, eager and compiled, without TF32. wonnx runs matmul and conv through wgpu on keraunos'
@@ -35,6 +35,8 @@ from torch.nn import functional
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 DIM, HIDDEN, HEADS, DEPTH = 768, 3072, 12, 12
+# Of SAM's mask decoder.
+TOKEN, CROSS, TOKEN_HEADS = 256, 128, 8
 # The largest difference in terms of the largest value: what the order of f32 sums makes of twelve blocks.
 TOLERANCE = 1e-3
 TURN = 0.3                # seconds that a turn should take at least
@@ -119,10 +121,10 @@ def linear(seed: int, outputs: int, inputs: int) -> nn.Linear:
     return layer
 
 
-def norm(seed: int) -> nn.LayerNorm:
-    layer = nn.LayerNorm(DIM, eps=1e-6)
-    layer.weight.data = 1 + numbers(seed, DIM, scale=0.1)
-    layer.bias.data = numbers(seed + 1, DIM, scale=0.1)
+def norm(seed: int, outputs: int = DIM, eps: float = 1e-6) -> nn.LayerNorm:
+    layer = nn.LayerNorm(outputs, eps=eps)
+    layer.weight.data = 1 + numbers(seed, outputs, scale=0.1)
+    layer.bias.data = numbers(seed + 1, outputs, scale=0.1)
     return layer
 
 
@@ -156,6 +158,74 @@ class Vit(Case):
         return self.norm(self.blocks(self.embed(x) + self.positions))
 
 
+class TokenAttention(nn.Module):
+    def __init__(self, seed: int, inner: int) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (linear(seed + more, inner, TOKEN) for more in (0, 2, 4))
+        self.out = linear(seed + 6, TOKEN, inner)
+
+    def forward(self, q, k, v):
+        def heads(x):
+            return x.reshape(1, x.shape[1], TOKEN_HEADS, -1).transpose(1, 2)
+        y = functional.scaled_dot_product_attention(heads(self.q(q)), heads(self.k(k)), heads(self.v(v)))
+        return self.out(y.transpose(1, 2).reshape(1, q.shape[1], -1))
+
+
+class TwoWay(nn.Module):
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        seed = 1000 + 100 * n
+        self.first = n == 0
+        self.itself, self.norm1 = TokenAttention(seed, TOKEN), norm(seed + 8, TOKEN, 1e-5)
+        self.to_image, self.norm2 = TokenAttention(seed + 10, CROSS), norm(seed + 18, TOKEN, 1e-5)
+        self.lin1, self.lin2 = linear(seed + 20, 2048, TOKEN), linear(seed + 22, TOKEN, 2048)
+        self.norm3 = norm(seed + 24, TOKEN, 1e-5)
+        self.to_tokens, self.norm4 = TokenAttention(seed + 26, CROSS), norm(seed + 34, TOKEN, 1e-5)
+
+    def forward(self, q, k, tokens, positions):
+        # The first layer's queries are the tokens alone.
+        q = self.norm1(self.itself(q, q, q) if self.first else q + self.itself(q + tokens, q + tokens, q))
+        q = self.norm2(q + self.to_image(q + tokens, k + positions, k))
+        q = self.norm3(q + self.lin2(functional.relu(self.lin1(q))))
+        k = self.norm4(k + self.to_tokens(k + positions, q + tokens, q))
+        return q, k
+
+
+class Decoder(Case):
+    """SAM's mask decoder: two-way transformer, upscaling, four masks of 256 x 256; without its quality."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(TwoWay(n) for n in range(2))
+        self.attention, self.norm = TokenAttention(1200, CROSS), norm(1208, TOKEN, 1e-5)
+        self.up1, self.up2 = (self.upscaling(*sizes) for sizes in ((1300, 64, TOKEN), (1304, 32, 64)))
+        self.up_norm = norm(1302, 64)
+        self.masks = nn.ModuleList(
+            nn.Sequential(linear(seed, TOKEN, TOKEN), nn.ReLU(), linear(seed + 2, TOKEN, TOKEN), nn.ReLU(),
+                          linear(seed + 4, 32, TOKEN)) for seed in range(1400, 1440, 10))
+        self.register_buffer('tokens', numbers(10, 1, 7, TOKEN))
+        self.register_buffer('positions', numbers(12, 1, 4096, TOKEN))
+        self.example = numbers(11, 1, 4096, TOKEN)
+
+    @staticmethod
+    def upscaling(seed: int, outputs: int, inputs: int) -> nn.ConvTranspose2d:
+        layer = nn.ConvTranspose2d(inputs, outputs, 2, 2)
+        layer.weight.data = weights(seed, 4 * outputs, inputs).reshape(2, 2, outputs, inputs).permute(3, 2, 0, 1).contiguous()
+        layer.bias.data = numbers(seed + 1, outputs, scale=0.1)
+        return layer
+
+    def forward(self, k):
+        q = self.tokens
+        for layer in self.layers:
+            q, k = layer(q, k, self.tokens, self.positions)
+        q = self.norm(q + self.attention(q + self.tokens, k + self.positions, k))
+        x = self.up1(k.transpose(1, 2).reshape(1, TOKEN, 64, 64))
+        x = functional.gelu(self.up_norm(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+        x = functional.gelu(self.up2(x))
+        made = torch.stack([mlp(q[:, 1 + n]) for n, mlp in enumerate(self.masks)], 1)
+        return made @ x.reshape(1, 32, 65536)
+
+
 class Zeus(Case):
     """The image encoder of the embedded weights; its neck."""
 
@@ -179,6 +249,7 @@ CASES = {
     **{f'attention-{q}x{k}': (Attention, q, k, heads, width)
        for q, k, heads, width in ((7, 4096, 8, 16), (4096, 7, 8, 16), (196, 196, HEADS, 64))},
     **{f'vit-{pixels}': (Vit, pixels) for pixels in (224, 1024)},
+    'decoder-sam': (Decoder,),
     'zeus': (Zeus,),
 }
 LONG = ('matmul-4096', 'vit-1024')

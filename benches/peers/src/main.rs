@@ -1,13 +1,19 @@
 //! keraunos' turns among its rivals: the same case, the same numbers, the same run.
 //!
-//!     cargo run --release --manifest-path benches/peers/Cargo.toml -- matmul conv attention vit
+//!     cargo run --release --manifest-path benches/peers/Cargo.toml -- matmul conv attention decoder vit
 //!
-//! By itself it lets the ways in which keraunos computes a case take turns. `serve` answers the scripts beside
+//! By itself it lets the ways in which keraunos computes a case take turns, and those rivals that are built in:
+//! `--features burn,candle`. `serve` answers the scripts beside
 //! this crate, which run PyTorch, onnxruntime, wonnx and llama.cpp, compare every result with keraunos' before it
 //! is timed, and let keraunos take its turns among theirs.
 
+#[cfg(feature = "burn")]
+mod burn;
+#[cfg(feature = "candle")]
+mod candle;
 mod cases;
 mod contest;
+mod decoder;
 mod ours;
 mod serve;
 
@@ -21,7 +27,7 @@ use contest::{Contender, Contest};
 pub type Fallible<T> = Result<T, Box<dyn Error>>;
 
 const USAGE: &str = "usage: peers [--long] [--rounds N] CASE…   or   peers serve
-  CASE  matmul conv attention vit, or one of its cases: matmul-1024 conv-64x56 attention-7x4096 vit-224
+  CASE  matmul conv attention decoder vit, or one of its cases: matmul-1024 conv-64x56 attention-7x4096 vit-224
   --long       also the cases that take a software adapter minutes: matmul-4096, vit-1024
   --rounds N   turns of each contender, 9 by default";
 
@@ -73,6 +79,10 @@ fn main() -> Fallible<()> {
     let mut contest = Contest::new(asked.rounds);
     for case in asked.cases {
         let mut contenders: Vec<Box<dyn Contender + '_>> = ours::contenders(&gpu, case)?;
+        #[cfg(feature = "burn")]
+        contenders.extend(burn::contender(case, gpu.is_cpu()));
+        #[cfg(feature = "candle")]
+        contenders.extend(candle::contender(case)?);
         contest.hold(case, &mut contenders)?;
         drop(contenders);
         gpu.trim();

@@ -12,8 +12,9 @@ use keraunos::tensor::{Checkpoint, Matrix, Precision, Tensor};
 use crate::Fallible;
 use crate::cases::{self, Case, DEPTH, DIM, EPS, HEADS, PATCH, numbers, weights};
 use crate::contest::Contender;
+use crate::decoder;
 
-type Step<'g> = Box<dyn Fn(&Recorder<'g>) -> Tensor + 'g>;
+pub type Step<'g> = Box<dyn Fn(&Recorder<'g>) -> Tensor + 'g>;
 
 struct Ours<'g> {
     gpu: &'g Gpu,
@@ -48,13 +49,13 @@ impl Contender for Ours<'_> {
 }
 
 /// A packed weight and a padded bias.
-struct Layer {
+pub struct Layer {
     weight: Matrix,
     bias: Tensor,
 }
 
 impl Layer {
-    fn new(gpu: &Gpu, half: bool, layer: &cases::Layer) -> Fallible<Self> {
+    pub fn new(gpu: &Gpu, half: bool, layer: &cases::Layer) -> Fallible<Self> {
         let shape = [layer.outputs, layer.inputs];
         let pack = if half { Matrix::f16 } else { Matrix::f32 };
         let mut bias = layer.bias.clone();
@@ -65,7 +66,7 @@ impl Layer {
         })
     }
 
-    fn forward(
+    pub fn forward(
         &self,
         rec: &Recorder,
         x: &Tensor,
@@ -76,21 +77,21 @@ impl Layer {
     }
 }
 
-struct Norm {
+pub struct Norm {
     weight: Tensor,
     bias: Tensor,
 }
 
 impl Norm {
-    fn new(gpu: &Gpu, layer: &cases::Layer) -> Fallible<Self> {
+    pub fn new(gpu: &Gpu, layer: &cases::Layer) -> Fallible<Self> {
         Ok(Self {
-            weight: Tensor::upload(gpu, "weight", DIM, &layer.weight)?,
-            bias: Tensor::upload(gpu, "bias", DIM, &layer.bias)?,
+            weight: Tensor::upload(gpu, "weight", layer.outputs, &layer.weight)?,
+            bias: Tensor::upload(gpu, "bias", layer.outputs, &layer.bias)?,
         })
     }
 
-    fn forward(&self, rec: &Recorder, x: &Tensor) -> Tensor {
-        layer_norm(rec, x, &self.weight, &self.bias, EPS)
+    pub fn forward(&self, rec: &Recorder, x: &Tensor, eps: f32) -> Tensor {
+        layer_norm(rec, x, &self.weight, &self.bias, eps)
     }
 }
 
@@ -125,13 +126,16 @@ impl Block {
         };
         let qkv = self
             .qkv
-            .forward(rec, &self.norm1.forward(rec, &x), plain, None);
+            .forward(rec, &self.norm1.forward(rec, &x, EPS), plain, None);
         let [q, k, v] = [0, DIM, 2 * DIM].map(|first| Columns::from(&qkv, first));
         let attended = attention(rec, q, k, v, heads, 1, false);
         let x = self.proj.forward(rec, &attended, plain, Some(&x));
-        let inner = self
-            .lin1
-            .forward(rec, &self.norm2.forward(rec, &x), Activation::Gelu, None);
+        let inner = self.lin1.forward(
+            rec,
+            &self.norm2.forward(rec, &x, EPS),
+            Activation::Gelu,
+            None,
+        );
         self.lin2.forward(rec, &inner, plain, Some(&x))
     }
 }
@@ -154,7 +158,7 @@ fn vit<'g>(gpu: &'g Gpu, tokens: usize, half: bool) -> Fallible<Step<'g>> {
         for block in &blocks {
             x = block.forward(rec, x);
         }
-        last.forward(rec, &x)
+        last.forward(rec, &x, EPS)
     }))
 }
 
@@ -206,6 +210,7 @@ fn step<'g>(gpu: &'g Gpu, case: Case, half: bool) -> Fallible<Step<'g>> {
             })
         }
         Case::Vit { pixels } => vit(gpu, (pixels / 16) * (pixels / 16), half)?,
+        Case::Decoder => decoder::step(gpu, half)?,
         Case::Zeus => {
             let path =
                 Path::new(env!("CARGO_MANIFEST_DIR")).join("../../weights/zeus-mini.safetensors");
@@ -232,7 +237,7 @@ pub fn contender<'g>(gpu: &'g Gpu, case: Case) -> Fallible<Box<dyn Contender + '
         Case::Matmul { .. } => "`linear`",
         Case::Conv { .. } => "`conv`",
         Case::Attention { .. } => "`attention`",
-        Case::Vit { .. } => "f32 weights",
+        Case::Decoder | Case::Vit { .. } => "f32 weights",
         Case::Zeus => "its own weights",
     };
     let step = step(gpu, case, false)?;
@@ -249,7 +254,9 @@ pub fn contenders<'g>(gpu: &'g Gpu, case: Case) -> Fallible<Vec<Box<dyn Contende
     let mut all = vec![contender(gpu, case)?];
     let more = match case {
         Case::Matmul { side } => ("`matmul`", false, unpacked(gpu, side)?),
-        Case::Conv { .. } | Case::Vit { .. } => ("f16 weights", true, step(gpu, case, true)?),
+        Case::Conv { .. } | Case::Decoder | Case::Vit { .. } => {
+            ("f16 weights", true, step(gpu, case, true)?)
+        }
         Case::Attention { .. } | Case::Zeus => return Ok(all),
     };
     let (name, half, step) = more;
