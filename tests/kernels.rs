@@ -280,7 +280,10 @@ fn declares(text: &str, name: &str) -> bool {
 fn every_op_has_its_twin_its_test_and_its_bench() {
     let (twins, tests, benches) = (
         text("src/ops/naive.rs"),
-        text("tests/ops.rs"),
+        stems("tests/ops", "rs")
+            .iter()
+            .map(|stem| text(format!("tests/ops/{stem}.rs")))
+            .collect::<String>(),
         ["attentions", "pictures", "products", "rows"]
             .map(|stem| text(format!("src/ops/bench/{stem}.rs")))
             .concat(),
@@ -310,7 +313,7 @@ fn every_op_has_its_twin_its_test_and_its_bench() {
         );
         assert!(
             tests.contains(&format!(" {name}(")),
-            "tests/ops.rs does not call `{name}`"
+            "tests/ops/ does not call `{name}`"
         );
         // The rows of linear layers and convolutions are named by the choice that the op itself makes.
         let family = name.split('_').next().unwrap_or_default();

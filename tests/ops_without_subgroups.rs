@@ -1,4 +1,4 @@
 //! The tests of every op once more, by the kernels that adapters without subgroups run.
 
-#[path = "ops.rs"]
+#[path = "ops/main.rs"]
 mod ops;

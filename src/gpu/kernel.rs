@@ -60,7 +60,7 @@ pub struct Kernel {
     pub formats: &'static [(&'static str, &'static str)],
     /// The cooperative matrices that can be linked to it: name and source of `kernels/coop/<name>.wgsl`.
     pub tiles: &'static [(&'static str, &'static str)],
-    /// Whether it may run without bounds checks: `tests/ops.rs` proved that it needs none.
+    /// Whether it may run without bounds checks: `tests/ops/` proved that it needs none.
     pub(super) proven: bool,
 }
 

@@ -198,7 +198,7 @@ impl Maker {
         let module = if checked {
             self.device.create_shader_module(descriptor)
         } else {
-            // Safety: proven kernels are our own and complete at compile time; `tests/ops.rs` runs each
+            // Safety: proven kernels are our own and complete at compile time; `tests/ops/` runs each
             // of them with all checks on, at sizes that reach every edge, so no index leaves its
             // buffer and every loop ends.
             #[expect(unsafe_code, reason = "shader checks cost up to a third of the speed")]

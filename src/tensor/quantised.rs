@@ -3,7 +3,8 @@
 //! Safetensors has no type for blocks, so a quantised matrix `weight` is two or three tensors there: `weight` with the
 //! integers, `weight.scale` and, for `Q4_1`, `weight.min`, one f16 for each 32 columns of a row. `Q8_0` has signed
 //! bytes, `[outputs, inputs]`; the others two nibbles a byte, `[outputs, inputs / 2]`, of 32 columns the first 16 in the
-//! low ones, as ggml has them. [`join`] gives ggml's blocks of it and [`part`] takes them apart.
+//! low ones, as ggml has them. When a checkpoint is opened they are put together to
+//! ggml's blocks, which [`part`] takes apart again.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! Every kernel once on the adapter at hand, beside its plain-loop twin: what `doctor` prints.
 //!
-//! `tests/ops.rs` proves the kernels; this finds the adapter or the driver that gets one wrong.
+//! `tests/ops/` proves the kernels; this finds the adapter or the driver that gets one wrong.
 
 mod cases;
 pub(super) mod inputs;

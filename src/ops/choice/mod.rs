@@ -2,7 +2,7 @@
 //!
 //! Products that want the same tile are a class. The candidates of a class share the work out differently, but each
 //! output is the same sum of the same products in the same order in all of them, so their results are equal to the bit
-//! and a choice changes nothing but time. `tests/ops.rs` compares them so at awkward sizes, and [`measure`] once more on
+//! and a choice changes nothing but time. `tests/ops/linear.rs` compares them so at awkward sizes, and [`measure`] once more on
 //! the adapter it measures: a driver that fuses differently in two kernels loses one of them, and no mask changes.
 
 mod measure;
@@ -19,7 +19,7 @@ use crate::ops::{
 pub enum Class {
     /// A linear layer.
     Linear(Rows, Format),
-    /// A convolution of up to [`NARROW_PANELS`] panels of output channels.
+    /// A convolution of up to `NARROW_PANELS` panels of output channels.
     ConvNarrow,
     /// A convolution of more.
     ConvWide,
@@ -34,7 +34,7 @@ pub enum Rows {
     Four,
     /// Up to eight.
     Eight,
-    /// More, in fewer than [`LARGE`] tiles of 8 rows by 8 columns: a GPU with many cores idles.
+    /// More, in fewer than `LARGE` tiles of 8 rows by 8 columns: a GPU with many cores idles.
     Small,
     /// More tiles.
     Large,

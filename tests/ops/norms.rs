@@ -1,0 +1,159 @@
+//! Norms.
+
+use super::attention::heads;
+use super::*;
+
+#[track_caller]
+fn check_norms(rows: usize, cols: usize, offset: f32, lanes: Option<u32>) {
+    let mut random = Random::new((rows * 10_007 + cols) as u64);
+    let x: Vec<f32> = random
+        .values(rows * cols)
+        .iter()
+        .map(|v| 3.0 * v + offset)
+        .collect();
+    let (weight, bias) = (random.values(cols), random.values(cols));
+    let rec = gpu().record("norms");
+    let want = naive::layer_norm(&x, &weight, &bias, 1e-6);
+    let wanted = naive::rms_norm(&x, &weight, 1e-5);
+    let x = staged(&rec, [rows, cols], &x);
+    let (weight, bias) = (staged(&rec, cols, &weight), staged(&rec, cols, &bias));
+    let y = check_norms_op(rec, &want, |rec| match lanes {
+        None => layer_norm(rec, &x, &weight, &bias, 1e-6),
+        Some(lanes) => {
+            let y = Tensor::empty(rec, [rows, cols]);
+            let params = [rows as u32, cols as u32 / 4, 1e-6f32.to_bits()];
+            rec.dispatch(
+                LAYER_NORM.set("LANES", lanes),
+                params,
+                &[("x", &x), ("weight", &weight), ("bias", &bias), ("y", &y)],
+                rows.div_ceil(64 / lanes as usize),
+            );
+            y
+        }
+    });
+    drop(y);
+    check_norms_op(gpu().record("norms"), &wanted, |rec| match lanes {
+        None => rms_norm(rec, &x, &weight, 1e-5),
+        Some(lanes) => {
+            let y = Tensor::empty(rec, [rows, cols]);
+            let params = [rows as u32, cols as u32 / 4, 1e-5f32.to_bits()];
+            rec.dispatch(
+                RMS_NORM.set("LANES", lanes),
+                params,
+                &[("x", &x), ("weight", &weight), ("y", &y)],
+                rows.div_ceil(64 / lanes as usize),
+            );
+            y
+        }
+    });
+}
+
+#[track_caller]
+fn check_norms_op(rec: Recorder, want: &[f32], op: impl FnOnce(&Recorder) -> Tensor) -> Vec<f32> {
+    // A row of 4 nearly equal values divides by nearly nothing: its digits are those of x.
+    check(rec, want, 2e-5, 2e-5, op)
+}
+
+#[test]
+fn layer_norm_and_rms_norm_at_every_edge() {
+    for rows in [1, 2, 3, 63, 64, 65, 131] {
+        for cols in [8, 20, 64] {
+            check_norms(rows, cols, 1.0, None);
+        }
+    }
+    for cols in [12, 124, 128, 132, 192, 384, 576, 1000] {
+        check_norms(3, cols, 0.5, None);
+        // As on a GPU: lanes share a row.
+        for lanes in [2, 32, 64] {
+            check_norms(7, cols, 0.5, Some(lanes));
+        }
+    }
+}
+
+#[test]
+fn layer_norm_and_rms_norm_over_more_groups_than_one_dimension_holds() {
+    // Lanes that share a row are what a GPU has; alone, 64 rows make a group.
+    check_norms(2 * 65_535 + 9, 8, 1.0, Some(32));
+    check_norms(64 * 65_535 + 65, 4, 1.0, None);
+}
+
+#[test]
+fn layer_norm_and_rms_norm_like_pytorch() {
+    for stem in ["layer_norm", "rms_norm"] {
+        let golden = Golden::open(stem);
+        for (case, scalars) in &golden.cases {
+            let eps = scalars["eps"].as_f64().unwrap() as f32;
+            let &[rows, cols] = golden.shape(case, "x") else {
+                panic!("shape of {case}")
+            };
+            // A row four times over has the mean and the variance of the row.
+            let fourfold = |role: &str| -> Vec<f32> {
+                let values = golden.values(case, role);
+                values
+                    .chunks_exact(cols)
+                    .flat_map(|row| row.repeat(4))
+                    .collect()
+            };
+            let want = fourfold("y");
+            let rec = gpu().record("norms");
+            let x = staged(&rec, [rows, 4 * cols], &fourfold("x"));
+            let weight = staged(&rec, 4 * cols, &fourfold("weight"));
+            // x near 300 is itself known to 3e-5 only, which the norm of spread 1 shows.
+            let abs = if case == "large_mean" { 1e-4 } else { 1e-5 };
+            check(rec, &want, abs, 1e-5, |rec| {
+                if stem == "rms_norm" {
+                    return rms_norm(rec, &x, &weight, eps);
+                }
+                let bias = upload(4 * cols, &fourfold("bias"));
+                layer_norm(rec, &x, &weight, &bias, eps)
+            });
+        }
+    }
+}
+
+#[track_caller]
+fn check_head_norm(tokens: usize, heads: Heads, scale: f32) {
+    let mut random = Random::new((tokens * 31 + heads.width) as u64);
+    let row = (heads.q + 2 * heads.kv) * heads.width;
+    let x: Vec<f32> = random
+        .values(tokens * row)
+        .iter()
+        .map(|v| v * scale)
+        .collect();
+    let weight = random.values(2 * heads.width);
+    let want = naive::head_norm(&x, &weight, heads, 1e-6);
+    let rec = gpu().record("head_norm");
+    let x = staged(&rec, [tokens, row], &x);
+    let weight = staged(&rec, [2, heads.width], &weight);
+    check(rec, &want, 1e-6, 1e-5, |rec| {
+        head_norm(rec, &x, &weight, heads, 1e-6)
+    });
+}
+
+#[test]
+fn head_norm_at_every_edge() {
+    for tokens in [1, 2, 7, 65] {
+        check_head_norm(tokens, heads(1, 1, 4), 1.0);
+        check_head_norm(tokens, heads(9, 3, 64), 30.0);
+        check_head_norm(tokens, heads(4, 1, 256), 1.0);
+        check_head_norm(tokens, heads(5, 5, 20), 1e-3);
+    }
+}
+
+#[test]
+fn head_norm_like_pytorch() {
+    let golden = Golden::open("head_norm");
+    for (case, scalars) in &golden.cases {
+        let number = |name: &str| scalars[name].as_u64().unwrap() as usize;
+        let heads = heads(number("heads"), number("kv_heads"), number("head_dim"));
+        let eps = scalars["eps"].as_f64().unwrap() as f32;
+        let x = golden.values(case, "x");
+        let row = (heads.q + 2 * heads.kv) * heads.width;
+        let rec = gpu().record("head_norm");
+        let x = staged(&rec, [x.len() / row, row], &x);
+        let weight = staged(&rec, [2, heads.width], &golden.values(case, "weight"));
+        check(rec, &golden.values(case, "y"), 1e-6, 1e-5, |rec| {
+            head_norm(rec, &x, &weight, heads, eps)
+        });
+    }
+}
