@@ -46,10 +46,10 @@ pub enum Error {
         /// The tensor or field, what was expected and what was found.
         problem: String,
     },
-    /// A volume that is too large for this machine.
+    /// A volume, or a model and what it is to write, that is too large for this machine.
     #[error("`{path}`: needs about {needs} of memory, this machine has {has} left")]
     Memory {
-        /// The volume, the first of several.
+        /// The volume, the first of several, or the model.
         path: PathBuf,
         /// How much is needed.
         needs: String,

@@ -965,6 +965,26 @@ fn a_volume_beyond_the_memory_is_refused_before_it_is_read() {
     assert!(!out.exists());
 }
 
+/// Keys and values of 32 texts of 8000 tokens, which are written at once, are 12 GB.
+#[cfg(target_os = "linux")]
+#[test]
+fn texts_that_cannot_be_held_are_refused_before_they_are_begun() {
+    needs_models();
+    let output = Command::new("sh")
+        .args(["-c", "ulimit -v 8000000; exec \"$0\" \"$@\""])
+        .arg(env!("CARGO_BIN_EXE_keraunos"))
+        .args(["generate", "--max-tokens", "8000"])
+        .args([(); 40].map(|()| "Say hello."))
+        .env("KERAUNOS_CACHE", &*CACHE)
+        .output()
+        .expect("sh starts");
+    let line = refused(&output, 1);
+    assert!(
+        line.contains("SmolLM2") && line.contains("needs about") && line.contains("GB left"),
+        "{line}"
+    );
+}
+
 /// However early or late a signal comes: all of a case's files or none, and no other.
 #[cfg(unix)]
 #[test]

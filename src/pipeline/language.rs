@@ -3,7 +3,7 @@
 //! Prompts are answered side by side. What all have in common at the start is computed once; each step then decodes one token
 //! of every answer that has not ended.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -12,6 +12,7 @@ use crate::layers::KvCache;
 use crate::models::llama::{Batch, Llama};
 use crate::ops::{argmax, cross_entropy, gather_rows};
 use crate::pipeline::chat::{ChatTemplate, Message};
+use crate::pipeline::memory::{available, gigabytes};
 use crate::pipeline::sampling::{Sampler, Sampling, Stops};
 use crate::pipeline::tokenizer::{ChatTokenizer, Decoder};
 use crate::tensor::{Checkpoint, Precision, Tensor};
@@ -25,6 +26,7 @@ const LOGITS_AT_ONCE: usize = 64;
 
 /// A language model ready to write.
 pub struct LanguageModel {
+    path: PathBuf,
     llama: Llama,
     tokenizer: ChatTokenizer,
     template: Option<ChatTemplate>,
@@ -121,6 +123,7 @@ impl LanguageModel {
     /// Files that are damaged, of another architecture or do not fit together, or no memory.
     pub fn open(gpu: &Gpu, path: &Path) -> Result<Self> {
         let checkpoint = Checkpoint::open(path)?;
+        expect_room(gpu, path, weight_bytes(&checkpoint))?;
         let (tokenizer, template) = match checkpoint.gguf() {
             Some(gguf) => (
                 ChatTokenizer::from_gguf(gguf)?,
@@ -152,6 +155,7 @@ impl LanguageModel {
             return Err(Error::weights(path, problem));
         }
         Ok(Self {
+            path: path.into(),
             llama,
             tokenizer,
             template,
@@ -228,6 +232,7 @@ impl LanguageModel {
                 .sum::<usize>()
         };
         let most = prompts.chunks(at_once).map(slots).max().unwrap_or(0);
+        expect_room(gpu, &self.path, self.cache_bytes(common + most))?;
         let cache = self.llama.cache(gpu, (common + most).max(1))?;
         let start = Instant::now();
         if common > 0 {
@@ -465,6 +470,13 @@ impl LanguageModel {
         })
     }
 
+    /// Bytes of the keys and values of so many tokens.
+    fn cache_bytes(&self, tokens: usize) -> u64 {
+        let config = self.llama.config();
+        let row = 2 * config.block_count() * config.heads.kv * config.heads.width;
+        4 * row as u64 * tokens as u64
+    }
+
     /// The model, for tests and benches.
     pub fn llama(&self) -> &Llama {
         &self.llama
@@ -473,5 +485,31 @@ impl LanguageModel {
     /// The tokenizer.
     pub fn tokenizer(&self) -> &ChatTokenizer {
         &self.tokenizer
+    }
+}
+
+/// Bytes that a checkpoint takes on the adapter: quantised and half matrices as in the file, anything wider as f32, and a
+/// twentieth for the padding of panels and scales.
+fn weight_bytes(checkpoint: &Checkpoint) -> u64 {
+    let stored = checkpoint.tensors().map(|entry| {
+        let narrow = entry.encoding.is_quantised() || entry.encoding.block().1 == 2;
+        let wide = 4 * entry.elements();
+        (if narrow { entry.bytes.len() } else { wide }) as u64
+    });
+    stored.sum::<u64>() / 20 * 21
+}
+
+/// Tells what is needed, and refuses more than a machine has whose processor is the adapter; a graphics card does not say
+/// what it has.
+fn expect_room(gpu: &Gpu, path: &Path, bytes: u64) -> Result<()> {
+    let needs = gigabytes(bytes);
+    tracing::info!("`{}` needs {needs} of memory", path.display());
+    match available().filter(|has| gpu.is_cpu() && *has < bytes) {
+        Some(has) => Err(Error::Memory {
+            path: path.into(),
+            needs,
+            has: gigabytes(has),
+        }),
+        None => Ok(()),
     }
 }
