@@ -75,7 +75,12 @@ impl LlmArgs {
 #[derive(Debug, Args)]
 pub(super) struct SamplingArgs {
     /// What logits are divided by before a token is drawn; 0 takes the likeliest
-    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    #[arg(
+        long,
+        value_name = "T",
+        default_value_t = 0.0,
+        allow_negative_numbers = true
+    )]
     temperature: f32,
     /// Draws from so many of the likeliest tokens only; 0 for all
     #[arg(long, value_name = "K", default_value_t = 0)]

@@ -47,6 +47,12 @@ pub(super) fn run(args: &PerplexityArgs, console: &Console) -> Result<()> {
         if let Progress::Share(share) = progress {
             bar.progress("perplexity", share);
         }
+    });
+    let measured = measured.map_err(|error| match error {
+        Error::Argument(problem) => {
+            Error::Argument(format!("`{}`: {problem}", args.text.display()))
+        }
+        other => other,
     })?;
     bar.finish();
     if args.json {

@@ -15,6 +15,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, ErrorKind, Value, context};
 
 use crate::error::{Error, Result};
+use crate::pipeline::tokenizer::read;
 use crate::tensor::Gguf;
 
 /// Instructions that one rendering may take; a long conversation needs some thousands.
@@ -77,14 +78,15 @@ impl ChatTemplate {
     pub fn from_folder(folder: &Path) -> Result<Option<Self>> {
         let path = folder.join("chat_template.jinja");
         if path.is_file() {
-            let source = std::fs::read_to_string(&path).map_err(Error::read(&path))?;
+            let source = String::from_utf8(read(&path)?)
+                .map_err(|_| Error::config(&path, "chat template is not UTF-8 text"))?;
             return Self::new(&path, &source).map(Some);
         }
         let path = folder.join("tokenizer_config.json");
         if !path.is_file() {
             return Ok(None);
         }
-        let text = std::fs::read(&path).map_err(Error::read(&path))?;
+        let text = read(&path)?;
         let json: serde_json::Value =
             serde_json::from_slice(&text).map_err(|e| Error::config(&path, e.to_string()))?;
         let named = |template: &&serde_json::Value| template["name"] == "default";

@@ -10,7 +10,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::pipeline::evaluate::{LabelSet, Pair, check_grids};
+use crate::pipeline::evaluate::{Agreement, LabelSet, Pair, check_grids};
 use crate::pipeline::geometry::Grid;
 use crate::pipeline::instruct::{Author, Instruction};
 use crate::pipeline::modality::Modality;
@@ -199,22 +199,23 @@ pub fn instruction_effect(
     let counts = judge.counts;
     warnings.extend(result.report.warnings.iter().cloned());
     warnings.dedup();
-    let millilitres = labels.grid().voxel_sizes().iter().product::<f64>() / 1000.0;
-    let drawn: Vec<Drawn> = asked
-        .iter()
-        .zip(counts)
-        .zip(&result.structures)
-        .map(
-            |(((n, wording, _, text), [drawn, truth, both]), found)| Drawn {
-                structure: targets[*n].name.clone(),
+    let millilitres = labels.grid().voxel_volume() / 1000.0;
+    let found = asked.iter().zip(counts).zip(&result.structures);
+    let drawn: Vec<Drawn> = found
+        .map(|(((n, wording, _, text), counts), found)| {
+            let target = &targets[*n];
+            let agreement = Agreement::new(target.label.into(), target.name.clone(), counts);
+            Drawn {
+                structure: agreement.name,
                 wording: *wording,
                 instruction: text.clone(),
-                dice: 2.0 * both / (drawn + truth).max(1.0),
-                iou: both / (drawn + truth - both).max(1.0),
-                volume_ml: drawn * millilitres,
+                // The truth has voxels of every structure that is asked for.
+                dice: agreement.dice.unwrap_or(0.0),
+                iou: agreement.iou.unwrap_or(0.0),
+                volume_ml: counts[0] as f64 * millilitres,
                 predicted_dice: found.predicted_dice,
-            },
-        )
+            }
+        })
         .collect();
     Ok(Effect {
         rows: Wording::ALL
@@ -300,7 +301,7 @@ fn other_side(target: &Target) -> Option<Target> {
 struct Judge<'a> {
     truth: &'a Labels,
     sets: Vec<&'a LabelSet>,
-    counts: Vec<[f64; 3]>,
+    counts: Vec<[u64; 3]>,
     observer: &'a mut dyn Observer,
 }
 
@@ -320,7 +321,7 @@ impl Observer for Judge<'_> {
             counts[1] += u64::from(truly);
             counts[2] += u64::from(drawn && truly);
         }
-        self.counts.push(counts.map(|count| count as f64));
+        self.counts.push(counts);
         Ok(())
     }
 }

@@ -433,7 +433,7 @@ where
 
 impl Agreement {
     /// From the voxels of the prediction, of the truth, and of both.
-    fn new(label: u32, name: String, [predicted, truth, both]: [u64; 3]) -> Self {
+    pub(super) fn new(label: u32, name: String, [predicted, truth, both]: [u64; 3]) -> Self {
         let ratio = |above: u64, below: u64| (below > 0).then(|| above as f64 / below as f64);
         Self {
             label,

@@ -132,16 +132,10 @@ impl LanguageModel {
                     false => None,
                 },
             ),
-            None => {
-                let folder = match path.is_dir() {
-                    true => path,
-                    false => path.parent().unwrap_or(Path::new("")),
-                };
-                (
-                    ChatTokenizer::from_folder(folder)?,
-                    ChatTemplate::from_folder(folder)?,
-                )
-            }
+            None => (
+                ChatTokenizer::from_folder(checkpoint.folder())?,
+                ChatTemplate::from_folder(checkpoint.folder())?,
+            ),
         };
         let [bos, eos] = tokenizer.marks().map(str::to_owned);
         let template = template.map(|template| template.with_marks(bos, eos));

@@ -296,6 +296,14 @@ impl Checkpoint {
         &self.path
     }
 
+    /// The folder that the file lies in, or the folder itself: where a configuration and a tokenizer are looked for.
+    pub fn folder(&self) -> &Path {
+        match self.path.is_dir() {
+            true => &self.path,
+            false => self.path.parent().unwrap_or(Path::new("")),
+        }
+    }
+
     /// What kind of file it is.
     pub fn container(&self) -> &Container {
         &self.container

@@ -1,7 +1,5 @@
 //! What a model of the Llama family is made of, read from GGUF's metadata or from Hugging Face's `config.json`.
 
-use std::path::Path;
-
 use serde::Deserialize;
 
 use super::rope::{Rope, RopeScaling, yarn_attention_factor};
@@ -290,12 +288,7 @@ impl LlamaConfig {
     }
 
     fn of_hugging_face(checkpoint: &Checkpoint) -> Result<Self> {
-        let place = checkpoint.path();
-        let folder = match place.is_dir() {
-            true => place,
-            false => place.parent().unwrap_or(Path::new("")),
-        };
-        let path = folder.join("config.json");
+        let path = checkpoint.folder().join("config.json");
         let found = std::fs::metadata(&path).map_err(Error::read(&path))?;
         if !found.is_file() || found.len() > MAX_CONFIG_BYTES {
             let problem = format!("is not a regular file of at most {MAX_CONFIG_BYTES} bytes");

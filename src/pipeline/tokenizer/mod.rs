@@ -21,7 +21,7 @@ pub use sentence::{Sentence, SentenceTokenizer};
 const MAX_TOKENIZER_BYTES: u64 = 256 << 20;
 
 /// The bytes of a regular file that is not too large.
-fn read(path: &Path) -> Result<Vec<u8>> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
     let found = std::fs::metadata(path).map_err(Error::read(path))?;
     if !found.is_file() || found.len() > MAX_TOKENIZER_BYTES {
         let problem = format!("is not a regular file of at most {MAX_TOKENIZER_BYTES} bytes");
