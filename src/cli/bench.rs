@@ -7,6 +7,10 @@ use super::console::Console;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, GpuOptions};
 use crate::ops::bench::{Ceilings, Report, Row, Wanted, Watcher, bench};
+use crate::pipeline::files;
+
+/// The most bytes of an earlier run.
+const MAX_EARLIER: u64 = 16 << 20;
 
 pub(super) fn run(args: &BenchArgs, console: &Console) -> Result<()> {
     let earlier = args.compare.as_deref().map(read).transpose()?;
@@ -60,8 +64,8 @@ pub(super) fn run(args: &BenchArgs, console: &Console) -> Result<()> {
 }
 
 fn read(path: &Path) -> Result<Report> {
-    let text = std::fs::read_to_string(path).map_err(Error::read(path))?;
-    serde_json::from_str(&text).map_err(|e| Error::Config {
+    let text = files::read_bounded(path, MAX_EARLIER)?;
+    serde_json::from_slice(&text).map_err(|e| Error::Config {
         path: path.to_owned(),
         problem: format!("is no `keraunos bench --json`: {e}"),
     })

@@ -8,6 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::error::{Error, Result};
 use crate::pipeline::Observer;
+use crate::pipeline::tokenizer::is_guarded;
 
 /// What stdout is called in an error.
 const STDOUT: &str = "standard output";
@@ -58,7 +59,7 @@ impl Console {
 
     /// Something that the user should know.
     pub(super) fn warn(&self, text: &str) {
-        self.note(&format!("warning: {text}"));
+        self.note(&format!("warning: {}", plain(text)));
     }
 
     /// A signal ended the program; a bar may still be drawn.
@@ -72,12 +73,12 @@ impl Console {
 
     /// Why one of many cases failed.
     pub(super) fn failure(&self, text: &str) {
-        Self::stderr(&format!("error: {text}"));
+        Self::stderr(&format!("error: {}", plain(text)));
     }
 
     /// Why the command failed.
     pub(super) fn error(&self, error: &Error) {
-        Self::stderr(&format!("error: {error}"));
+        Self::stderr(&format!("error: {}", plain(&error.to_string())));
     }
 
     fn stderr(text: &str) {
@@ -101,6 +102,25 @@ impl Console {
         let style = "{prefix:<28} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}";
         ProgressBar::new(total).with_style(bar(style))
     }
+}
+
+/// The most characters of a message.
+const MAX_MESSAGE: usize = 800;
+
+/// A message as one line of a bounded length that cannot steer a terminal, whatever the names and values in it are.
+fn plain(text: &str) -> String {
+    let mut line = String::new();
+    for (n, c) in text.chars().enumerate() {
+        if n == MAX_MESSAGE {
+            line.push('…');
+            break;
+        }
+        match c.is_control() {
+            true => line.extend(c.escape_default()),
+            false => line.push(c),
+        }
+    }
+    line
 }
 
 /// Whether an error is only that the reader of stdout went away.
@@ -128,6 +148,16 @@ pub(super) fn log(verbose: u8, quiet: bool) {
         .with_target(false)
         .without_time()
         .init();
+}
+
+/// Keeps quiet about panics that become errors.
+pub(super) fn hide_guarded_panics() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !is_guarded() {
+            tell(panic);
+        }
+    }));
 }
 
 /// A bar for each stage, one after the other.

@@ -123,8 +123,13 @@ fn write(args: &EvaluateArgs, cohort: &Cohort) -> Result<()> {
     Ok(())
 }
 
-/// Refuses to write over a map that is judged.
+/// Refuses to write over a map that is judged, or into a folder that is not there: before the maps are read, so that of
+/// several files none is written.
 fn check_place(out: &Path, inputs: [&PathBuf; 2]) -> Result<()> {
+    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder {
+        std::fs::metadata(folder).map_err(Error::write(out))?;
+    }
     match inputs.into_iter().find(|input| same_file(input, out)) {
         Some(input) => Err(Error::Argument(format!(
             "the result would overwrite the input `{}`",

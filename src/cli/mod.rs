@@ -45,6 +45,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     console::log(cli.verbose, cli.quiet);
+    console::hide_guarded_panics();
     let console = Console::new(cli.quiet, cli.verbose > 0);
     signals::watch();
     match command(cli.command, &console) {

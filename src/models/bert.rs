@@ -10,6 +10,9 @@ use crate::layers::{Embedding, LayerNorm, Linear};
 use crate::ops::{Activation, Columns, Heads, add, attention_spans, mean_pool};
 use crate::tensor::{Checkpoint, Precision, Tensor, Weights};
 
+/// The widest head that the attention kernels take for rows side by side.
+const WIDEST_HEAD: usize = 128;
+
 /// The sizes of a BERT model.
 #[derive(Clone, Debug, serde::Deserialize)]
 pub struct BertConfig {
@@ -44,6 +47,44 @@ impl BertConfig {
             type_vocab_size: 2,
             layer_norm_eps: 1e-12,
         }
+    }
+
+    /// Whether the sizes make sense and fit each other.
+    ///
+    /// # Errors
+    /// What does not, in words.
+    pub fn check(&self) -> std::result::Result<(), String> {
+        for (name, value) in [
+            ("hidden_size", self.hidden_size),
+            ("num_hidden_layers", self.num_hidden_layers),
+            ("num_attention_heads", self.num_attention_heads),
+            ("intermediate_size", self.intermediate_size),
+            ("vocab_size", self.vocab_size),
+            ("max_position_embeddings", self.max_position_embeddings),
+            ("type_vocab_size", self.type_vocab_size),
+        ] {
+            if !(1..=1 << 24).contains(&value) {
+                return Err(format!("`{name}` is {value}, expected 1 to {}", 1 << 24));
+            }
+        }
+        let (dim, heads) = (self.hidden_size, self.num_attention_heads);
+        let width = dim / heads;
+        if !dim.is_multiple_of(heads) || !width.is_multiple_of(8) || width > WIDEST_HEAD {
+            return Err(format!(
+                "{heads} heads do not fit a width of {dim}: each must have a multiple of 8 up to {WIDEST_HEAD}"
+            ));
+        }
+        if !self.intermediate_size.is_multiple_of(4) {
+            let hidden = self.intermediate_size;
+            return Err(format!(
+                "`intermediate_size` is {hidden}, expected a multiple of 4"
+            ));
+        }
+        if !(self.layer_norm_eps >= 0.0 && self.layer_norm_eps.is_finite()) {
+            let eps = self.layer_norm_eps;
+            return Err(format!("`layer_norm_eps` is {eps}, expected 0 or more"));
+        }
+        Ok(())
     }
 }
 

@@ -92,6 +92,10 @@ impl ZeusConfig {
             && (1..=256).contains(&config.decoder_depth)
             && (1..=64).contains(&config.mlp_ratio)
             && (1..=4).contains(&config.channels)
+            && (1..=1 << 12).contains(&config.grid)
+            && [config.ln_eps, config.decoder_ln_eps]
+                .iter()
+                .all(|eps| *eps >= 0.0 && eps.is_finite())
             && config
                 .stem
                 .iter()

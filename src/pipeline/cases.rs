@@ -14,6 +14,8 @@ use crate::error::{Error, Result};
 
 /// The most bytes of a list of cases.
 const MAX_LIST: u64 = 16 << 20;
+/// The most bytes of a case's name: with what is put behind it it names files, of which most disks take 255.
+const MAX_NAME: usize = 180;
 
 /// One patient at one time: volumes that are segmented together.
 #[derive(Clone, Debug)]
@@ -291,14 +293,7 @@ const COLUMNS: [(&str, Option<Modality>); 6] = [
 /// # Errors
 /// A list that cannot be read, is neither, names a column that is none of these, or names no case.
 pub fn of_list(list: &Path) -> Result<Vec<Case>> {
-    let size = fs::metadata(list).map_err(Error::read(list))?.len();
-    if size > MAX_LIST {
-        return Err(Error::config(
-            list,
-            format!("has {size} bytes; a list of cases has at most {MAX_LIST}"),
-        ));
-    }
-    let text = fs::read_to_string(list).map_err(Error::read(list))?;
+    let text = files::read_text(list, MAX_LIST)?;
     let text = text.trim_start_matches('\u{feff}');
     let rows = match text.trim_start().starts_with(['[', '{']) {
         true => json_rows(list, text)?,
@@ -328,19 +323,24 @@ pub fn of_list(list: &Path) -> Result<Vec<Case>> {
             );
             return Err(Error::config(list, problem));
         }
-        let problem = |what: &str| Error::config(list, format!("case {}: {what}", n + 1));
+        let fault = |what: &str| Error::config(list, format!("case {}: {what}", n + 1));
         if inputs.is_empty() {
-            return Err(problem("names no volume"));
+            return Err(fault("names no volume"));
         }
         if name.is_empty() {
-            return Err(problem("has no name in the column `case`"));
+            return Err(fault("has no name in the column `case`"));
         }
         // The name becomes a file's.
+        if name.len() > MAX_NAME {
+            let problem = format!(
+                "its name has {} bytes, expected at most {MAX_NAME}",
+                name.len()
+            );
+            return Err(fault(&problem));
+        }
         if name.contains(['/', '\\']) || name.starts_with('.') || name.chars().any(char::is_control)
         {
-            return Err(problem(&format!(
-                "`{name}` cannot be part of a file's name"
-            )));
+            return Err(fault(&format!("`{name}` cannot be part of a file's name")));
         }
         Ok(case(&name, &name, inputs))
     });

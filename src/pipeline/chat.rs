@@ -5,11 +5,14 @@
 //! and may not write more than a fixed number of bytes. It is rendered with the settings of the
 //! `transformers` library (`trim_blocks`, `lstrip_blocks`, loop controls, Python's string
 //! methods, `raise_exception`), but without its clock: the same words give the same prompt on
-//! any day. What it holds in memory is not bounded: a template that doubles a text in a loop ends
-//! the program, so a model file from a stranger deserves no more trust than its size on disk.
+//! any day. What it makes costs fuel too, 64 bytes an instruction, which bounds its memory. Lists that are put together
+//! cost nothing before they are walked, so it runs in a thread of its own with a large stack and a limit of time.
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, ErrorKind, Value, context};
@@ -24,6 +27,10 @@ const FUEL: u64 = 200_000;
 const MAX_SOURCE: usize = 256 << 10;
 /// The longest text that a template may write, in bytes.
 const MAX_OUTPUT: usize = 4 << 20;
+/// How long one rendering may take; it takes some milliseconds.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The stack of a rendering, in bytes: a list that was put together item by item is walked and dropped item in item.
+const STACK: usize = 256 << 20;
 /// How deep loops and macros may nest.
 const MAX_RECURSION: usize = 64;
 /// What the template is called inside its own environment.
@@ -52,7 +59,7 @@ impl Message {
 #[derive(Debug)]
 pub struct ChatTemplate {
     path: PathBuf,
-    environment: Environment<'static>,
+    environment: Arc<Environment<'static>>,
     /// `bos_token` and `eos_token`.
     marks: [String; 2],
 }
@@ -140,7 +147,7 @@ impl ChatTemplate {
         compiled.map_err(|e| Error::config(path, format!("chat template: {e}")))?;
         Ok(Self {
             path: path.into(),
-            environment,
+            environment: Arc::new(environment),
             marks: Default::default(),
         })
     }
@@ -153,34 +160,59 @@ impl ChatTemplate {
     /// [`Error::Config`] if the template refuses the conversation (`raise_exception`), fails, does
     /// not end in time or writes too much.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
-        let fail = |e: minijinja::Error| {
-            let problem = match e.kind() {
-                ErrorKind::OutOfFuel => {
-                    format!("chat template does not end within {FUEL} instructions")
-                }
-                ErrorKind::WriteFailure => {
-                    format!("chat template writes more than {MAX_OUTPUT} bytes")
-                }
-                _ => format!("chat template: {e}"),
-            };
-            Error::config(&self.path, problem)
+        let environment = self.environment.clone();
+        let (messages, marks) = (messages.to_vec(), self.marks.clone());
+        let (sender, receiver) = mpsc::channel();
+        let work = move || {
+            // Nobody listens after the time is up.
+            let _ = sender.send(rendered(
+                &environment,
+                &messages,
+                add_generation_prompt,
+                &marks,
+            ));
         };
-        let mut text = Bounded(Vec::new());
-        let messages: Value = messages
-            .iter()
-            .map(|turn| context! { role => turn.role.as_str(), content => turn.content.as_str() })
-            .collect();
-        let [bos_token, eos_token] = &self.marks;
-        let template = self.environment.get_template(NAME).map_err(fail)?;
-        template
-            .render_captured_to(
-                context! { messages, add_generation_prompt, bos_token, eos_token },
-                &mut text,
-            )
-            .map_err(fail)?;
-        String::from_utf8(text.0)
-            .map_err(|_| Error::config(&self.path, "chat template writes text that is not UTF-8"))
+        let fault = |problem: String| Error::config(&self.path, format!("chat template{problem}"));
+        let thread = thread::Builder::new().stack_size(STACK).spawn(work);
+        thread.map_err(|e| fault(format!(": no thread to render it: {e}")))?;
+        // A thread cannot be ended from outside: one that is late works on until it is out of fuel or the program ends.
+        receiver
+            .recv_timeout(PATIENCE)
+            .map_err(|_| {
+                fault(format!(
+                    " does not end within {} seconds",
+                    PATIENCE.as_secs()
+                ))
+            })?
+            .map_err(fault)
     }
+}
+
+/// The text of a conversation, or what follows "chat template" in words.
+fn rendered(
+    environment: &Environment,
+    messages: &[Message],
+    add_generation_prompt: bool,
+    [bos_token, eos_token]: &[String; 2],
+) -> Result<String, String> {
+    let fail = |e: minijinja::Error| match e.kind() {
+        ErrorKind::OutOfFuel => format!(" does not end within {FUEL} instructions"),
+        ErrorKind::WriteFailure => format!(" writes more than {MAX_OUTPUT} bytes"),
+        _ => format!(": {e}"),
+    };
+    let mut text = Bounded(Vec::new());
+    let messages: Value = messages
+        .iter()
+        .map(|turn| context! { role => turn.role.as_str(), content => turn.content.as_str() })
+        .collect();
+    let template = environment.get_template(NAME).map_err(fail)?;
+    template
+        .render_captured_to(
+            context! { messages, add_generation_prompt, bos_token, eos_token },
+            &mut text,
+        )
+        .map_err(fail)?;
+    String::from_utf8(text.0).map_err(|_| " writes text that is not UTF-8".into())
 }
 
 /// A writer that fails once it holds [`MAX_OUTPUT`] bytes.

@@ -64,6 +64,31 @@ pub fn make_folder(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).map_err(Error::write(folder))
 }
 
+/// The bytes of a regular file of at most `most` bytes. What is no file is refused before it is opened: a pipe would wait for
+/// a writer, a device never end.
+///
+/// # Errors
+///
+/// [`Error::Read`], or [`Error::Config`] for what is no regular file or is larger.
+pub fn read_bounded(path: &Path, most: u64) -> Result<Vec<u8>> {
+    let found = fs::metadata(path).map_err(Error::read(path))?;
+    if !found.is_file() || found.len() > most {
+        let problem = format!("is not a regular file of at most {most} bytes");
+        return Err(Error::config(path, problem));
+    }
+    fs::read(path).map_err(Error::read(path))
+}
+
+/// [`read_bounded`] of text.
+///
+/// # Errors
+///
+/// As [`read_bounded`], and [`Error::Config`] for bytes that are no UTF-8.
+pub fn read_text(path: &Path, most: u64) -> Result<String> {
+    let bytes = read_bounded(path, most)?;
+    String::from_utf8(bytes).map_err(|_| Error::config(path, "is not UTF-8 text"))
+}
+
 /// A folder beside results in which they are written under their names, to appear together.
 #[derive(Debug)]
 pub struct Staging(tempfile::TempDir);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::gpu::{Bind, Gpu};
 use crate::layers::KvCache;
-use crate::models::llama::{Batch, Llama};
+use crate::models::llama::{Batch, Llama, LlamaConfig};
 use crate::ops::{argmax, cross_entropy, gather_rows};
 use crate::pipeline::chat::{ChatTemplate, Message};
 use crate::pipeline::memory::{available, gigabytes};
@@ -124,6 +124,8 @@ impl LanguageModel {
     pub fn open(gpu: &Gpu, path: &Path) -> Result<Self> {
         let checkpoint = Checkpoint::open(path)?;
         expect_room(gpu, path, weight_bytes(&checkpoint))?;
+        // Of a model of another kind nothing else need be said.
+        LlamaConfig::of(&checkpoint)?;
         let (tokenizer, template) = match checkpoint.gguf() {
             Some(gguf) => (
                 ChatTokenizer::from_gguf(gguf)?,

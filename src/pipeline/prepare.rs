@@ -17,6 +17,8 @@ pub const SIZE: usize = 224;
 const SPACING_TOLERANCE: f64 = 0.02;
 /// The largest volume that is brought to 1 mm, in mm³: 2³⁰ voxels.
 const MAX_EXTENT: f64 = (1_u64 << 30) as f64;
+/// The longest axis, in mm: nothing that is scanned measures ten metres.
+const MAX_LENGTH: f64 = 10_000.0;
 /// Below this share of common field of view two volumes are refused.
 const OVERLAP_REFUSED: f64 = 0.1;
 /// Below this share of common field of view there is a warning.
@@ -49,7 +51,7 @@ impl Prepared {
     /// # Errors
     ///
     /// [`Error::Volume`] if the volume measures less than 2 mm along an axis, or would have more
-    /// than 2³⁰ voxels of 1 mm: its voxel sizes are wrong.
+    /// than 2³⁰ voxels of 1 mm, or measures more than 10 m along one: its voxel sizes are wrong.
     pub fn new(volume: &Volume) -> Result<Self> {
         let native = volume.grid();
         let (whole, data) = to_millimetres(volume)?;
@@ -205,7 +207,9 @@ impl Prepared {
 pub(super) fn check_extent(path: &Path, grid: &Grid) -> Result<()> {
     let sizes = grid.voxel_sizes();
     let extent: [f64; 3] = std::array::from_fn(|axis| grid.shape[axis] as f64 * sizes[axis]);
-    if extent.iter().any(|&mm| mm < 2.0) || extent.iter().product::<f64>() > MAX_EXTENT {
+    if extent.iter().any(|mm| !(2.0..=MAX_LENGTH).contains(mm))
+        || extent.iter().product::<f64>() > MAX_EXTENT
+    {
         let problem = format!("measures {extent:.3?} mm: the voxel sizes must be wrong");
         return Err(Error::volume(path, "field of view", problem));
     }

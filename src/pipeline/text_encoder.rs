@@ -5,12 +5,15 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recorder};
 use crate::models::bert::{Bert, BertConfig, Sentences};
+use crate::pipeline::files::read_bounded;
 use crate::pipeline::home::{Home, TEXT_ENCODER};
 use crate::pipeline::tokenizer::SentenceTokenizer;
 use crate::tensor::{Checkpoint, Precision, Tensor};
 
 /// The longest sentence in tokens, as sentence-transformers cuts it.
 const MAX_LEN: usize = 256;
+/// The largest `config.json` that is read, in bytes.
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
 /// Tokens computed at once: enough to fill an adapter, few enough for little memory.
 const TOKENS_AT_ONCE: usize = 2048;
 
@@ -38,8 +41,13 @@ impl TextEncoder {
     pub fn from_folder(gpu: &Gpu, folder: &Path) -> Result<Self> {
         let path = folder.join("config.json");
         let config = if path.is_file() {
-            let text = std::fs::read_to_string(&path).map_err(Error::read(&path))?;
-            serde_json::from_str(&text).map_err(|e| Error::config(&path, e.to_string()))?
+            let text = read_bounded(&path, MAX_CONFIG_BYTES)?;
+            let config: BertConfig =
+                serde_json::from_slice(&text).map_err(|e| Error::config(&path, e.to_string()))?;
+            config
+                .check()
+                .map_err(|problem| Error::config(&path, problem))?;
+            config
         } else {
             BertConfig::mini_lm()
         };

@@ -184,7 +184,10 @@ impl LlamaConfig {
             false => Ok(None),
         };
         let number = |at: &str| match gguf.has(&key(at)) {
-            true => gguf.f32(&key(at)).map(|v| Some(f64::from(v))),
+            true => match gguf.f32(&key(at))? {
+                v if v.is_finite() => Ok(Some(f64::from(v))),
+                v => Err(fault(format!("`{}` is {v}, expected a number", key(at)))),
+            },
             false => Ok(None),
         };
         let heads = gguf.u64(&key("attention.head_count"))?;
@@ -211,6 +214,20 @@ impl LlamaConfig {
             }
         }
         let theta = number("rope.freq_base")?.unwrap_or(10_000.0);
+        if theta <= 1.0 {
+            return Err(fault(format!(
+                "`{}` is {theta}, expected above 1",
+                key("rope.freq_base")
+            )));
+        }
+        const EPS: &str = "attention.layer_norm_rms_epsilon";
+        let rms_eps = gguf.f32(&key(EPS))?;
+        if !(rms_eps >= 0.0 && rms_eps.is_finite()) {
+            return Err(fault(format!(
+                "`{}` is {rms_eps}, expected 0 or more",
+                key(EPS)
+            )));
+        }
         let scaling = match gguf.has(&key("rope.scaling.type")) {
             true => gguf.str(&key("rope.scaling.type"))?,
             false => "none",
@@ -277,7 +294,7 @@ impl LlamaConfig {
             embedding_length: dim,
             heads,
             feed_forward_length: hidden,
-            rms_eps: gguf.f32(&key("attention.layer_norm_rms_epsilon"))?,
+            rms_eps,
             vocab_size,
             context_length: context,
             windows: windows.collect(),
@@ -439,6 +456,10 @@ impl Json {
             context: self.max_position_embeddings,
         };
         let (blocks, dim, heads, hidden, context) = sizes.check()?;
+        let eps = self.rms_norm_eps;
+        if !(0.0..f64::from(f32::MAX)).contains(&eps) {
+            return Err(format!("`rms_norm_eps` is {eps}, expected 0 or more"));
+        }
         if let Some(scalar) = self
             .query_pre_attn_scalar
             .filter(|s| *s != heads.width as f64)

@@ -19,6 +19,8 @@ const END_TOKENS: [&str; 6] = [
     "<|end_of_text|>",
     "<end_of_turn>",
 ];
+/// The largest id of a token; the largest vocabulary in common use has 262,144.
+const MAX_TOKEN: usize = (1 << 21) - 1;
 /// What SentencePiece writes for a space.
 pub(super) const SPACE: &str = "\u{2581}";
 
@@ -113,8 +115,9 @@ impl ChatTokenizer {
         let added = tokenizer.get_added_tokens_decoder();
         let vocab = tokenizer.get_vocab(true);
         let last = vocab.values().max().copied().unwrap_or(0) as usize;
-        if last >= 1 << 24 {
-            return Err(Error::config(&path, format!("has a token {last}")));
+        if last > MAX_TOKEN {
+            let problem = format!("has a token {last}, expected at most {MAX_TOKEN}");
+            return Err(Error::config(&path, problem));
         }
         let mut tokens = vec![(String::new(), Kind::Control); last + 1];
         for (text, id) in vocab {
@@ -235,9 +238,7 @@ impl ChatTokenizer {
     }
 
     fn encode_with(&self, tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
-        let encoding = tokenizer.encode(text, false);
-        let encoding = encoding
-            .map_err(|e| Error::config(&self.path, format!("cannot split {text:?}: {e}")))?;
+        let encoding = guarded(&self.path, || tokenizer.encode(text, false))?;
         // A template may have written the first token itself.
         let ids = encoding.get_ids();
         let bos = self.bos.filter(|bos| ids.first() != Some(bos));

@@ -18,6 +18,9 @@ use super::guarded;
 use crate::error::{Error, Result};
 use crate::tensor::Gguf;
 
+/// The most bytes of a SentencePiece token, whose every cut is looked up; the longest in common use have about a hundred.
+const MAX_PIECE: usize = 1024;
+
 /// How words are split before the merges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Words {
@@ -140,6 +143,13 @@ pub(super) fn described(gguf: &Gguf) -> Result<Described> {
             let scores = gguf.f32s("tokenizer.ggml.scores")?;
             if scores.len() != texts.len() {
                 let problem = format!("has {} tokens, but {} scores", texts.len(), scores.len());
+                return Err(Error::config(path, problem));
+            }
+            if let Some(id) = texts.iter().position(|text| text.len() > MAX_PIECE) {
+                let problem = format!(
+                    "token {id} has {} bytes, expected at most {MAX_PIECE}",
+                    texts[id].len()
+                );
                 return Err(Error::config(path, problem));
             }
             let unknown = special("tokenizer.ggml.unknown_token_id")?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use tokenizers::{PaddingParams, Tokenizer, TruncationParams};
 
 use super::{guarded, read};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// The token ids of one sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,9 +72,7 @@ impl SentenceTokenizer {
     ///
     /// [`Error::Config`] if a word can be split in no way and the vocabulary has no unknown token.
     pub fn encode(&self, text: &str) -> Result<Sentence> {
-        let encoding = self.tokenizer.encode(text, true);
-        let encoding = encoding
-            .map_err(|e| Error::config(&self.path, format!("cannot split {text:?}: {e}")))?;
+        let encoding = guarded(&self.path, || self.tokenizer.encode(text, true))?;
         Ok(Sentence {
             ids: encoding.get_ids().to_vec(),
             truncated: !encoding.get_overflowing().is_empty(),
