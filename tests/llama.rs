@@ -8,8 +8,8 @@ mod support;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use keraunos::models::llama::{Batch, Llama};
-use keraunos::tensor::{Checkpoint, Precision};
+use keraunos::models::llama::{Batch, Given, Llama};
+use keraunos::tensor::{Checkpoint, Precision, Tensor};
 use model_files::{GgufFile, TempFile, leak, safetensors, temp_file};
 use serde_json::Value;
 use support::{close, gpu};
@@ -425,6 +425,56 @@ fn configurations_that_do_not_fit_are_named() {
     let checkpoint = Checkpoint::open(alone.path()).expect("a checkpoint");
     let error = Llama::new(gpu(), &checkpoint, Precision::Auto).expect_err("no configuration");
     assert!(error.to_string().contains("config.json"), "{error}");
+}
+
+/// Rows of the batch that are given, in two pieces of one tensor, among others that the table has.
+#[test]
+fn given_rows_equal_to_the_tables_change_no_bit() {
+    let case = Case::get("llama3");
+    let file = case.folder();
+    let checkpoint = Checkpoint::open(file.path()).expect("a checkpoint");
+    let llama = Llama::new(gpu(), &checkpoint, Precision::Auto).expect("a model");
+    let run = |batch: &Batch| {
+        let cache = llama.cache(gpu(), batch.len()).expect("a cache");
+        let rec = gpu().record("given");
+        let mut table = None;
+        let hidden = llama.forward(&rec, batch, &cache, |name, x| {
+            if name == "embedding" {
+                table = Some(x.clone());
+            }
+        });
+        let (hidden, table) = (hidden.expect("a pass"), table.expect("an embedding"));
+        let read = rec.read::<f32>(&[(&hidden, hidden.len()), (&table, table.len())]);
+        let [hidden, table] = <[Vec<f32>; 2]>::try_from(read.expect("a pass")).expect("both");
+        (hidden, table)
+    };
+    let plain = Batch::sequence(&case.ids, 0);
+    let (want, table) = run(&plain);
+    let tokens = Tensor::upload(gpu(), "tokens", [41, 64], &table).expect("memory");
+    let mut given = Batch::sequence(&case.ids, 0);
+    for (row, count) in [(3, 9), (12, 1), (30, 11)] {
+        given.ids[row..row + count].fill(0);
+        given.given.push(Given {
+            row,
+            count,
+            tokens: tokens.clone(),
+            first: row,
+        });
+    }
+    assert_eq!(run(&given).0, want);
+    // They are no rows of their own ids, and parts take theirs along.
+    let mut other = given.clone();
+    other.given[1].first = 20;
+    assert_ne!(run(&other).0, want);
+    let part = given.part(8..35);
+    let places: Vec<_> = part
+        .given
+        .iter()
+        .map(|g| (g.row, g.count, g.first))
+        .collect();
+    assert_eq!(places, [(0, 4, 8), (4, 1, 12), (22, 5, 30)]);
+    given.given.clear();
+    assert_ne!(run(&given).0, want);
 }
 
 /// Heads and rows beyond what the other kernels take.

@@ -13,6 +13,7 @@ use crate::models::llama::{Batch, Llama};
 use crate::ops::{argmax, cross_entropy, gather_rows};
 use crate::pipeline::chat::{ChatTemplate, Message};
 use crate::pipeline::memory::{available, gigabytes};
+use crate::pipeline::prompt::Prompt;
 use crate::pipeline::sampling::{Sampler, Sampling, Stops};
 use crate::pipeline::tokenizer::{ChatTokenizer, Decoder};
 use crate::tensor::{Checkpoint, Precision, Tensor};
@@ -189,7 +190,7 @@ impl LanguageModel {
     pub fn generate(
         &self,
         gpu: &Gpu,
-        prompts: &[Vec<u32>],
+        prompts: &[Prompt],
         how: &Sampling,
         max_tokens: usize,
         tell: &mut dyn FnMut(Progress),
@@ -208,7 +209,7 @@ impl LanguageModel {
                 return Err(Error::Argument(problem));
             }
         }
-        let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+        let longest = prompts.iter().map(Prompt::len).max().unwrap_or(0);
         let max = max_tokens.min(context - longest.min(context));
         // Rows that do not see a whole prefix cannot share it.
         let windows = self.llama.config().windows.iter().flatten();
@@ -216,10 +217,9 @@ impl LanguageModel {
         let at_once = if alone { 1 } else { AT_ONCE };
         // The last token of each prompt begins its decoding, so what is common ends before it.
         let shared = prompts.iter().map(|p| p.len() - 1).min().unwrap_or(0);
-        let common = (0..shared)
-            .take_while(|n| prompts.iter().all(|p| p[*n] == prompts[0][*n]))
-            .count();
-        let slots = |batch: &[Vec<u32>]| {
+        let common = prompts.iter().map(|p| p.common(&prompts[0]));
+        let common = common.min().unwrap_or(0).min(shared);
+        let slots = |batch: &[Prompt]| {
             batch
                 .iter()
                 .map(|prompt| prompt.len() - common + max)
@@ -230,7 +230,11 @@ impl LanguageModel {
         let cache = self.llama.cache(gpu, (common + most).max(1))?;
         let start = Instant::now();
         if common > 0 {
-            self.prefill(gpu, &Batch::sequence(&prompts[0][..common], 0), &cache)?;
+            let prefix = Batch {
+                given: prompts[0].given(0..common, 0).collect(),
+                ..Batch::sequence(&prompts[0].ids()[..common], 0)
+            };
+            self.prefill(gpu, &prefix, &cache)?;
         }
         let mut written: Vec<Generation> = Vec::new();
         let mut began = Some((common, start));
@@ -263,7 +267,7 @@ impl LanguageModel {
     fn generate_batch(
         &self,
         gpu: &Gpu,
-        (prompts, number): (&[Vec<u32>], usize),
+        (prompts, number): (&[Prompt], usize),
         common: usize,
         (how, max): (&Sampling, usize),
         cache: &KvCache,
@@ -284,7 +288,9 @@ impl LanguageModel {
             ..Batch::default()
         };
         for (prompt, start) in prompts.iter().zip(&starts) {
-            for (n, id) in prompt[common..prompt.len() - 1].iter().enumerate() {
+            let rest = common..prompt.len() - 1;
+            own.given.extend(prompt.given(rest.clone(), own.ids.len()));
+            for (n, id) in prompt.ids()[rest].iter().enumerate() {
                 own.ids.push(*id);
                 own.positions.push((common + n) as u32);
                 own.slots.push((start + n) as u32);
@@ -300,7 +306,7 @@ impl LanguageModel {
             .zip(prompts)
             .map(|(number, prompt)| Answer {
                 number,
-                sampler: Sampler::new(how, &self.tokenizer, prompt, number),
+                sampler: Sampler::new(how, &self.tokenizer, prompt.ids(), number),
                 decoder: self.tokenizer.decoder(),
                 stops: Stops::new(&how.stop),
                 text: String::new(),
@@ -319,11 +325,14 @@ impl LanguageModel {
             };
             for n in &active {
                 let (prompt, own) = (&prompts[*n], prompts[*n].len() - 1 - common + round);
+                let end = prompt.len() - 1;
+                if round == 0 {
+                    let last = prompt.given(end..end + 1, batch.ids.len());
+                    batch.given.extend(last);
+                }
                 let last = answers[*n].tokens.last();
-                batch
-                    .ids
-                    .push(last.copied().unwrap_or(prompt[prompt.len() - 1]));
-                batch.positions.push((prompt.len() - 1 + round) as u32);
+                batch.ids.push(*last.unwrap_or(&prompt.ids()[end]));
+                batch.positions.push((end + round) as u32);
                 batch.slots.push((starts[*n] + own) as u32);
                 batch.spans.push([starts[*n] as u32, own as u32 + 1]);
             }
@@ -372,16 +381,13 @@ impl LanguageModel {
                 .all(|(slot, n)| *slot == n);
         for start in (0..batch.len()).step_by(PREFILL_AT_ONCE) {
             let range = start..batch.len().min(start + PREFILL_AT_ONCE);
-            let part = match one {
-                true => Batch::sequence(&batch.ids[range], batch.prefix + start),
-                false => Batch {
-                    ids: batch.ids[range.clone()].to_vec(),
-                    positions: batch.positions[range.clone()].to_vec(),
-                    slots: batch.slots[range.clone()].to_vec(),
-                    spans: batch.spans[range].to_vec(),
-                    prefix: batch.prefix,
-                },
-            };
+            let mut part = batch.part(range);
+            if one {
+                part = Batch {
+                    given: part.given,
+                    ..Batch::sequence(&part.ids, batch.prefix + start)
+                };
+            }
             let rec = gpu.record("prefill");
             self.llama.forward(&rec, &part, cache, |_, _| ())?;
             rec.submit()?;

@@ -25,6 +25,7 @@ pub mod modality;
 pub mod plot;
 pub mod prepare;
 pub mod preview;
+pub mod prompt;
 pub mod pull;
 pub mod quantize;
 pub mod request;

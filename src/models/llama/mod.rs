@@ -12,6 +12,8 @@ mod rope;
 pub use config::{Architecture, LlamaConfig};
 pub use rope::{Rope, RopeScaling};
 
+use std::ops::Range;
+
 use names::Names;
 use rope::Table;
 
@@ -19,8 +21,8 @@ use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recorder};
 use crate::layers::{Embedding, KvCache, Linear, RmsNorm};
 use crate::ops::{
-    Columns, Heads, MOST_KEYS, Pairs, Rotation, add, attention_spans, attention_split, head_norm,
-    rope_cache,
+    Columns, Heads, MOST_KEYS, Pairs, Rotation, add, attention_spans, attention_split, copy_rows,
+    gather_rows, head_norm, rope_cache,
 };
 use crate::tensor::{Checkpoint, Precision, Tensor, Weights};
 
@@ -40,6 +42,45 @@ pub struct Batch {
     pub spans: Vec<[u32; 2]>,
     /// The slots from 0 on that every token sees.
     pub prefix: usize,
+    /// Rows whose embeddings are not the table's.
+    pub given: Vec<Given>,
+}
+
+/// Neighbouring rows of a batch that are image tokens: their embeddings are given, their ids stand for nothing.
+#[derive(Clone, Debug)]
+pub struct Given {
+    /// The first such row of the batch.
+    pub row: usize,
+    /// How many there are.
+    pub count: usize,
+    /// `[tokens, embedding_length]`, in memory that outlives the recording.
+    pub tokens: Tensor,
+    /// The first of `tokens` that is meant.
+    pub first: usize,
+}
+
+impl Given {
+    /// What lies in these rows, counted from the first of them.
+    pub fn part(&self, rows: &Range<usize>) -> Option<Self> {
+        let start = self.row.max(rows.start);
+        let end = (self.row + self.count).min(rows.end);
+        (start < end).then(|| Self {
+            row: start - rows.start,
+            count: end - start,
+            tokens: self.tokens.clone(),
+            first: self.first + start - self.row,
+        })
+    }
+
+    /// Writes the embeddings into those of the batch, `[tokens, embedding_length]`.
+    fn write(&self, rec: &Recorder, x: &Tensor) {
+        let whole = self.first == 0 && self.count == self.tokens.matrix()[0];
+        let tokens = match whole {
+            true => self.tokens.clone(),
+            false => gather_rows(rec, &self.tokens, self.count, self.first, 1),
+        };
+        copy_rows(rec, &tokens, x, self.count, self.row, 1);
+    }
 }
 
 impl Batch {
@@ -53,6 +94,21 @@ impl Batch {
             slots: numbers.collect(),
             spans: own.map(|n| [position as u32, n + 1]).collect(),
             prefix: position,
+            given: Vec::new(),
+        }
+    }
+
+    /// Some of the rows, which see what they saw.
+    #[must_use]
+    pub fn part(&self, rows: Range<usize>) -> Self {
+        let given = self.given.iter().filter_map(|given| given.part(&rows));
+        Self {
+            given: given.collect(),
+            ids: self.ids[rows.clone()].to_vec(),
+            positions: self.positions[rows.clone()].to_vec(),
+            slots: self.slots[rows.clone()].to_vec(),
+            spans: self.spans[rows].to_vec(),
+            prefix: self.prefix,
         }
     }
 
@@ -342,6 +398,9 @@ impl Llama {
             .map(|window| Sight::of(gpu, batch, Some(window)))
             .transpose()?;
         let mut x = self.token_embd.forward(rec, &upload("ids", &batch.ids)?);
+        for given in &batch.given {
+            given.write(rec, &x);
+        }
         keep("embedding", &x);
         for (n, block) in self.blk.iter().enumerate() {
             let local = windows[n].is_some();
@@ -384,6 +443,21 @@ impl Llama {
             return Err(Error::Argument(format!(
                 "token {id} is beyond the table of {vocab}"
             )));
+        }
+        let dim = self.config.embedding_length;
+        for given in &batch.given {
+            let [tokens, width] = given.tokens.matrix();
+            if width != dim {
+                return Err(Error::Argument(format!(
+                    "image tokens are {width} wide, expected {dim}"
+                )));
+            }
+            assert!(
+                given.count > 0
+                    && given.first + given.count <= tokens
+                    && given.row + given.count <= len,
+                "{given:?} in a batch of {len} tokens"
+            );
         }
         let slots = cache.slots();
         for ([first, count], slot) in batch.spans.iter().zip(&batch.slots) {
