@@ -7,8 +7,10 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
-use keraunos::models::llama::{Batch, Given, Llama};
+use keraunos::gpu::{Gpu, GpuOptions, Profile};
+use keraunos::models::llama::{Architecture, Batch, Given, Llama, LlamaConfig};
 use keraunos::tensor::{Checkpoint, Precision, Tensor};
 use model_files::{GgufFile, TempFile, leak, safetensors, temp_file};
 use serde_json::Value;
@@ -254,12 +256,12 @@ fn llama3_factors(width: usize, theta: f64, scaling: &Value) -> Vec<f32> {
 }
 
 /// The logits of all tokens, computed in runs of so many.
-fn logits(llama: &Llama, ids: &[u32], runs: &[usize]) -> Vec<f32> {
+fn logits(gpu: &Gpu, llama: &Llama, ids: &[u32], runs: &[usize]) -> Vec<f32> {
     let vocab = llama.config().vocab_size;
-    let cache = llama.cache(gpu(), ids.len()).expect("a cache");
+    let cache = llama.cache(gpu, ids.len()).expect("a cache");
     let (mut at, mut all) = (0, Vec::new());
     for run in runs {
-        let rec = gpu().record("llama");
+        let rec = gpu.record("llama");
         let batch = Batch::sequence(&ids[at..at + run], at);
         let hidden = llama
             .forward(&rec, &batch, &cache, |_, _| ())
@@ -275,9 +277,14 @@ fn logits(llama: &Llama, ids: &[u32], runs: &[usize]) -> Vec<f32> {
 
 #[track_caller]
 fn equal(name: &str, case: &Case, checkpoint: &Checkpoint, runs: &[usize]) {
-    let llama = Llama::new(gpu(), checkpoint, Precision::Auto)
+    equal_on(gpu(), name, case, checkpoint, runs);
+}
+
+#[track_caller]
+fn equal_on(gpu: &Gpu, name: &str, case: &Case, checkpoint: &Checkpoint, runs: &[usize]) {
+    let llama = Llama::new(gpu, checkpoint, Precision::Auto)
         .unwrap_or_else(|error| panic!("{name}: {error}"));
-    let got: Vec<f32> = logits(&llama, &case.ids, runs)
+    let got: Vec<f32> = logits(gpu, &llama, &case.ids, runs)
         .into_iter()
         .step_by(5)
         .collect();
@@ -307,6 +314,46 @@ fn every_architecture_equals_transformers_from_gguf() {
         let checkpoint = Checkpoint::from_bytes(leak(case.gguf()), "small.gguf").expect("a file");
         equal(&name, &case, &checkpoint, &[40, 1]);
     }
+}
+
+/// What a graphics card runs, on this adapter: norms and shares of the keys are folded into the products that read them, and
+/// a block without norms of its own takes six dispatches to decode a token.
+#[test]
+fn as_on_a_graphics_card_every_architecture_equals_transformers() {
+    let profile = Arc::new(Profile::default());
+    let gpu = Gpu::open(&GpuOptions {
+        checked: true,
+        as_card: true,
+        profile: Some(profile.clone()),
+        ..GpuOptions::default()
+    })
+    .expect("an adapter");
+    let mut counted = 0;
+    for (name, case) in Case::all() {
+        let file = case.folder();
+        let folder = file.path().parent().expect("a folder");
+        let checkpoint = Checkpoint::open(folder).expect("a checkpoint");
+        equal_on(&gpu, &name, &case, &checkpoint, &[19, 16, 1, 1, 2, 2]);
+        let plain = LlamaConfig::of(&checkpoint).expect("a configuration");
+        if plain.architecture != Architecture::Llama {
+            continue;
+        }
+        let before = profile.timings().len();
+        equal_on(&gpu, &name, &case, &checkpoint, &[40, 1]);
+        let timings = profile.timings().split_off(before);
+        let decoded = timings
+            .iter()
+            .rposition(|timing| timing.label.starts_with("embed"));
+        let decoded = &timings[decoded.expect("an embedding")..];
+        // Embedding, last norm and output layer are not of a block.
+        let labels: Vec<&str> = decoded.iter().map(|timing| &*timing.label).collect();
+        assert!(
+            labels.len() <= 6 * plain.block_count() + 3,
+            "{name}: {labels:#?}"
+        );
+        counted += 1;
+    }
+    assert!(counted > 0, "no configuration without norms of its own");
 }
 
 #[test]
@@ -490,7 +537,7 @@ fn texts_longer_than_one_kernel_takes_are_computed_alike() {
         .map(|v| (v.abs() * 131.0) as u32)
         .collect();
     let last = |runs: &[usize]| {
-        let all = logits(&llama, &ids, runs);
+        let all = logits(gpu(), &llama, &ids, runs);
         all[all.len() - 131..].to_vec()
     };
     // In one run every row sees its keys by itself; in parts most of them are a prefix.

@@ -19,6 +19,8 @@ pub struct GpuOptions {
     pub checked: bool,
     /// Take no kernel that needs subgroups, as on an adapter without them.
     pub without_subgroups: bool,
+    /// Take the kernels and shares of work that a graphics card gets, on whichever adapter: for tests.
+    pub as_card: bool,
     /// Take every product's first tile and none that was measured to be faster here: for `pipeline::adapter::open`,
     /// which else sees to it by [`Gpu::choose`].
     pub untuned: bool,
@@ -56,6 +58,7 @@ pub struct Gpu {
     summary: AdapterSummary,
     profile: Option<Arc<Profile>>,
     subgroup_lanes: Option<u32>,
+    as_card: bool,
     coop_tile: Option<&'static str>,
     /// Kernels that gave wrong values here.
     distrusted: Mutex<BTreeMap<&'static str, String>>,
@@ -283,6 +286,7 @@ impl Gpu {
             summary,
             profile: options.profile.clone(),
             subgroup_lanes,
+            as_card: options.as_card,
             coop_tile,
             distrusted: Mutex::default(),
             choices: Mutex::default(),
@@ -346,7 +350,7 @@ impl Gpu {
 
     /// Whether the adapter is a software one, which runs a few wide threads instead of many.
     pub fn is_cpu(&self) -> bool {
-        self.summary.kind == "cpu"
+        self.summary.kind == "cpu" && !self.as_card
     }
 
     /// The most bytes one storage binding may hold.

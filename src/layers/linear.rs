@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::gpu::Recorder;
-use crate::ops::{Activation, Product, linear_into};
+use crate::ops::{Activation, Operand, Product, linear_into};
 use crate::tensor::{Matrix, Tensor, Weights};
 
 /// A linear layer. Its results are padded to a multiple of 4 columns.
@@ -145,27 +145,39 @@ impl Linear {
     }
 
     /// `x · wᵀ + b`.
-    pub fn forward(&self, rec: &Recorder, x: &Tensor) -> Tensor {
-        self.apply(rec, x, Activation::None, None)
+    pub fn forward<'a>(&self, rec: &Recorder, x: impl Into<Operand<'a>>) -> Tensor {
+        self.apply(rec, x.into(), Activation::None, None)
     }
 
     /// `activation(x · wᵀ + b)`.
-    pub fn activated(&self, rec: &Recorder, x: &Tensor, activation: Activation) -> Tensor {
-        self.apply(rec, x, activation, None)
+    pub fn activated<'a>(
+        &self,
+        rec: &Recorder,
+        x: impl Into<Operand<'a>>,
+        activation: Activation,
+    ) -> Tensor {
+        self.apply(rec, x.into(), activation, None)
     }
 
     /// `x · wᵀ + b + residual`.
-    pub fn added(&self, rec: &Recorder, x: &Tensor, residual: &Tensor) -> Tensor {
-        self.apply(rec, x, Activation::None, Some(residual))
+    pub fn added<'a>(
+        &self,
+        rec: &Recorder,
+        x: impl Into<Operand<'a>>,
+        residual: &Tensor,
+    ) -> Tensor {
+        self.apply(rec, x.into(), Activation::None, Some(residual))
     }
 
     fn apply(
         &self,
         rec: &Recorder,
-        x: &Tensor,
+        x: Operand,
         activation: Activation,
         residual: Option<&Tensor>,
     ) -> Tensor {
+        let made = (!x.folds(rec.gpu())).then(|| x.rows(rec));
+        let x = made.as_ref().map_or(x, Operand::Rows);
         let y = Tensor::empty(rec, [x.matrix()[0], self.outputs.next_multiple_of(4)]);
         let mut first = 0;
         for Part { weight, bias } in &self.parts {

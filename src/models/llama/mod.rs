@@ -21,8 +21,8 @@ use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recorder};
 use crate::layers::{Embedding, KvCache, Linear, RmsNorm};
 use crate::ops::{
-    Columns, Heads, MOST_KEYS, Pairs, Rotation, add, attention_spans, attention_split, copy_rows,
-    gather_rows, head_norm, rope_cache,
+    Attended, Columns, Heads, MOST_KEYS, Operand, Pairs, Rotation, add, attention_in_spans,
+    attention_shares, copy_rows, gather_rows, head_norm, rope_cache,
 };
 use crate::tensor::{Checkpoint, Precision, Tensor, Weights};
 
@@ -249,7 +249,7 @@ impl Block {
         cache: (&Tensor, &Tensor),
     ) -> Tensor {
         let heads = config.heads;
-        let mut qkv = self.attn_qkv.forward(rec, &self.attn_norm.forward(rec, &x));
+        let mut qkv = self.attn_qkv.forward(rec, self.attn_norm.operand(&x));
         if let Some(weight) = &self.attn_qk_norm {
             qkv = head_norm(rec, &qkv, weight, heads, config.rms_eps);
         }
@@ -260,18 +260,24 @@ impl Block {
             rec,
             &self.attn_output,
             &self.post_attention_norm,
-            &attended,
+            attended.operand(),
             &x,
         );
-        let normed = self.ffn_norm.forward(rec, &x);
         let activation = config.architecture.activation();
-        let hidden = self.ffn_gate_up.activated(rec, &normed, activation);
-        added(rec, &self.ffn_down, &self.post_ffw_norm, &hidden, &x)
+        let normed = self.ffn_norm.operand(&x);
+        let hidden = self.ffn_gate_up.activated(rec, normed, activation);
+        added(
+            rec,
+            &self.ffn_down,
+            &self.post_ffw_norm,
+            Operand::Rows(&hidden),
+            &x,
+        )
     }
 }
 
 /// `x` and what a layer makes of `y`, normed where there is a norm.
-fn added(rec: &Recorder, layer: &Linear, norm: &Option<RmsNorm>, y: &Tensor, x: &Tensor) -> Tensor {
+fn added(rec: &Recorder, layer: &Linear, norm: &Option<RmsNorm>, y: Operand, x: &Tensor) -> Tensor {
     match norm {
         None => layer.added(rec, y, x),
         Some(norm) => add(rec, &norm.forward(rec, &layer.forward(rec, y)), x),
@@ -286,13 +292,13 @@ fn attend(
     (k, v): (&Tensor, &Tensor),
     sight: &Sight,
     heads: Heads,
-) -> Tensor {
+) -> Attended {
     let (q, k, v) = (Columns::all(q), Columns::all(k), Columns::all(v));
     let (spans, prefix) = (&sight.spans, sight.prefix);
     if heads.width > WIDE_HEAD || sight.longest > MOST_KEYS {
-        return attention_split(rec, q, k, v, spans, prefix, heads, 1);
+        return attention_shares(rec, q, k, v, spans, prefix, heads, 1);
     }
-    attention_spans(rec, q, k, v, spans, prefix, heads)
+    attention_in_spans(rec, q, k, v, spans, prefix, heads)
 }
 
 /// A model of the Llama family.
