@@ -38,6 +38,7 @@ pub mod structures;
 pub mod surface;
 pub mod text_encoder;
 pub mod tokenizer;
+pub mod trial;
 pub mod volume;
 pub mod volume_embedding;
 
