@@ -178,3 +178,19 @@ impl GgufFile {
 fn text(text: &str) -> Vec<u8> {
     [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat()
 }
+
+/// The numbers of a tensor: a hash of its name and their place, as in goldens/llama.py.
+pub fn hashed(name: &str, count: usize) -> Vec<f32> {
+    let name = name.bytes().fold(2_166_136_261_u32, |h, byte| {
+        (h ^ u32::from(byte)).wrapping_mul(16_777_619)
+    });
+    (0..count as u32)
+        .map(|i| {
+            let mut x = i.wrapping_mul(0x9E37_79B9).wrapping_add(name);
+            x = (x ^ (x >> 16)).wrapping_mul(0x85EB_CA6B);
+            x = (x ^ (x >> 13)).wrapping_mul(0xC2B2_AE35);
+            x ^= x >> 16;
+            (x >> 8) as f32 / (1 << 23) as f32 - 1.0
+        })
+        .collect()
+}
