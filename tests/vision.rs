@@ -5,7 +5,6 @@ mod model_files;
 mod support;
 
 use std::collections::BTreeMap;
-use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use keraunos::gpu::Bind;
@@ -14,8 +13,7 @@ use keraunos::models::llama::{Batch, Given, Llama};
 use keraunos::models::llava::Llava;
 use keraunos::models::siglip::Tiles;
 use keraunos::tensor::{Checkpoint, Precision, Tensor};
-use model_files::hashed;
-use rayon::prelude::*;
+use model_files::{hashed, model_folder};
 use serde::Deserialize;
 use serde_json::Value;
 use support::{close, gpu};
@@ -53,48 +51,9 @@ impl Case {
         Self::all("vision.json").remove(name).expect("a case")
     }
 
-    /// The values of a tensor, as goldens/vision.py makes them.
-    fn values(&self, name: &str) -> Vec<f32> {
-        let shape = &self.tensors[name];
-        let count = shape.iter().product();
-        let scale = |v: f32| match &shape[..] {
-            [_, rest @ ..] if !rest.is_empty() => {
-                v * 2.0 / (rest.iter().product::<usize>() as f32).sqrt()
-            }
-            _ => v * 0.25 + f32::from(u8::from(name.contains("norm"))),
-        };
-        hashed(name, count).into_iter().map(scale).collect()
-    }
-
     /// A folder as Hugging Face has it, its tensors called by `rename`.
     fn folder(&self, rename: impl Fn(&str) -> String) -> tempfile::TempDir {
-        let folder = tempfile::tempdir().expect("a folder");
-        let text = self.config.to_string();
-        std::fs::write(folder.path().join("config.json"), text).expect("a configuration");
-        let (mut header, mut end) = (serde_json::Map::new(), 0);
-        for (name, shape) in &self.tensors {
-            let start = end;
-            end += 4 * shape.iter().product::<usize>();
-            let entry = serde_json::json!({
-                "dtype": "F32", "shape": shape, "data_offsets": [start, end],
-            });
-            header.insert(rename(name), entry);
-        }
-        let header = Value::Object(header).to_string();
-        let file = std::fs::File::create(folder.path().join("model.safetensors"));
-        let mut file = BufWriter::new(file.expect("a file"));
-        let mut write = |bytes: &[u8]| file.write_all(bytes).expect("written");
-        write(&(header.len() as u64).to_le_bytes());
-        write(header.as_bytes());
-        // A few at a time, since whole models are gigabytes.
-        let names: Vec<&String> = self.tensors.keys().collect();
-        for some in names.chunks(8) {
-            let values: Vec<Vec<f32>> = some.par_iter().map(|name| self.values(name)).collect();
-            for values in values {
-                write(&bytemuck::pod_collect_to_vec::<f32, u8>(&values));
-            }
-        }
-        folder
+        model_folder(&self.config, &self.tensors, rename)
     }
 
     /// The pictures, `[images, rows, columns, 4]`.
@@ -251,7 +210,7 @@ fn small_models_equal_transformers() {
     }
 }
 
-/// Models of the true sizes: minutes, and 5 GB of memory. `cargo test --release --test vision -- --ignored --nocapture`.
+/// Models of the true sizes: minutes, and 7 GB of memory. `cargo test --release --test vision -- --ignored --nocapture`.
 #[test]
 #[ignore = "makes and runs models of gigabytes"]
 fn whole_models_equal_transformers() {

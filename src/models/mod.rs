@@ -36,6 +36,15 @@ pub(crate) fn config_json(checkpoint: &Checkpoint) -> Result<(PathBuf, serde_jso
     Ok((path, json))
 }
 
+/// What `config.json` beside a checkpoint calls its kind of model (`model_type`); empty if it says nothing.
+///
+/// # Errors
+/// As [`config_json`].
+pub(crate) fn kind(checkpoint: &Checkpoint) -> Result<String> {
+    let (_, json) = config_json(checkpoint)?;
+    Ok(json["model_type"].as_str().unwrap_or_default().to_owned())
+}
+
 /// The first of these places below which a checkpoint has a tensor: releases of transformers call them differently.
 ///
 /// # Errors
