@@ -12,25 +12,9 @@ use std::sync::Arc;
 use keraunos::gpu::{Gpu, GpuOptions, Profile};
 use keraunos::models::llama::{Architecture, Batch, Given, Llama, LlamaConfig};
 use keraunos::tensor::{Checkpoint, Precision, Tensor};
-use model_files::{GgufFile, TempFile, leak, safetensors, temp_file};
+use model_files::{GgufFile, TempFile, hashed, leak, safetensors, temp_file};
 use serde_json::Value;
 use support::{close, gpu};
-
-/// The numbers of a tensor: a hash of its name and their place, as in goldens/llama.py.
-fn hashed(name: &str, count: usize) -> Vec<f32> {
-    let name = name.bytes().fold(2_166_136_261_u32, |h, byte| {
-        (h ^ u32::from(byte)).wrapping_mul(16_777_619)
-    });
-    (0..count as u32)
-        .map(|i| {
-            let mut x = i.wrapping_mul(0x9E37_79B9).wrapping_add(name);
-            x = (x ^ (x >> 16)).wrapping_mul(0x85EB_CA6B);
-            x = (x ^ (x >> 13)).wrapping_mul(0xC2B2_AE35);
-            x ^= x >> 16;
-            (x >> 8) as f32 / (1 << 23) as f32 - 1.0
-        })
-        .collect()
-}
 
 /// One case of `llama.json`.
 struct Case {

@@ -75,43 +75,34 @@ impl Linear {
     /// # Errors
     /// A missing or misshapen tensor; a part of another format whose results would not begin at a multiple of 4.
     pub fn stacked(inputs: usize, parts: &[(&str, usize)], w: &Weights) -> Result<Self> {
-        fn suffixed<'n>(names: &'n [String], parts: &[(&str, usize)]) -> Vec<(&'n str, usize)> {
-            names
-                .iter()
-                .zip(parts)
-                .map(|(name, (_, outputs))| (name.as_str(), *outputs))
-                .collect()
-        }
         let named = |suffix: &str| {
             parts
                 .iter()
-                .map(|(name, _)| format!("{name}.{suffix}"))
+                .map(|(name, outputs)| (format!("{name}.{suffix}"), *outputs))
                 .collect::<Vec<_>>()
         };
         let (weights, biases) = (named("weight"), named("bias"));
-        let mut biases = &suffixed(&biases, parts)[..];
-        let has_bias = w.has(biases[0].0);
-        let mut this = Self {
-            parts: Vec::new(),
-            outputs: 0,
-        };
-        for (count, weight) in w.stacked(&suffixed(&weights, parts), inputs)? {
-            let own = biases.split_off(..count).expect("a bias for each part");
-            let bias = if has_bias {
-                w.stacked_bias(own)?
-            } else {
-                w.bias(None, weight.outputs)?
-            };
-            if !this.outputs.is_multiple_of(4) {
+        let weights: Vec<(&str, usize)> = weights.iter().map(|(n, o)| (n.as_str(), *o)).collect();
+        let has_bias = w.has(&biases[0].0);
+        let mut bias = Vec::new();
+        for (name, outputs) in &biases {
+            match has_bias {
+                true => bias.extend(w.values(name, &[*outputs])?),
+                false => bias.resize(bias.len() + outputs, 0.0),
+            }
+        }
+        let matrices = w.stacked(&weights, inputs)?;
+        let mut before: usize = 0;
+        for matrix in &matrices {
+            if !before.is_multiple_of(4) {
                 return Err(w.fault(format!(
-                    "`{}` is stored in another format than the {} outputs before it, no multiple of 4",
-                    own[0].0, this.outputs
+                    "`{}` is stacked with matrices in other formats, one of which begins after {before} outputs, no multiple of 4",
+                    weights[0].0
                 )));
             }
-            this.outputs += weight.outputs;
-            this.parts.push(Part { weight, bias });
+            before += matrix.outputs;
         }
-        Ok(this)
+        Self::of(matrices, &bias, w)
     }
 
     /// A gate and what it gates, on the same input, without bias: [`Linear::activated`] gives
@@ -125,9 +116,15 @@ impl Linear {
         w: &Weights,
     ) -> Result<Self> {
         let names = [format!("{gate}.weight"), format!("{up}.weight")];
-        let weight = w.gated([&names[0], &names[1]], [outputs, inputs])?;
-        let bias = w.bias(None, weight.rows())?;
-        Ok(Part { weight, bias }.into())
+        let part = |weight: Matrix| {
+            let bias = w.bias(None, weight.rows())?;
+            Ok(Part { weight, bias })
+        };
+        let matrices = w.gated([&names[0], &names[1]], [outputs, inputs])?;
+        Ok(Self {
+            parts: matrices.into_iter().map(part).collect::<Result<_>>()?,
+            outputs,
+        })
     }
 
     /// A layer without bias on matrices that are also used elsewhere: a tied output layer.

@@ -11,7 +11,7 @@ use crate::gpu::{Bind, Gpu};
 use crate::layers::KvCache;
 use crate::models::llama::{Batch, Llama};
 use crate::ops::{argmax, cross_entropy, gather_rows};
-use crate::pipeline::chat::{ChatTemplate, Message};
+use crate::pipeline::chat::{ChatTemplate, Message, Part};
 use crate::pipeline::memory::{available, gigabytes};
 use crate::pipeline::prompt::Prompt;
 use crate::pipeline::sampling::{Sampler, Sampling, Stops};
@@ -125,6 +125,16 @@ impl LanguageModel {
     pub fn open(gpu: &Gpu, path: &Path) -> Result<Self> {
         let checkpoint = Checkpoint::open(path)?;
         expect_room(gpu, path, weight_bytes(&checkpoint))?;
+        let words = Self::words(&checkpoint)?;
+        let llama = Llama::new(gpu, &checkpoint, Precision::Auto)?;
+        Self::of(path, &checkpoint, words, llama)
+    }
+
+    /// The tokenizer of a checkpoint, and its chat template if there is one.
+    ///
+    /// # Errors
+    /// Files that are missing or damaged.
+    pub(super) fn words(checkpoint: &Checkpoint) -> Result<(ChatTokenizer, Option<ChatTemplate>)> {
         let (tokenizer, template) = match checkpoint.gguf() {
             Some(gguf) => (
                 ChatTokenizer::from_gguf(gguf)?,
@@ -140,7 +150,19 @@ impl LanguageModel {
         };
         let [bos, eos] = tokenizer.marks().map(str::to_owned);
         let template = template.map(|template| template.with_marks(bos, eos));
-        let llama = Llama::new(gpu, &checkpoint, Precision::Auto)?;
+        Ok((tokenizer, template))
+    }
+
+    /// A loaded model, which may be a part of the checkpoint, and the checkpoint's [`words`](Self::words).
+    ///
+    /// # Errors
+    /// More tokens than the model knows.
+    pub(super) fn of(
+        path: &Path,
+        checkpoint: &Checkpoint,
+        (tokenizer, template): (ChatTokenizer, Option<ChatTemplate>),
+        llama: Llama,
+    ) -> Result<Self> {
         if tokenizer.vocab_size() > llama.config().vocab_size {
             let problem = format!(
                 "its tokenizer has {} tokens, its table {}",
@@ -168,6 +190,17 @@ impl LanguageModel {
             Error::Argument("the model has no chat template; give it text to continue".into())
         })?;
         self.tokenizer.encode(&template.render(messages, true)?)
+    }
+
+    /// The text of a conversation of one turn in parts, as the model's template writes it.
+    ///
+    /// # Errors
+    /// A model without a chat template, or one that refuses the conversation.
+    pub(super) fn render_parts(&self, parts: &[Part]) -> Result<String> {
+        let template = self.template.as_ref().ok_or_else(|| {
+            Error::weights(&self.path, "its folder has no chat template".to_owned())
+        })?;
+        template.render_parts(parts, true)
     }
 
     /// The tokens of a text that is to be continued as it is.
@@ -490,7 +523,7 @@ impl LanguageModel {
 
 /// Bytes that a checkpoint takes on the adapter: quantised and half matrices as in the file, anything wider as f32, and a
 /// twentieth for the padding of panels and scales.
-fn weight_bytes(checkpoint: &Checkpoint) -> u64 {
+pub(super) fn weight_bytes(checkpoint: &Checkpoint) -> u64 {
     let stored = checkpoint.tensors().map(|entry| {
         let narrow = entry.encoding.is_quantised() || entry.encoding.block().1 == 2;
         let wide = 4 * entry.elements();
@@ -501,7 +534,7 @@ fn weight_bytes(checkpoint: &Checkpoint) -> u64 {
 
 /// Tells what is needed, and refuses more than a machine has whose processor is the adapter; a graphics card does not say
 /// what it has.
-fn expect_room(gpu: &Gpu, path: &Path, bytes: u64) -> Result<()> {
+pub(super) fn expect_room(gpu: &Gpu, path: &Path, bytes: u64) -> Result<()> {
     let needs = gigabytes(bytes);
     tracing::info!("`{}` needs {needs} of memory", path.display());
     match available().filter(|has| gpu.is_cpu() && *has < bytes) {

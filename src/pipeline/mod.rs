@@ -10,6 +10,7 @@ mod canvas;
 pub mod cases;
 pub mod chat;
 pub mod cohort;
+pub mod describe;
 pub mod distance;
 pub mod effect;
 pub mod evaluate;

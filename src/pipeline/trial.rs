@@ -212,7 +212,7 @@ mod tests {
             .iter()
             .map(|bits| if bits >> bit & 1 == 1 { 2.0 } else { -2.0 })
             .collect();
-        let mut compare = |logits: &[f32]| {
+        let compare = |logits: &[f32]| {
             let mut seen = Compared {
                 want: &want,
                 found: Vec::new(),

@@ -6,6 +6,7 @@
 //! sees after the prefix that all rows share.
 
 mod config;
+mod json;
 mod names;
 mod rope;
 
@@ -321,21 +322,38 @@ impl Llama {
     /// Another architecture, a missing, misshapen or unknown tensor, or no memory.
     pub fn new(gpu: &Gpu, checkpoint: &Checkpoint, precision: Precision) -> Result<Self> {
         let config = LlamaConfig::of(checkpoint)?;
-        let names = Names::of(checkpoint, config.architecture);
+        let names = Names::of(checkpoint.gguf().is_some(), config.architecture);
         let w = Weights::new(gpu, checkpoint, precision);
+        let body = names.body.map_or_else(|| w.clone(), |body| w.at(body));
+        let this = Self::load(config, &names, &body, &w.at(names.output))?;
+        w.finish(&names.unread(checkpoint, this.config.tied))?;
+        Ok(this)
+    }
+
+    /// The language model of a larger one of Hugging Face's: its tensors lie below `body` (`embed_tokens`, `layers`, `norm`),
+    /// those of its output layer below `head`.
+    ///
+    /// # Errors
+    /// A missing or misshapen tensor, or no memory.
+    pub(crate) fn part(config: LlamaConfig, body: &Weights, head: &Weights) -> Result<Self> {
+        let names = Names::of(false, config.architecture);
+        Self::load(config, &names, body, head)
+    }
+
+    fn load(config: LlamaConfig, names: &Names, w: &Weights, head: &Weights) -> Result<Self> {
         let (dim, vocab) = (config.embedding_length, config.vocab_size);
         let mut token_embd = Embedding::new(vocab, dim, &w.at(names.token_embd))?;
         if config.architecture == Architecture::Gemma3 {
             token_embd = token_embd.scaled((dim as f32).sqrt());
         }
         let output = match config.tied {
-            true => Linear::tied(token_embd.parts(), &w)?,
-            false => Linear::new([dim, vocab], &w.at(names.output))?,
+            true => Linear::tied(token_embd.parts(), w)?,
+            false => Linear::new([dim, vocab], head)?,
         };
         let table = |rope: &Rope| {
             let values = rope.frequencies(config.heads.width);
             Ok(Table {
-                frequency: Tensor::upload(gpu, "frequencies", values.len(), &values)?,
+                frequency: Tensor::upload(w.gpu(), "frequencies", values.len(), &values)?,
                 scale: rope.scale(),
             })
         };
@@ -344,19 +362,17 @@ impl Llama {
             own.clone(),
             config.local_rope.as_ref().map_or(Ok(own), table)?,
         ];
-        let this = Self {
+        Ok(Self {
             pairs: names.pairs,
             rope,
             blk: (0..config.block_count())
-                .map(|n| Block::new(&config, &names, &w.at(names.blk).at(n)))
+                .map(|n| Block::new(&config, names, &w.at(names.blk).at(n)))
                 .collect::<Result<_>>()?,
             output_norm: names.norm(dim, config.rms_eps, &w.at(names.output_norm))?,
             token_embd,
             output,
             config,
-        };
-        w.finish(&names.unread(checkpoint, this.config.tied))?;
-        Ok(this)
+        })
     }
 
     /// The model's sizes.
