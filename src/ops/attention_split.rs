@@ -35,7 +35,10 @@ impl Attended {
     pub fn operand(&self) -> Operand<'_> {
         match &self.state {
             None => Operand::Rows(&self.part),
-            Some(state) => Operand::Shares { part: &self.part, state },
+            Some(state) => Operand::Shares {
+                part: &self.part,
+                state,
+            },
         }
     }
 }
@@ -43,7 +46,10 @@ impl Attended {
 /// As [`crate::ops::attention_spans`], which calls it for few rows, with the keys of a row in `splits` shares. A row may
 /// have any number of keys; one without any gives zeros.
 #[track_caller]
-#[expect(clippy::too_many_arguments, reason = "those of `attention_spans` and one more")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "those of `attention_spans` and one more"
+)]
 pub fn attention_split(
     rec: &Recorder,
     q: Columns,

@@ -49,7 +49,10 @@ pub(super) fn vec_into(
         Operand::Normed { eps, .. } => (1, eps, [0, 1]),
         Operand::Shares { state, .. } => {
             let [splits, _, heads, _] = state.dims();
-            assert!(splits * heads <= MOST_SHARES, "{splits} shares of {heads} heads");
+            assert!(
+                splits * heads <= MOST_SHARES,
+                "{splits} shares of {heads} heads"
+            );
             (2, 0.0, [splits, weight.inputs / heads / 4])
         }
     };
@@ -64,7 +67,10 @@ pub(super) fn vec_into(
         splits: splits as u32,
         head: head as u32,
     };
-    let variant = product.linear_variant(plan).set("SPLIT", split).set("SOURCE", source);
+    let variant = product
+        .linear_variant(plan)
+        .set("SPLIT", split)
+        .set("SOURCE", source);
     let threads = weight.panels() * split as usize;
     let groups = [threads.div_ceil(plan.value("WG") as usize), rows];
     // Without anything before it any readable buffer fills its place.
