@@ -57,6 +57,17 @@ fn doctor_checks_every_kernel() {
             .as_array()
             .is_some_and(|all| all.len() >= KERNELS.len())
     );
+    // From the file to the masks as PyTorch, in each precision.
+    let trials = value["trials"].as_array().expect("trials");
+    assert!(trials.len() >= 2, "{trials:?}");
+    for trial in trials {
+        let differing = trial["differing"].as_u64().expect("a count");
+        let dice = trial["lowest"][0].as_f64().expect("a Dice");
+        assert!(
+            differing <= 48 && dice >= 0.999 && trial["voxels"] == 48_338,
+            "{trial}"
+        );
+    }
     assert!(value["used"]["max_binding_bytes"].as_u64() >= Some(128 << 20));
 }
 
