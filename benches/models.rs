@@ -231,6 +231,7 @@ fn language(gpu: &Gpu, writer: &Writer) -> Result<(), keraunos::Error> {
         slots: (128..160).collect(),
         spans: (128..160).map(|slot| [slot, 1]).collect(),
         prefix: 128,
+        ..Batch::default()
     };
     let time = least(3, || decode(&many))?;
     row(

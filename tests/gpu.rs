@@ -168,6 +168,65 @@ fn a_recording_may_be_long() {
     assert_eq!(got, [want; 4]);
 }
 
+/// A driver's watchdog ends what takes seconds, so a graphics card gets a long recording in several submissions.
+#[test]
+fn a_recording_is_cut_where_a_card_would_take_long() {
+    let matrix = |gpu: &Gpu| {
+        let mut random = support::Random::new(3);
+        Matrix::f32(gpu, "w", [512, 512], &random.values(512 * 512)).unwrap()
+    };
+    let run = |gpu: &Gpu| {
+        let (w, bias) = (matrix(gpu), support::upload_to(gpu, [512], &[0.1f32; 512]));
+        let rec = gpu.record("cut");
+        let mut x = support::upload_to(gpu, [1024, 512], &[0.01f32; 1024 * 512]);
+        for _ in 0..40 {
+            x = linear(&rec, &x, &w, &bias, Activation::QuickGelu, None);
+        }
+        let submissions = rec.submissions();
+        (submissions, read::<f32>(rec, &[&x]).swap_remove(0))
+    };
+    let as_card = GpuOptions {
+        as_card: true,
+        ..GpuOptions::default()
+    };
+    let card = Gpu::open(&as_card).unwrap();
+    // 0.54 GFLOP each at the pace of a slow card, 50 GFLOP a second: a quarter of a second holds 22 of them.
+    let (submissions, got) = run(&card);
+    assert_eq!(submissions, 2);
+    let (whole, want) = run(&Gpu::open(&GpuOptions::default()).unwrap());
+    assert_eq!(whole, 1, "a software adapter has no watchdog");
+    support::close(&got, &want, 1e-5, 1e-5);
+}
+
+#[test]
+fn a_lost_adapter_is_an_error_everywhere() {
+    let gpu = Gpu::open(&GpuOptions::default()).unwrap();
+    let one = Tensor::upload(&gpu, "one", [4], &[1f32; 4]).unwrap();
+    let recorded = gpu.record("before");
+    let y = add_scaled(&recorded, &one, &one, 1.0);
+    let begun = gpu.record("begun");
+    let z = add_scaled(&begun, &one, &one, 1.0);
+    let reading = begun.begin_read(&[(&z, 4)]).unwrap();
+    gpu.lose();
+    let lost = |result: keraunos::Result<()>| {
+        let error = result.expect_err("the adapter is lost").to_string();
+        assert!(error.contains("was lost"), "{error}");
+    };
+    lost(reading.finish::<f32>().map(drop));
+    lost(y.read(recorded).map(drop));
+    lost(Tensor::upload(&gpu, "two", [4], &[2f32; 4]).map(drop));
+    lost(gpu.wait());
+    let rec = gpu.record("after");
+    let y = add_scaled(&rec, &one, &one, 1.0);
+    lost(y.read(rec).map(drop));
+    // Another device on the same adapter is not concerned.
+    let again = Gpu::open(&GpuOptions::default()).unwrap();
+    let one = Tensor::upload(&again, "one", [4], &[1f32; 4]).unwrap();
+    let rec = again.record("again");
+    let y = add_scaled(&rec, &one, &one, 1.0);
+    assert_eq!(y.read(rec).unwrap(), [2.0; 4]);
+}
+
 #[test]
 fn nothing_can_be_read_back() {
     let gpu = gpu();

@@ -7,12 +7,14 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
+use keraunos::models::llama::Batch;
 use keraunos::pipeline::home::{Home, LANGUAGE_MODEL, TEXT_ENCODER};
 use keraunos::pipeline::language::{LanguageModel, Progress};
+use keraunos::pipeline::prompt::Prompt;
 use keraunos::pipeline::quantize::{format, quantize};
 use keraunos::pipeline::sampling::Sampling;
 use keraunos::pipeline::text_encoder::TextEncoder;
-use keraunos::tensor::{Checkpoint, Encoding, quantised};
+use keraunos::tensor::{Checkpoint, Encoding, Tensor, quantised};
 use model_files::{safetensors, temp_file};
 use serde_json::Value;
 use support::gpu;
@@ -43,9 +45,9 @@ fn smollm2() -> LanguageModel {
 }
 
 fn write(model: &LanguageModel, prompts: &[&str], how: &Sampling, max: usize) -> Vec<String> {
-    let prompts: Vec<Vec<u32>> = prompts
+    let prompts: Vec<Prompt> = prompts
         .iter()
-        .map(|p| model.tokens(p).expect("tokens"))
+        .map(|p| model.tokens(p).expect("tokens").into())
         .collect();
     let written = model.generate(gpu(), &prompts, how, max, &mut |_| ());
     written
@@ -101,8 +103,9 @@ fn greedy_equals_llama_cpp(model: &LanguageModel, golden: &Value) {
                 .expect("tokens")
         );
     }
+    let asked: Vec<Prompt> = prompts.iter().cloned().map(Prompt::from).collect();
     let written = model
-        .generate(gpu(), &prompts, &Sampling::default(), 128, &mut |_| ())
+        .generate(gpu(), &asked, &Sampling::default(), 128, &mut |_| ())
         .expect("answers");
     let mut parted = 0;
     for ((answer, text), prompt) in written.iter().zip(texts).zip(&prompts) {
@@ -248,6 +251,124 @@ fn answers_side_by_side_equal_each_alone() {
     }
 }
 
+/// The rows of the token table, as a picture's tokens would come.
+fn table_rows(model: &LanguageModel, ids: &[u32]) -> Tensor {
+    let cache = model.llama().cache(gpu(), ids.len()).expect("a cache");
+    let (rec, mut rows) = (gpu().record("table"), None);
+    let batch = Batch::sequence(ids, 0);
+    let pass = model.llama().forward(&rec, &batch, &cache, |name, x| {
+        if name == "embedding" {
+            rows = Some(x.clone());
+        }
+    });
+    pass.expect("a pass");
+    let rows = rows.expect("an embedding");
+    let values = rows.read(rec).expect("a pass");
+    Tensor::upload(gpu(), "image", rows.shape(), &values).expect("memory")
+}
+
+/// Image tokens that are the table's own rows change no token, alone, side by side, across parts of a prefill, at the end of
+/// a prompt and in the prefix that prompts share; and other rows do.
+#[test]
+fn image_tokens_equal_to_the_tables_rows_answer_as_the_text_does() {
+    const ID: u32 = 7;
+    let model = smollm2();
+    let how = Sampling::default();
+    let answers = |prompts: &[Prompt], how: &Sampling| {
+        let written = model.generate(gpu(), prompts, how, 6, &mut |_| ());
+        let tokens = written.expect("answers").into_iter().map(|a| a.tokens);
+        tokens.collect::<Vec<_>>()
+    };
+    let ids = |text: &str| model.tokens(text).expect("tokens");
+    let words =
+        ids("The hippocampus, the amygdala and the thalamus lie on both sides of the brain.");
+    let image = table_rows(&model, &words);
+    let (before, after) = (ids("Of a scan:"), ids("\nIn one word, this is the"));
+    let pictured = |parts: &[&[u32]], tail: &[u32]| {
+        let mut prompt = Prompt::default();
+        prompt.push_text(&before);
+        for part in parts {
+            match *part == words {
+                true => prompt.push_image(&image, ID),
+                false => prompt.push_text(part),
+            }
+        }
+        prompt.push_text(tail);
+        prompt
+    };
+    let spelled = |parts: &[&[u32]], tail: &[u32]| {
+        let all: Vec<&[u32]> = [&[&before[..]], parts, &[tail]].concat();
+        Prompt::from(all.concat())
+    };
+    // 640 tokens are computed in two parts, of which the second begins within an image.
+    let many: Vec<&[u32]> = vec![&words; 640 / words.len()];
+    let cases: [(&[&[u32]], &[u32]); 4] = [
+        (&[&words], &after),
+        (&[&words, &after, &words], &after),
+        (&[&words], &[]),
+        (&many, &after),
+    ];
+    let images: Vec<Prompt> = cases
+        .iter()
+        .map(|(parts, tail)| pictured(parts, tail))
+        .collect();
+    let texts: Vec<Prompt> = cases
+        .iter()
+        .map(|(parts, tail)| spelled(parts, tail))
+        .collect();
+    let want = answers(&texts, &how);
+    assert_eq!(answers(&images, &how), want, "side by side");
+    for (image, want) in images.iter().zip(&want).skip(1) {
+        assert_eq!(
+            answers(std::slice::from_ref(image), &how)[0],
+            *want,
+            "alone"
+        );
+    }
+    let drawn = Sampling {
+        temperature: 0.8,
+        seed: 3,
+        ..Sampling::default()
+    };
+    let (some, same) = (&images[..3], &texts[..3]);
+    assert_eq!(answers(some, &drawn), answers(same, &drawn), "drawn");
+
+    // Two pictures under the same ids are no common prefix.
+    let other = table_rows(
+        &model,
+        &ids("Paris is the capital of France, Rome of Italy, Oslo of Norway, and so on."),
+    );
+    let of = |image: &Tensor| {
+        let mut prompt = Prompt::default();
+        prompt.push_text(&before);
+        prompt.push_image(image, ID);
+        prompt.push_text(&after);
+        prompt
+    };
+    let together = answers(&[of(&image), of(&other)], &how);
+    assert_eq!(together[0], answers(&[of(&image)], &how)[0]);
+    assert_eq!(together[1], answers(&[of(&other)], &how)[0]);
+    assert_ne!(together[0], together[1]);
+
+    let placed = [&before[..], &vec![ID; words.len()], &after].concat();
+    let placed = Prompt::with_images(placed, ID, std::slice::from_ref(&image)).expect("a prompt");
+    assert_eq!(answers(&[placed], &how)[0], together[0]);
+    let error = Prompt::with_images(vec![ID; 3], ID, &[image]).expect_err("too few");
+    let (had, has) = (
+        "room for 3 image tokens",
+        format!("its images have {}", words.len()),
+    );
+    let error = error.to_string();
+    assert!(error.contains(had) && error.contains(&has), "{error}");
+    let narrow = Tensor::upload(gpu(), "narrow", [1, 8], &[0.0_f32; 8]).expect("memory");
+    let mut prompt = Prompt::from(vec![1]);
+    prompt.push_image(&narrow, ID);
+    prompt.push_text(&[1, 2]);
+    let error = model.generate(gpu(), &[prompt], &how, 1, &mut |_| ());
+    let error = error.expect_err("another width").to_string();
+    assert!(error.contains("8 wide, expected 576"), "{error}");
+}
+
 #[test]
 fn an_answer_ends_at_a_stop_text_and_is_one_of_the_choices() {
     let model = smollm2();
@@ -261,7 +382,7 @@ fn an_answer_ends_at_a_stop_text_and_is_one_of_the_choices() {
     let mut shown = String::new();
     let ids = model.tokens(prompt).expect("tokens");
     let answer = model
-        .generate(gpu(), &[ids], &how, 12, &mut |progress| {
+        .generate(gpu(), &[ids.into()], &how, 12, &mut |progress| {
             if let Progress::Text(0, text) = progress {
                 shown.push_str(text);
             }
@@ -291,7 +412,8 @@ fn an_answer_ends_at_a_stop_text_and_is_one_of_the_choices() {
 fn prompts_that_cannot_be_answered_are_refused() {
     let model = smollm2();
     let refuse = |prompts: &[Vec<u32>], how: &Sampling| {
-        let answers = model.generate(gpu(), prompts, how, 4, &mut |_| ());
+        let prompts: Vec<Prompt> = prompts.iter().cloned().map(Prompt::from).collect();
+        let answers = model.generate(gpu(), &prompts, how, 4, &mut |_| ());
         answers.expect_err("refused").to_string()
     };
     let plain = Sampling::default();

@@ -7,28 +7,14 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
-use keraunos::models::llama::{Batch, Llama};
-use keraunos::tensor::{Checkpoint, Precision};
-use model_files::{GgufFile, TempFile, leak, safetensors, temp_file};
+use keraunos::gpu::{Gpu, GpuOptions, Profile};
+use keraunos::models::llama::{Architecture, Batch, Given, Llama, LlamaConfig};
+use keraunos::tensor::{Checkpoint, Precision, Tensor};
+use model_files::{GgufFile, TempFile, hashed, leak, safetensors, temp_file};
 use serde_json::Value;
 use support::{close, gpu};
-
-/// The numbers of a tensor: a hash of its name and their place, as in goldens/llama.py.
-fn hashed(name: &str, count: usize) -> Vec<f32> {
-    let name = name.bytes().fold(2_166_136_261_u32, |h, byte| {
-        (h ^ u32::from(byte)).wrapping_mul(16_777_619)
-    });
-    (0..count as u32)
-        .map(|i| {
-            let mut x = i.wrapping_mul(0x9E37_79B9).wrapping_add(name);
-            x = (x ^ (x >> 16)).wrapping_mul(0x85EB_CA6B);
-            x = (x ^ (x >> 13)).wrapping_mul(0xC2B2_AE35);
-            x ^= x >> 16;
-            (x >> 8) as f32 / (1 << 23) as f32 - 1.0
-        })
-        .collect()
-}
 
 /// One case of `llama.json`.
 struct Case {
@@ -254,12 +240,12 @@ fn llama3_factors(width: usize, theta: f64, scaling: &Value) -> Vec<f32> {
 }
 
 /// The logits of all tokens, computed in runs of so many.
-fn logits(llama: &Llama, ids: &[u32], runs: &[usize]) -> Vec<f32> {
+fn logits(gpu: &Gpu, llama: &Llama, ids: &[u32], runs: &[usize]) -> Vec<f32> {
     let vocab = llama.config().vocab_size;
-    let cache = llama.cache(gpu(), ids.len()).expect("a cache");
+    let cache = llama.cache(gpu, ids.len()).expect("a cache");
     let (mut at, mut all) = (0, Vec::new());
     for run in runs {
-        let rec = gpu().record("llama");
+        let rec = gpu.record("llama");
         let batch = Batch::sequence(&ids[at..at + run], at);
         let hidden = llama
             .forward(&rec, &batch, &cache, |_, _| ())
@@ -275,9 +261,14 @@ fn logits(llama: &Llama, ids: &[u32], runs: &[usize]) -> Vec<f32> {
 
 #[track_caller]
 fn equal(name: &str, case: &Case, checkpoint: &Checkpoint, runs: &[usize]) {
-    let llama = Llama::new(gpu(), checkpoint, Precision::Auto)
+    equal_on(gpu(), name, case, checkpoint, runs);
+}
+
+#[track_caller]
+fn equal_on(gpu: &Gpu, name: &str, case: &Case, checkpoint: &Checkpoint, runs: &[usize]) {
+    let llama = Llama::new(gpu, checkpoint, Precision::Auto)
         .unwrap_or_else(|error| panic!("{name}: {error}"));
-    let got: Vec<f32> = logits(&llama, &case.ids, runs)
+    let got: Vec<f32> = logits(gpu, &llama, &case.ids, runs)
         .into_iter()
         .step_by(5)
         .collect();
@@ -307,6 +298,46 @@ fn every_architecture_equals_transformers_from_gguf() {
         let checkpoint = Checkpoint::from_bytes(leak(case.gguf()), "small.gguf").expect("a file");
         equal(&name, &case, &checkpoint, &[40, 1]);
     }
+}
+
+/// What a graphics card runs, on this adapter: norms and shares of the keys are folded into the products that read them, and
+/// a block without norms of its own takes six dispatches to decode a token.
+#[test]
+fn as_on_a_graphics_card_every_architecture_equals_transformers() {
+    let profile = Arc::new(Profile::default());
+    let gpu = Gpu::open(&GpuOptions {
+        checked: true,
+        as_card: true,
+        profile: Some(profile.clone()),
+        ..GpuOptions::default()
+    })
+    .expect("an adapter");
+    let mut counted = 0;
+    for (name, case) in Case::all() {
+        let file = case.folder();
+        let folder = file.path().parent().expect("a folder");
+        let checkpoint = Checkpoint::open(folder).expect("a checkpoint");
+        equal_on(&gpu, &name, &case, &checkpoint, &[19, 16, 1, 1, 2, 2]);
+        let plain = LlamaConfig::of(&checkpoint).expect("a configuration");
+        if plain.architecture != Architecture::Llama {
+            continue;
+        }
+        let before = profile.timings().len();
+        equal_on(&gpu, &name, &case, &checkpoint, &[40, 1]);
+        let timings = profile.timings().split_off(before);
+        let decoded = timings
+            .iter()
+            .rposition(|timing| timing.label.starts_with("embed"));
+        let decoded = &timings[decoded.expect("an embedding")..];
+        // Embedding, last norm and output layer are not of a block.
+        let labels: Vec<&str> = decoded.iter().map(|timing| &*timing.label).collect();
+        assert!(
+            labels.len() <= 6 * plain.block_count() + 3,
+            "{name}: {labels:#?}"
+        );
+        counted += 1;
+    }
+    assert!(counted > 0, "no configuration without norms of its own");
 }
 
 #[test]
@@ -427,6 +458,56 @@ fn configurations_that_do_not_fit_are_named() {
     assert!(error.to_string().contains("config.json"), "{error}");
 }
 
+/// Rows of the batch that are given, in two pieces of one tensor, among others that the table has.
+#[test]
+fn given_rows_equal_to_the_tables_change_no_bit() {
+    let case = Case::get("llama3");
+    let file = case.folder();
+    let checkpoint = Checkpoint::open(file.path()).expect("a checkpoint");
+    let llama = Llama::new(gpu(), &checkpoint, Precision::Auto).expect("a model");
+    let run = |batch: &Batch| {
+        let cache = llama.cache(gpu(), batch.len()).expect("a cache");
+        let rec = gpu().record("given");
+        let mut table = None;
+        let hidden = llama.forward(&rec, batch, &cache, |name, x| {
+            if name == "embedding" {
+                table = Some(x.clone());
+            }
+        });
+        let (hidden, table) = (hidden.expect("a pass"), table.expect("an embedding"));
+        let read = rec.read::<f32>(&[(&hidden, hidden.len()), (&table, table.len())]);
+        let [hidden, table] = <[Vec<f32>; 2]>::try_from(read.expect("a pass")).expect("both");
+        (hidden, table)
+    };
+    let plain = Batch::sequence(&case.ids, 0);
+    let (want, table) = run(&plain);
+    let tokens = Tensor::upload(gpu(), "tokens", [41, 64], &table).expect("memory");
+    let mut given = Batch::sequence(&case.ids, 0);
+    for (row, count) in [(3, 9), (12, 1), (30, 11)] {
+        given.ids[row..row + count].fill(0);
+        given.given.push(Given {
+            row,
+            count,
+            tokens: tokens.clone(),
+            first: row,
+        });
+    }
+    assert_eq!(run(&given).0, want);
+    // They are no rows of their own ids, and parts take theirs along.
+    let mut other = given.clone();
+    other.given[1].first = 20;
+    assert_ne!(run(&other).0, want);
+    let part = given.part(8..35);
+    let places: Vec<_> = part
+        .given
+        .iter()
+        .map(|g| (g.row, g.count, g.first))
+        .collect();
+    assert_eq!(places, [(0, 4, 8), (4, 1, 12), (22, 5, 30)]);
+    given.given.clear();
+    assert_ne!(run(&given).0, want);
+}
+
 /// Heads and rows beyond what the other kernels take.
 #[test]
 fn texts_longer_than_one_kernel_takes_are_computed_alike() {
@@ -440,7 +521,7 @@ fn texts_longer_than_one_kernel_takes_are_computed_alike() {
         .map(|v| (v.abs() * 131.0) as u32)
         .collect();
     let last = |runs: &[usize]| {
-        let all = logits(&llama, &ids, runs);
+        let all = logits(gpu(), &llama, &ids, runs);
         all[all.len() - 131..].to_vec()
     };
     // In one run every row sees its keys by itself; in parts most of them are a prefix.

@@ -14,6 +14,7 @@ use crate::ops::choice::Measured;
 use crate::ops::{KernelCheck, self_check};
 use crate::pipeline::adapter;
 use crate::pipeline::home::{Home, Manifest, cache_folder};
+use crate::pipeline::trial::{Trial, trials};
 
 /// A model on this machine, or not.
 #[derive(serde::Serialize)]
@@ -40,8 +41,17 @@ pub(super) fn run(args: &DoctorArgs, console: &Console) -> Result<ExitCode> {
     let options = args.gpu.options();
     let mut checks = self_check(&gpu);
     let choices = choices(&options, &checks, console);
-    checks.extend(cooperative(&options, gpu.summary())?);
+    let coop = gpu.summary().features.contains(&"cooperative matrices");
+    if coop {
+        checks.extend(cooperative(&options)?);
+    }
     let faults = checks.iter().filter(|check| check.fault.is_some()).count();
+    // A kernel without a stand-in that is wrong makes no mask worth comparing.
+    let trials = match faults {
+        0 => trials(&options, coop)?,
+        _ => Vec::new(),
+    };
+    let wrong: Vec<String> = trials.iter().filter_map(Trial::fault).collect();
     if args.json {
         console.json(&json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -52,17 +62,23 @@ pub(super) fn run(args: &DoctorArgs, console: &Console) -> Result<ExitCode> {
             "models": models,
             "kernels": checks,
             "choices": choices,
+            "trials": trials,
         }))?;
     } else {
         console.print(&format!("Used: {}, {why}\n\n", gpu.summary().name))?;
         console.print(&checks_text(&checks))?;
         console.print(&choices_text(&choices))?;
+        console.print(&trials_text(&trials))?;
     }
     if faults > 0 {
         let problem = format!(
             "{faults} of {} kernel checks failed on this adapter",
             checks.len()
         );
+        console.error(&Error::Gpu(problem));
+        return Ok(ExitCode::FAILURE);
+    }
+    if let Some(problem) = wrong.into_iter().next() {
         console.error(&Error::Gpu(problem));
         return Ok(ExitCode::FAILURE);
     }
@@ -81,11 +97,8 @@ fn choices(options: &GpuOptions, checks: &[KernelCheck], console: &Console) -> V
     })
 }
 
-/// The kernels that `--precision coop` adds, where the adapter has what they need.
-fn cooperative(options: &GpuOptions, adapter: &AdapterSummary) -> Result<Vec<KernelCheck>> {
-    if !adapter.features.contains(&"cooperative matrices") {
-        return Ok(Vec::new());
-    }
+/// The kernels that `--precision coop` adds.
+fn cooperative(options: &GpuOptions) -> Result<Vec<KernelCheck>> {
     let gpu = Gpu::open(&GpuOptions {
         cooperative: true,
         ..options.clone()
@@ -209,6 +222,37 @@ fn checks_text(checks: &[KernelCheck]) -> String {
         .collect();
     let heads = ["kernel", ">largest error", ">allowed", ">ms", ""];
     table(&heads, &rows)
+}
+
+/// The segmentation whose result is known, a precision a line.
+fn trials_text(trials: &[Trial]) -> String {
+    if trials.is_empty() {
+        return String::new();
+    }
+    let row = |trial: &Trial| {
+        let (dice, name) = trial.lowest;
+        vec![
+            trial.precision.to_owned(),
+            format!("{} of {}", trial.differing, trial.voxels),
+            format!("{dice:.4}"),
+            name.to_owned(),
+            format!("{:.2}", trial.seconds),
+            trial.fault().map_or("right", |_| "WRONG").to_owned(),
+        ]
+    };
+    let rows: Vec<Vec<String>> = trials.iter().map(row).collect();
+    let heads = [
+        "precision",
+        ">other voxels than PyTorch",
+        ">lowest Dice",
+        "structure",
+        ">s",
+        "",
+    ];
+    format!(
+        "\nA slab of a head, from the file to eight masks:\n{}",
+        table(&heads, &rows)
+    )
 }
 
 /// Each class with its candidates, one a line.

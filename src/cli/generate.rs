@@ -12,6 +12,7 @@ use crate::gpu::Gpu;
 use crate::pipeline::chat::Message;
 use crate::pipeline::home::{Home, LANGUAGE_MODEL};
 use crate::pipeline::language::{LanguageModel, Progress};
+use crate::pipeline::prompt::Prompt;
 use crate::pipeline::sampling::Sampling;
 
 pub(super) const GENERATE_EXAMPLES: &str = "\
@@ -141,7 +142,7 @@ pub(super) fn run(args: &GenerateArgs, console: &Console) -> Result<()> {
     let prompts = args
         .prompts
         .iter()
-        .map(prompt)
+        .map(|text| prompt(text).map(Prompt::from))
         .collect::<Result<Vec<_>>>()?;
     // Only one answer can be shown as it comes.
     let streams = prompts.len() == 1 && !args.json;

@@ -1,6 +1,7 @@
 //! One open adapter: choosing it, making pipelines, moving bytes in and out.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::kernel::{Kernel, Variant};
@@ -19,6 +20,8 @@ pub struct GpuOptions {
     pub checked: bool,
     /// Take no kernel that needs subgroups, as on an adapter without them.
     pub without_subgroups: bool,
+    /// Take the kernels and shares of work that a graphics card gets, on whichever adapter: for tests.
+    pub as_card: bool,
     /// Take every product's first tile and none that was measured to be faster here: for `pipeline::adapter::open`,
     /// which else sees to it by [`Gpu::choose`].
     pub untuned: bool,
@@ -56,6 +59,9 @@ pub struct Gpu {
     summary: AdapterSummary,
     profile: Option<Arc<Profile>>,
     subgroup_lanes: Option<u32>,
+    as_card: bool,
+    /// Whether the driver, or a test, has taken the device away.
+    lost: Arc<AtomicBool>,
     coop_tile: Option<&'static str>,
     /// Kernels that gave wrong values here.
     distrusted: Mutex<BTreeMap<&'static str, String>>,
@@ -266,10 +272,12 @@ impl Gpu {
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             lock(&sink).push(error.to_string())
         }));
-        let sink = complaints.clone();
+        let lost = Arc::new(AtomicBool::new(false));
+        let flag = lost.clone();
         device.set_device_lost_callback(move |reason, message| {
             if reason != wgpu::DeviceLostReason::Destroyed {
-                lock(&sink).push(format!("the adapter was lost: {message}"));
+                tracing::warn!("the adapter was lost: {message}");
+                flag.store(true, Ordering::Relaxed);
             }
         });
         let cache_key = features
@@ -283,6 +291,8 @@ impl Gpu {
             summary,
             profile: options.profile.clone(),
             subgroup_lanes,
+            as_card: options.as_card,
+            lost,
             coop_tile,
             distrusted: Mutex::default(),
             choices: Mutex::default(),
@@ -346,7 +356,7 @@ impl Gpu {
 
     /// Whether the adapter is a software one, which runs a few wide threads instead of many.
     pub fn is_cpu(&self) -> bool {
-        self.summary.kind == "cpu"
+        self.summary.kind == "cpu" && !self.as_card
     }
 
     /// The most bytes one storage binding may hold.
@@ -397,6 +407,13 @@ impl Gpu {
         Ok(Buffer::owned(raw))
     }
 
+    /// Gives the adapter up, as if it had been unplugged: for tests.
+    #[doc(hidden)]
+    pub fn lose(&self) {
+        self.lost.store(true, Ordering::Relaxed);
+        self.device.destroy();
+    }
+
     /// Waits until everything submitted is done.
     ///
     /// # Errors
@@ -404,7 +421,7 @@ impl Gpu {
     pub fn wait(&self) -> Result<()> {
         self.device
             .poll(wgpu::PollType::wait_indefinitely())
-            .map_err(|e| Error::Gpu(e.to_string()))?;
+            .map_err(|e| self.failed(&e))?;
         self.check()
     }
 
@@ -424,7 +441,7 @@ impl Gpu {
             timeout: None,
         };
         let polled = self.device.poll(until);
-        polled.map_err(|e| Error::Gpu(e.to_string()))?;
+        polled.map_err(|e| self.failed(&e))?;
         self.check()
     }
 
@@ -451,6 +468,7 @@ impl Gpu {
     pub(super) fn buffer(&self, label: &str, bytes: u64) -> Result<wgpu::Buffer> {
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let raw = self.create_buffer(label, bytes);
+        self.present()?;
         match pollster::block_on(scope.pop()) {
             Some(error) => Err(Error::Gpu(format!(
                 "no memory for `{label}`, {bytes} bytes: {error}"
@@ -485,12 +503,30 @@ impl Gpu {
         &self.pool
     }
 
-    /// The first complaint of the driver since the last check.
+    /// The first complaint of the driver since the last check; once the adapter is lost, that, whatever else follows from it.
     pub(super) fn check(&self) -> Result<()> {
+        self.present()?;
         match lock(&self.complaints).drain(..).next() {
             Some(complaint) => Err(Error::Gpu(complaint)),
             None => Ok(()),
         }
+    }
+
+    /// An error if the adapter was lost.
+    pub(super) fn present(&self) -> Result<()> {
+        match self.lost.load(Ordering::Relaxed) {
+            true => Err(Error::Gpu(format!(
+                "adapter `{}` was lost: its driver was reset, or it was removed",
+                self.summary.name
+            ))),
+            false => Ok(()),
+        }
+    }
+
+    /// A failure of the driver, or what is behind it.
+    fn failed(&self, error: &dyn std::fmt::Display) -> Error {
+        let lost = self.present().err();
+        lost.unwrap_or_else(|| Error::Gpu(error.to_string()))
     }
 
     /// A parameter buffer that no unsubmitted recording uses.
@@ -543,12 +579,12 @@ impl Gpu {
         self.wait_for(filled)?;
         let mapped = receive
             .recv()
-            .map_err(|_| Error::Gpu("the adapter never answered".into()))?;
-        mapped.map_err(|e| Error::Gpu(format!("cannot read results back: {e}")))?;
+            .map_err(|_| self.failed(&"the adapter never answered"))?;
+        mapped.map_err(|e| self.failed(&format!("cannot read results back: {e}")))?;
         let view = staging
             .slice(..)
             .get_mapped_range()
-            .map_err(|e| Error::Gpu(e.to_string()))?;
+            .map_err(|e| self.failed(&e))?;
         let bytes = view.to_vec();
         drop(view);
         staging.unmap();

@@ -47,6 +47,11 @@ impl Buffer {
         &self.0.raw
     }
 
+    /// Whether both are the same memory.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Whether the memory was leased from `shelf`.
     pub(super) fn is_from(&self, shelf: &Arc<Shelf>) -> bool {
         self.0

@@ -14,6 +14,39 @@ const SLOT: usize = 256;
 /// Bytes of one parameter buffer.
 const CHUNK: usize = 64 * 1024;
 
+/// What an adapter gets done in a second with kernels like ours, if it is slow for its kind: a driver's watchdog ends what
+/// takes longer than a second or two, and with it the display.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    flops: f64,
+    bytes: f64,
+}
+
+/// Seconds at that pace after which a recording goes on in another submission.
+const PART_SECONDS: f64 = 0.25;
+
+impl Pace {
+    /// Software adapters have no watchdog: their recordings stay whole.
+    fn of(gpu: &Gpu) -> Option<Self> {
+        match gpu.summary().kind {
+            _ if gpu.is_cpu() => None,
+            "discrete" => Some(Self {
+                flops: 1e12,
+                bytes: 100e9,
+            }),
+            _ => Some(Self {
+                flops: 50e9,
+                bytes: 10e9,
+            }),
+        }
+    }
+
+    /// What a dispatch takes at the most: its arithmetic and its memory one after the other.
+    fn seconds(self, flops: usize, bytes: u64) -> f64 {
+        flops as f64 / self.flops + bytes as f64 / self.bytes
+    }
+}
+
 /// The number of workgroups of a dispatch.
 ///
 /// A count over 65,535, the most that WebGPU guarantees in one dimension, is folded into `y`; the
@@ -47,10 +80,15 @@ pub struct Recorder<'g> {
     gpu: &'g Gpu,
     label: &'static str,
     shelf: Arc<Shelf>,
+    pace: Option<Pace>,
     state: RefCell<State>,
 }
 
 struct State {
+    /// Parts that are full: each a submission of its own, before the last.
+    parts: Vec<wgpu::CommandBuffer>,
+    /// Seconds that the part under way takes at the adapter's pace.
+    seconds: f64,
     encoder: wgpu::CommandEncoder,
     pass: Option<wgpu::ComputePass<'static>>,
     /// Parameters of all dispatches, one slot each, and the buffers that will hold them.
@@ -66,15 +104,15 @@ struct State {
 
 impl<'g> Recorder<'g> {
     pub(super) fn new(gpu: &'g Gpu, label: &'static str, timer: Option<Timer>) -> Self {
-        let encoder = gpu
-            .device()
-            .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(label) });
         Self {
             gpu,
             label,
             shelf: Shelf::new(gpu.pool().clone()),
+            pace: Pace::of(gpu),
             state: RefCell::new(State {
-                encoder,
+                parts: Vec::new(),
+                seconds: 0.0,
+                encoder: encoder(gpu, label),
                 pass: None,
                 arena: Vec::new(),
                 chunks: Vec::new(),
@@ -166,10 +204,21 @@ impl<'g> Recorder<'g> {
                 layout: &pipeline.layout,
                 entries: &entries,
             });
+        let bytes = distinct_bytes(bindings);
+        if let Some(pace) = self.pace {
+            let own = pace.seconds(variant.flops, bytes);
+            if state.seconds > 0.0 && state.seconds + own > PART_SECONDS {
+                state.pass = None;
+                let next = encoder(self.gpu, self.label);
+                let full = std::mem::replace(&mut state.encoder, next);
+                state.parts.push(full.finish());
+                state.seconds = 0.0;
+            }
+            state.seconds += own;
+        }
         let timed = match &mut state.timer {
             Some(timer) => {
                 state.pass = None;
-                let bytes = distinct_bytes(bindings);
                 Some(timer.stamps(self.gpu.device(), &variant, groups.0, bytes))
             }
             None => None,
@@ -208,6 +257,11 @@ impl<'g> Recorder<'g> {
         self.state.borrow().dispatches
     }
 
+    /// Submissions that it will be: more than one where a driver's watchdog might end it.
+    pub fn submissions(&self) -> usize {
+        self.state.borrow().parts.len() + 1
+    }
+
     /// Submits without waiting.
     ///
     /// # Errors
@@ -244,6 +298,7 @@ impl<'g> Recorder<'g> {
     fn finish(self, wanted: &[(&dyn Bind, usize)]) -> Result<(Submission, Option<wgpu::Buffer>)> {
         let state = self.state.into_inner();
         let State {
+            parts,
             mut encoder,
             pass,
             arena,
@@ -280,12 +335,16 @@ impl<'g> Recorder<'g> {
         for (chunk, bytes) in chunks.iter().zip(arena.chunks(CHUNK)) {
             self.gpu.queue().write_buffer(chunk, 0, bytes);
         }
+        for part in parts {
+            self.gpu.queue().submit([part]);
+        }
         let submission = Submission(self.gpu.queue().submit([encoder.finish()]));
         self.gpu.return_params(chunks);
         self.shelf.close();
         drop(foreign);
         if let Some(refused) = pollster::block_on(scope.pop()) {
             // Without what led to it, which came outside the scope.
+            self.gpu.present()?;
             let _ = self.gpu.check();
             return Err(Error::Gpu(refused.to_string()));
         }
@@ -296,6 +355,11 @@ impl<'g> Recorder<'g> {
         }
         Ok((submission, staging))
     }
+}
+
+fn encoder(gpu: &Gpu, label: &str) -> wgpu::CommandEncoder {
+    let descriptor = wgpu::CommandEncoderDescriptor { label: Some(label) };
+    gpu.device().create_command_encoder(&descriptor)
 }
 
 /// A recording that was submitted: [`Gpu::wait_for`] waits until it is done.

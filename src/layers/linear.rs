@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::gpu::Recorder;
-use crate::ops::{Activation, Product, linear_into};
+use crate::ops::{Activation, Operand, Product, linear_into};
 use crate::tensor::{Matrix, Tensor, Weights};
 
 /// A linear layer. Its results are padded to a multiple of 4 columns.
@@ -75,43 +75,34 @@ impl Linear {
     /// # Errors
     /// A missing or misshapen tensor; a part of another format whose results would not begin at a multiple of 4.
     pub fn stacked(inputs: usize, parts: &[(&str, usize)], w: &Weights) -> Result<Self> {
-        fn suffixed<'n>(names: &'n [String], parts: &[(&str, usize)]) -> Vec<(&'n str, usize)> {
-            names
-                .iter()
-                .zip(parts)
-                .map(|(name, (_, outputs))| (name.as_str(), *outputs))
-                .collect()
-        }
         let named = |suffix: &str| {
             parts
                 .iter()
-                .map(|(name, _)| format!("{name}.{suffix}"))
+                .map(|(name, outputs)| (format!("{name}.{suffix}"), *outputs))
                 .collect::<Vec<_>>()
         };
         let (weights, biases) = (named("weight"), named("bias"));
-        let mut biases = &suffixed(&biases, parts)[..];
-        let has_bias = w.has(biases[0].0);
-        let mut this = Self {
-            parts: Vec::new(),
-            outputs: 0,
-        };
-        for (count, weight) in w.stacked(&suffixed(&weights, parts), inputs)? {
-            let own = biases.split_off(..count).expect("a bias for each part");
-            let bias = if has_bias {
-                w.stacked_bias(own)?
-            } else {
-                w.bias(None, weight.outputs)?
-            };
-            if !this.outputs.is_multiple_of(4) {
+        let weights: Vec<(&str, usize)> = weights.iter().map(|(n, o)| (n.as_str(), *o)).collect();
+        let has_bias = w.has(&biases[0].0);
+        let mut bias = Vec::new();
+        for (name, outputs) in &biases {
+            match has_bias {
+                true => bias.extend(w.values(name, &[*outputs])?),
+                false => bias.resize(bias.len() + outputs, 0.0),
+            }
+        }
+        let matrices = w.stacked(&weights, inputs)?;
+        let mut before: usize = 0;
+        for matrix in &matrices {
+            if !before.is_multiple_of(4) {
                 return Err(w.fault(format!(
-                    "`{}` is stored in another format than the {} outputs before it, no multiple of 4",
-                    own[0].0, this.outputs
+                    "`{}` is stacked with matrices in other formats, one of which begins after {before} outputs, no multiple of 4",
+                    weights[0].0
                 )));
             }
-            this.outputs += weight.outputs;
-            this.parts.push(Part { weight, bias });
+            before += matrix.outputs;
         }
-        Ok(this)
+        Self::of(matrices, &bias, w)
     }
 
     /// A gate and what it gates, on the same input, without bias: [`Linear::activated`] gives
@@ -125,9 +116,15 @@ impl Linear {
         w: &Weights,
     ) -> Result<Self> {
         let names = [format!("{gate}.weight"), format!("{up}.weight")];
-        let weight = w.gated([&names[0], &names[1]], [outputs, inputs])?;
-        let bias = w.bias(None, weight.rows())?;
-        Ok(Part { weight, bias }.into())
+        let part = |weight: Matrix| {
+            let bias = w.bias(None, weight.rows())?;
+            Ok(Part { weight, bias })
+        };
+        let matrices = w.gated([&names[0], &names[1]], [outputs, inputs])?;
+        Ok(Self {
+            parts: matrices.into_iter().map(part).collect::<Result<_>>()?,
+            outputs,
+        })
     }
 
     /// A layer without bias on matrices that are also used elsewhere: a tied output layer.
@@ -145,27 +142,39 @@ impl Linear {
     }
 
     /// `x · wᵀ + b`.
-    pub fn forward(&self, rec: &Recorder, x: &Tensor) -> Tensor {
-        self.apply(rec, x, Activation::None, None)
+    pub fn forward<'a>(&self, rec: &Recorder, x: impl Into<Operand<'a>>) -> Tensor {
+        self.apply(rec, x.into(), Activation::None, None)
     }
 
     /// `activation(x · wᵀ + b)`.
-    pub fn activated(&self, rec: &Recorder, x: &Tensor, activation: Activation) -> Tensor {
-        self.apply(rec, x, activation, None)
+    pub fn activated<'a>(
+        &self,
+        rec: &Recorder,
+        x: impl Into<Operand<'a>>,
+        activation: Activation,
+    ) -> Tensor {
+        self.apply(rec, x.into(), activation, None)
     }
 
     /// `x · wᵀ + b + residual`.
-    pub fn added(&self, rec: &Recorder, x: &Tensor, residual: &Tensor) -> Tensor {
-        self.apply(rec, x, Activation::None, Some(residual))
+    pub fn added<'a>(
+        &self,
+        rec: &Recorder,
+        x: impl Into<Operand<'a>>,
+        residual: &Tensor,
+    ) -> Tensor {
+        self.apply(rec, x.into(), Activation::None, Some(residual))
     }
 
     fn apply(
         &self,
         rec: &Recorder,
-        x: &Tensor,
+        x: Operand,
         activation: Activation,
         residual: Option<&Tensor>,
     ) -> Tensor {
+        let made = (!x.folds(rec.gpu())).then(|| x.rows(rec));
+        let x = made.as_ref().map_or(x, Operand::Rows);
         let y = Tensor::empty(rec, [x.matrix()[0], self.outputs.next_multiple_of(4)]);
         let mut first = 0;
         for Part { weight, bias } in &self.parts {

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::gpu::Recorder;
-use crate::ops::{layer_norm, rms_norm};
+use crate::ops::{Operand, layer_norm, rms_norm};
 use crate::tensor::{Tensor, Weights};
 
 /// `(x − mean) / √(var + eps) · weight + bias`.
@@ -65,5 +65,14 @@ impl RmsNorm {
     /// Norms each row.
     pub fn forward(&self, rec: &Recorder, x: &Tensor) -> Tensor {
         rms_norm(rec, x, &self.weight, self.eps)
+    }
+
+    /// The rows to be normed, for a product that follows.
+    pub fn operand<'a>(&'a self, x: &'a Tensor) -> Operand<'a> {
+        Operand::Normed {
+            x,
+            weight: &self.weight,
+            eps: self.eps,
+        }
     }
 }

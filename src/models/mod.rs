@@ -1,8 +1,67 @@
 //! Floor 5: the models, each a readable file whose fields bear the checkpoint's names.
 
 pub mod bert;
+pub mod clip_vision;
+pub mod idefics3;
 pub mod image_encoder;
 pub mod llama;
+pub mod llava;
 pub mod mask_decoder;
 pub mod prompt_encoder;
+pub mod siglip;
+pub mod vision;
 pub mod zeus;
+
+use std::path::PathBuf;
+
+use crate::error::{Error, Result};
+use crate::tensor::Checkpoint;
+
+/// The largest `config.json` that is read, in bytes.
+const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
+/// The `config.json` beside a checkpoint, and where it is.
+///
+/// # Errors
+/// A file that cannot be read, is too large or no JSON.
+pub(crate) fn config_json(checkpoint: &Checkpoint) -> Result<(PathBuf, serde_json::Value)> {
+    let path = checkpoint.folder().join("config.json");
+    let found = std::fs::metadata(&path).map_err(Error::read(&path))?;
+    if !found.is_file() || found.len() > MAX_CONFIG_BYTES {
+        let problem = format!("is not a regular file of at most {MAX_CONFIG_BYTES} bytes");
+        return Err(Error::config(&path, problem));
+    }
+    let text = std::fs::read(&path).map_err(Error::read(&path))?;
+    let json = serde_json::from_slice(&text).map_err(|e| Error::config(&path, e.to_string()))?;
+    Ok((path, json))
+}
+
+/// What `config.json` beside a checkpoint calls its kind of model (`model_type`); empty if it says nothing.
+///
+/// # Errors
+/// As [`config_json`].
+pub(crate) fn kind(checkpoint: &Checkpoint) -> Result<String> {
+    let (_, json) = config_json(checkpoint)?;
+    Ok(json["model_type"].as_str().unwrap_or_default().to_owned())
+}
+
+/// The first of these places below which a checkpoint has a tensor: releases of transformers call them differently.
+///
+/// # Errors
+/// None has it.
+fn place<'n>(checkpoint: &Checkpoint, places: &[&'n str], tensor: &str) -> Result<&'n str> {
+    let names = places.iter().map(|place| format!("{place}.{tensor}"));
+    let found = places.iter().zip(names.clone());
+    let mut found = found.filter(|(_, name)| checkpoint.tensor(name).is_some());
+    found.next().map(|(place, _)| *place).ok_or_else(|| {
+        let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+        let problem = format!("tensor {} is missing", names.join(" or "));
+        Error::weights(checkpoint.path(), problem)
+    })
+}
+
+/// The rows of a token table, if a checkpoint has it.
+fn table_rows(checkpoint: &Checkpoint, body: &str) -> Option<usize> {
+    let table = checkpoint.tensor(&format!("{body}.embed_tokens.weight"))?;
+    table.shape.first().copied()
+}

@@ -2,8 +2,8 @@
 
 use crate::gpu::{Bind, Gpu, Recorder, kernel};
 use crate::ops::{
-    ATTENTION_MERGE, ATTENTION_SPLIT, Columns, Heads, attention::attention_on_prefix,
-    attention_split,
+    ATTENTION_MERGE, ATTENTION_SPLIT, Attended, Columns, Heads, attention::attention_on_prefix,
+    attention_shares,
 };
 use crate::tensor::Tensor;
 
@@ -45,10 +45,25 @@ pub fn attention_spans(
     prefix: usize,
     heads: Heads,
 ) -> Tensor {
+    let attended = attention_in_spans(rec, q, k, v, span, prefix, heads);
+    attended.operand().rows(rec)
+}
+
+/// The same, for a product that follows: where the keys of each row were cut into shares, these are not yet put together.
+#[track_caller]
+pub fn attention_in_spans(
+    rec: &Recorder,
+    q: Columns,
+    k: Columns,
+    v: Columns,
+    span: &Tensor,
+    prefix: usize,
+    heads: Heads,
+) -> Attended {
     let [rows, _] = q.tensor.matrix();
     span.expect([rows, 2]);
     if let Some(splits) = splits(rec.gpu(), rows, k.tensor.matrix()[0], heads) {
-        return attention_split(rec, q, k, v, span, prefix, heads, splits);
+        return attention_shares(rec, q, k, v, span, prefix, heads, splits);
     }
     assert!(
         heads.width.is_multiple_of(4) && heads.width <= 128 && heads.q.is_multiple_of(heads.kv),
@@ -96,5 +111,5 @@ pub fn attention_spans(
         .set("PREFIX", u32::from(prefix > 0))
         .set("WG", lanes as u32);
     rec.dispatch(variant, params, bindings, rows * heads.q);
-    y
+    y.into()
 }

@@ -1,7 +1,7 @@
 //! Attention of few rows on many keys, which are shared out: decoding.
 
 use crate::gpu::{Recorder, kernel};
-use crate::ops::{Columns, Heads, attention_merge};
+use crate::ops::{Columns, Heads, Operand};
 use crate::tensor::Tensor;
 
 kernel! {
@@ -14,6 +14,34 @@ kernel! {
 
 /// The most heads of q that a workgroup takes at once.
 const MOST_SHARED: usize = 4;
+
+/// What an attention gave: one result, or that of each share of the keys, not yet put together.
+#[derive(Clone, Debug)]
+pub struct Attended {
+    /// `[rows, heads · width]`, or of shares `[splits, rows, heads · width]`.
+    part: Tensor,
+    /// Of shares where their softmax stood, `[splits, rows, heads, 2]`.
+    state: Option<Tensor>,
+}
+
+impl From<Tensor> for Attended {
+    fn from(part: Tensor) -> Self {
+        Self { part, state: None }
+    }
+}
+
+impl Attended {
+    /// As a product's operand.
+    pub fn operand(&self) -> Operand<'_> {
+        match &self.state {
+            None => Operand::Rows(&self.part),
+            Some(state) => Operand::Shares {
+                part: &self.part,
+                state,
+            },
+        }
+    }
+}
 
 /// As [`crate::ops::attention_spans`], which calls it for few rows, with the keys of a row in `splits` shares. A row may
 /// have any number of keys; one without any gives zeros.
@@ -32,6 +60,26 @@ pub fn attention_split(
     heads: Heads,
     splits: usize,
 ) -> Tensor {
+    let shares = attention_shares(rec, q, k, v, span, prefix, heads, splits);
+    shares.operand().rows(rec)
+}
+
+/// The same without putting the shares together.
+#[track_caller]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "those of `attention_spans` and one more"
+)]
+pub fn attention_shares(
+    rec: &Recorder,
+    q: Columns,
+    k: Columns,
+    v: Columns,
+    span: &Tensor,
+    prefix: usize,
+    heads: Heads,
+    splits: usize,
+) -> Attended {
     let [rows, _] = q.tensor.matrix();
     span.expect([rows, 2]);
     assert!(
@@ -83,8 +131,11 @@ pub fn attention_split(
         ],
         [splits, heads.kv * blocks, rows],
     );
-    if splits == 1 {
-        return part.reshape([rows, heads.q * heads.width]);
+    match splits {
+        1 => part.reshape([rows, heads.q * heads.width]).into(),
+        _ => Attended {
+            part,
+            state: Some(state),
+        },
     }
-    attention_merge(rec, &part, &state)
 }

@@ -315,11 +315,11 @@ fn tile_with(
     residual: Residual,
 ) -> Tensor {
     let (y, params) = conv_result(rec, x, window, weight, bias, residual);
-    let product = Product::new(x, weight, bias, activation, residual.tensor());
+    let product = Product::new(x.into(), weight, bias, activation, residual.tensor());
     let variant = product.activated(plan).set("RESIDUAL", residual.switch());
     let rows = y.len() / weight.width();
     let threads = rows.div_ceil(plan.value("ROWS") as usize) * weight.panels();
     let groups = [threads.div_ceil(plan.value("WG") as usize), 1];
-    product.dispatch(rec, variant, params, (&y, rows), groups);
+    product.dispatch(rec, variant, params, (&y, rows), groups, &[]);
     y
 }

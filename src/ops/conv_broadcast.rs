@@ -87,7 +87,7 @@ pub(super) fn broadcast_with(
     let share = broadcast_panels(rec.gpu(), rows, weight.panels(), window.groups);
     let share = share.expect("panels to share");
     let params: Params = bytemuck::cast(params);
-    let product = Product::new(x, weight, bias, activation, residual.tensor());
+    let product = Product::new(x.into(), weight, bias, activation, residual.tensor());
     let pixels = pixels_of(share);
     let variant = product
         .activated(plan)
@@ -103,7 +103,7 @@ pub(super) fn broadcast_with(
     };
     let variant = variant.set("WG", threads as u32);
     let groups = (subgroups * lanes).div_ceil(threads);
-    product.dispatch(rec, variant, params, (&y, rows), [groups, 1]);
+    product.dispatch(rec, variant, params, (&y, rows), [groups, 1], &[]);
     y
 }
 

@@ -3,7 +3,8 @@
 use crate::gpu::{Bind, Gpu, Groups, Recorder, Variant, kernel};
 use crate::ops::choice::Class;
 use crate::ops::{
-    Activation, LINEAR_COOP, LINEAR_VEC, broadcast_into, broadcasts, coop_into, coop_pays, vec_into,
+    Activation, LINEAR_COOP, LINEAR_VEC, attention_merge, broadcast_into, broadcasts, coop_into,
+    coop_pays, folds_shares, rms_norm, vec_into,
 };
 use crate::tensor::{Matrix, Tensor};
 
@@ -29,11 +30,88 @@ pub fn linear(
     activation: Activation,
     residual: Option<&Tensor>,
 ) -> Tensor {
-    Product::new(x, weight, bias, activation, residual).alone(rec, linear_into)
+    Product::new(x.into(), weight, bias, activation, residual).alone(rec, linear_into)
+}
+
+/// What a product multiplies: rows as they are, or what is to be made of them first, which `linear_vec` folds in.
+#[derive(Clone, Copy, Debug)]
+pub enum Operand<'a> {
+    /// `[…, inputs]`.
+    Rows(&'a Tensor),
+    /// The RMS norm of rows `[…, inputs]`.
+    Normed {
+        /// The rows.
+        x: &'a Tensor,
+        /// The norm's weights, `[inputs]`.
+        weight: &'a Tensor,
+        /// What is added to the mean square.
+        eps: f32,
+    },
+    /// What shares of the keys gave, to be put together.
+    Shares {
+        /// `[splits, rows, inputs]`.
+        part: &'a Tensor,
+        /// Where their softmax stood, `[splits, rows, heads, 2]`.
+        state: &'a Tensor,
+    },
+}
+
+impl<'a> From<&'a Tensor> for Operand<'a> {
+    fn from(x: &'a Tensor) -> Self {
+        Self::Rows(x)
+    }
+}
+
+impl<'a> Operand<'a> {
+    /// Rows and inputs of the product.
+    #[track_caller]
+    pub fn matrix(self) -> [usize; 2] {
+        match self {
+            Self::Rows(x) | Self::Normed { x, .. } => x.matrix(),
+            Self::Shares { part, .. } => {
+                let [_, rows, inputs] = part.dims();
+                [rows, inputs]
+            }
+        }
+    }
+
+    /// Whether a product with so much before it is best made at once: for the one or two rows of a text that a graphics
+    /// card decodes, where a dispatch costs more than what each workgroup does over again. A CPU adapter has it the
+    /// other way round: a load more at each step takes longer than all the norms.
+    pub fn folds(self, gpu: &Gpu) -> bool {
+        let fits = match self {
+            Self::Rows(_) => return true,
+            Self::Normed { .. } => true,
+            Self::Shares { state, .. } => {
+                let [splits, _, heads, _] = state.dims();
+                folds_shares(splits, heads)
+            }
+        };
+        fits && !gpu.is_cpu() && self.matrix()[0] <= FEW_ROWS && gpu.trusts(&LINEAR_VEC)
+    }
+
+    /// The rows `[rows, inputs]`, made if they have to be.
+    #[track_caller]
+    pub fn rows(self, rec: &Recorder) -> Tensor {
+        match self {
+            Self::Rows(x) => x.clone(),
+            Self::Normed { x, weight, eps } => rms_norm(rec, x, weight, eps),
+            Self::Shares { part, state } => attention_merge(rec, part, state),
+        }
+    }
+
+    /// What a kernel binds: x, and what belongs to what is before the product.
+    pub(super) fn tensors(self) -> (&'a Tensor, Option<&'a Tensor>) {
+        match self {
+            Self::Rows(x) => (x, None),
+            Self::Normed { x, weight, .. } => (x, Some(weight)),
+            Self::Shares { part, state } => (part, Some(state)),
+        }
+    }
 }
 
 /// As [`linear`], into `weight.width()` columns of `y` from column `first` on: products of matrices in different
-/// formats side by side. The residual is as wide as `y`.
+/// formats side by side. The residual is as wide as `y`. The operand is rows, unless it [`Operand::folds`].
 #[track_caller]
 pub fn linear_into(rec: &Recorder, product: &Product, y: &Tensor, first: usize) {
     let rows = product.x.matrix()[0];
@@ -74,8 +152,8 @@ pub(super) fn tile_plan() -> Variant {
 /// A product with packed weights and what follows it, for whichever kernel: a convolution is one too.
 #[derive(Clone, Copy, Debug)]
 pub struct Product<'a> {
-    /// The rows.
-    pub x: &'a Tensor,
+    /// The rows, or what is to be made of them first.
+    pub x: Operand<'a>,
     /// The matrix.
     pub weight: &'a Matrix,
     /// What is added to the product, padded to whole panels.
@@ -89,7 +167,7 @@ pub struct Product<'a> {
 impl<'a> Product<'a> {
     /// `activate(x · weightᵀ + bias) + residual`.
     pub(super) fn new(
-        x: &'a Tensor,
+        x: Operand<'a>,
         weight: &'a Matrix,
         bias: &'a Tensor,
         activation: Activation,
@@ -170,16 +248,24 @@ impl<'a> Product<'a> {
         params: impl bytemuck::Pod,
         (y, rows): (&Tensor, usize),
         groups: impl Into<Groups>,
+        before: &[(&'static str, &dyn Bind)],
     ) {
         let weight = self.weight;
+        let (x, own) = self.x.tensors();
+        assert!(
+            own.is_none() || !before.is_empty(),
+            "a product of {:?} by a kernel that takes rows only",
+            self.x
+        );
         let mut bindings: Vec<(&str, &dyn Bind)> = weight.bindings().collect();
         // Without a residual any readable buffer fills its place.
         bindings.extend([
-            ("x", self.x as &dyn Bind),
+            ("x", x as &dyn Bind),
             ("bias", self.bias),
-            ("residual", self.residual.unwrap_or(self.x)),
+            ("residual", self.residual.unwrap_or(x)),
             ("y", y),
         ]);
+        bindings.extend(before);
         let variant = variant.flops(2 * rows * weight.inputs * weight.rows());
         rec.dispatch(variant, params, &bindings, groups);
     }
@@ -195,7 +281,7 @@ pub(super) fn linear_tile(
     activation: Activation,
     residual: Option<&Tensor>,
 ) -> Tensor {
-    let product = Product::new(x, weight, bias, activation, residual);
+    let product = Product::new(x.into(), weight, bias, activation, residual);
     product.alone(rec, |rec, product, y, first| {
         tile_into(rec, &tile_plan(), product, y, first);
     })
@@ -223,5 +309,5 @@ pub(super) fn tile_into(
     let threads = rows.div_ceil(plan.value("ROWS") as usize) * weight.panels();
     let groups = [threads.div_ceil(plan.value("WG") as usize), 1];
     let variant = product.linear_variant(plan);
-    product.dispatch(rec, variant, params, (y, rows), groups);
+    product.dispatch(rec, variant, params, (y, rows), groups, &[]);
 }

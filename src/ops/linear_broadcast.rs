@@ -26,7 +26,7 @@ pub fn linear_broadcast(
 ) -> Tensor {
     let tall = u32::from(x.matrix()[0] > 8);
     let plan = LINEAR_BROADCAST.set("WG", 64).set("TALL", tall);
-    let product = Product::new(x, weight, bias, activation, residual);
+    let product = Product::new(x.into(), weight, bias, activation, residual);
     product.alone(rec, |rec, product, y, first| {
         broadcast_into(rec, &plan, product, y, first);
     })
@@ -56,5 +56,5 @@ pub(super) fn broadcast_into(
     let blocks = rows.div_ceil(8 + 8 * plan.value("TALL") as usize);
     let threads = blocks * weight.panels().next_multiple_of(lanes as usize);
     let groups = [threads.div_ceil(plan.value("WG") as usize), 1];
-    product.dispatch(rec, variant, params, (y, rows), groups);
+    product.dispatch(rec, variant, params, (y, rows), groups, &[]);
 }

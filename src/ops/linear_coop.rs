@@ -37,7 +37,7 @@ pub fn linear_coop(
     activation: Activation,
     residual: Option<&Tensor>,
 ) -> Tensor {
-    Product::new(x, weight, bias, activation, residual).alone(rec, coop_into)
+    Product::new(x.into(), weight, bias, activation, residual).alone(rec, coop_into)
 }
 
 /// As [`crate::ops::linear_into`].
@@ -68,5 +68,5 @@ pub(super) fn coop_into(rec: &Recorder, product: &Product, y: &Tensor, first: us
         (8 * weight.panels()).div_ceil(4 * side),
         rows.div_ceil(8 * side),
     ];
-    product.dispatch(rec, variant, params, (y, rows), groups);
+    product.dispatch(rec, variant, params, (y, rows), groups, &[]);
 }

@@ -48,6 +48,15 @@ impl Message {
     }
 }
 
+/// A part of a turn, for templates of models that see: `{"type": "image"}` or `{"type": "text", "text": …}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// A picture; the template writes what stands for one.
+    Image,
+    /// What is said.
+    Text(String),
+}
+
 /// A compiled chat template.
 #[derive(Debug)]
 pub struct ChatTemplate {
@@ -68,8 +77,8 @@ impl ChatTemplate {
         Self::new(gguf.path(), gguf.str("tokenizer.chat_template")?)
     }
 
-    /// The template of a Hugging Face folder: `chat_template.jinja`, else `chat_template` in `tokenizer_config.json`, of
-    /// several the one called `default`. `None` if there is none.
+    /// The template of a Hugging Face folder: `chat_template.jinja`, else `chat_template` in `chat_template.json` (of models
+    /// that see) or `tokenizer_config.json`, of several the one called `default`. `None` if there is none.
     ///
     /// # Errors
     ///
@@ -82,20 +91,24 @@ impl ChatTemplate {
                 .map_err(|_| Error::config(&path, "chat template is not UTF-8 text"))?;
             return Self::new(&path, &source).map(Some);
         }
-        let path = folder.join("tokenizer_config.json");
-        if !path.is_file() {
-            return Ok(None);
+        for name in ["chat_template.json", "tokenizer_config.json"] {
+            let path = folder.join(name);
+            if !path.is_file() {
+                continue;
+            }
+            let text = read(&path)?;
+            let json: serde_json::Value =
+                serde_json::from_slice(&text).map_err(|e| Error::config(&path, e.to_string()))?;
+            let named = |template: &&serde_json::Value| template["name"] == "default";
+            let source = match &json["chat_template"] {
+                serde_json::Value::Array(all) => all.iter().find(named).map(|one| &one["template"]),
+                one => Some(one),
+            };
+            if let Some(source) = source.and_then(serde_json::Value::as_str) {
+                return Self::new(&path, source).map(Some);
+            }
         }
-        let text = read(&path)?;
-        let json: serde_json::Value =
-            serde_json::from_slice(&text).map_err(|e| Error::config(&path, e.to_string()))?;
-        let named = |template: &&serde_json::Value| template["name"] == "default";
-        let source = match &json["chat_template"] {
-            serde_json::Value::Array(all) => all.iter().find(named).map(|one| &one["template"]),
-            one => Some(one),
-        };
-        let source = source.and_then(serde_json::Value::as_str);
-        source.map(|source| Self::new(&path, source)).transpose()
+        Ok(None)
     }
 
     /// The same template, told what tokens begin and end a text (`bos_token`, `eos_token`).
@@ -136,7 +149,7 @@ impl ChatTemplate {
                 Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
             },
         );
-        let compiled = environment.add_template_owned(NAME, source.to_owned());
+        let compiled = environment.add_template_owned(NAME, without_generation(source));
         compiled.map_err(|e| Error::config(path, format!("chat template: {e}")))?;
         Ok(Self {
             path: path.into(),
@@ -153,6 +166,28 @@ impl ChatTemplate {
     /// [`Error::Config`] if the template refuses the conversation (`raise_exception`), fails, does
     /// not end in time or writes too much.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
+        let messages = messages
+            .iter()
+            .map(|turn| context! { role => turn.role.as_str(), content => turn.content.as_str() });
+        self.fill(messages.collect(), add_generation_prompt)
+    }
+
+    /// As [`render`](Self::render), a conversation of one turn of the user's, in parts.
+    ///
+    /// # Errors
+    ///
+    /// As for [`render`](Self::render).
+    pub fn render_parts(&self, parts: &[Part], add_generation_prompt: bool) -> Result<String> {
+        let part = |part: &Part| match part {
+            Part::Image => Value::from_pairs([("type", "image")]),
+            Part::Text(text) => Value::from_pairs([("type", "text"), ("text", text)]),
+        };
+        let content: Value = parts.iter().map(part).collect();
+        let turn = context! { role => "user", content };
+        self.fill([turn].into_iter().collect(), add_generation_prompt)
+    }
+
+    fn fill(&self, messages: Value, add_generation_prompt: bool) -> Result<String> {
         let fail = |e: minijinja::Error| {
             let problem = match e.kind() {
                 ErrorKind::OutOfFuel => {
@@ -166,10 +201,6 @@ impl ChatTemplate {
             Error::config(&self.path, problem)
         };
         let mut text = Bounded(Vec::new());
-        let messages: Value = messages
-            .iter()
-            .map(|turn| context! { role => turn.role.as_str(), content => turn.content.as_str() })
-            .collect();
         let [bos_token, eos_token] = &self.marks;
         let template = self.environment.get_template(NAME).map_err(fail)?;
         template
@@ -181,6 +212,29 @@ impl ChatTemplate {
         String::from_utf8(text.0)
             .map_err(|_| Error::config(&self.path, "chat template writes text that is not UTF-8"))
     }
+}
+
+/// A template whose blocks `generation` are plain ones: transformers' own tag, which marks what an assistant has said for
+/// training and writes nothing.
+fn without_generation(source: &str) -> String {
+    let mut parts = source.split("{%");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        text += "{%";
+        let Some((tag, rest)) = part.split_once("%}") else {
+            text += part;
+            continue;
+        };
+        let name = tag.trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+');
+        match name {
+            "generation" => text += &tag.replace(name, "if true"),
+            "endgeneration" => text += &tag.replace(name, "endif"),
+            _ => text += tag,
+        }
+        text += "%}";
+        text += rest;
+    }
+    text
 }
 
 /// A writer that fails once it holds [`MAX_OUTPUT`] bytes.

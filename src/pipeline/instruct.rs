@@ -201,7 +201,7 @@ impl Writer {
                 "user",
                 self.outside(&fill(&prompt.ask, subject)),
             ));
-            prompts.push(self.model.chat(&messages)?);
+            prompts.push(self.model.chat(&messages)?.into());
         }
         let mut tell = |told: Progress| {
             if let Progress::Share(share) = told {

@@ -11,8 +11,9 @@ use crate::gpu::{Bind, Gpu};
 use crate::layers::KvCache;
 use crate::models::llama::{Batch, Llama};
 use crate::ops::{argmax, cross_entropy, gather_rows};
-use crate::pipeline::chat::{ChatTemplate, Message};
+use crate::pipeline::chat::{ChatTemplate, Message, Part};
 use crate::pipeline::memory::{available, gigabytes};
+use crate::pipeline::prompt::Prompt;
 use crate::pipeline::sampling::{Sampler, Sampling, Stops};
 use crate::pipeline::tokenizer::{ChatTokenizer, Decoder};
 use crate::tensor::{Checkpoint, Precision, Tensor};
@@ -124,6 +125,16 @@ impl LanguageModel {
     pub fn open(gpu: &Gpu, path: &Path) -> Result<Self> {
         let checkpoint = Checkpoint::open(path)?;
         expect_room(gpu, path, weight_bytes(&checkpoint))?;
+        let words = Self::words(&checkpoint)?;
+        let llama = Llama::new(gpu, &checkpoint, Precision::Auto)?;
+        Self::of(path, &checkpoint, words, llama)
+    }
+
+    /// The tokenizer of a checkpoint, and its chat template if there is one.
+    ///
+    /// # Errors
+    /// Files that are missing or damaged.
+    pub(super) fn words(checkpoint: &Checkpoint) -> Result<(ChatTokenizer, Option<ChatTemplate>)> {
         let (tokenizer, template) = match checkpoint.gguf() {
             Some(gguf) => (
                 ChatTokenizer::from_gguf(gguf)?,
@@ -139,7 +150,19 @@ impl LanguageModel {
         };
         let [bos, eos] = tokenizer.marks().map(str::to_owned);
         let template = template.map(|template| template.with_marks(bos, eos));
-        let llama = Llama::new(gpu, &checkpoint, Precision::Auto)?;
+        Ok((tokenizer, template))
+    }
+
+    /// A loaded model, which may be a part of the checkpoint, and the checkpoint's [`words`](Self::words).
+    ///
+    /// # Errors
+    /// More tokens than the model knows.
+    pub(super) fn of(
+        path: &Path,
+        checkpoint: &Checkpoint,
+        (tokenizer, template): (ChatTokenizer, Option<ChatTemplate>),
+        llama: Llama,
+    ) -> Result<Self> {
         if tokenizer.vocab_size() > llama.config().vocab_size {
             let problem = format!(
                 "its tokenizer has {} tokens, its table {}",
@@ -169,6 +192,17 @@ impl LanguageModel {
         self.tokenizer.encode(&template.render(messages, true)?)
     }
 
+    /// The text of a conversation of one turn in parts, as the model's template writes it.
+    ///
+    /// # Errors
+    /// A model without a chat template, or one that refuses the conversation.
+    pub(super) fn render_parts(&self, parts: &[Part]) -> Result<String> {
+        let template = self.template.as_ref().ok_or_else(|| {
+            Error::weights(&self.path, "its folder has no chat template".to_owned())
+        })?;
+        template.render_parts(parts, true)
+    }
+
     /// The tokens of a text that is to be continued as it is.
     ///
     /// # Errors
@@ -189,7 +223,7 @@ impl LanguageModel {
     pub fn generate(
         &self,
         gpu: &Gpu,
-        prompts: &[Vec<u32>],
+        prompts: &[Prompt],
         how: &Sampling,
         max_tokens: usize,
         tell: &mut dyn FnMut(Progress),
@@ -208,7 +242,7 @@ impl LanguageModel {
                 return Err(Error::Argument(problem));
             }
         }
-        let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+        let longest = prompts.iter().map(Prompt::len).max().unwrap_or(0);
         let max = max_tokens.min(context - longest.min(context));
         // Rows that do not see a whole prefix cannot share it.
         let windows = self.llama.config().windows.iter().flatten();
@@ -216,10 +250,9 @@ impl LanguageModel {
         let at_once = if alone { 1 } else { AT_ONCE };
         // The last token of each prompt begins its decoding, so what is common ends before it.
         let shared = prompts.iter().map(|p| p.len() - 1).min().unwrap_or(0);
-        let common = (0..shared)
-            .take_while(|n| prompts.iter().all(|p| p[*n] == prompts[0][*n]))
-            .count();
-        let slots = |batch: &[Vec<u32>]| {
+        let common = prompts.iter().map(|p| p.common(&prompts[0]));
+        let common = common.min().unwrap_or(0).min(shared);
+        let slots = |batch: &[Prompt]| {
             batch
                 .iter()
                 .map(|prompt| prompt.len() - common + max)
@@ -230,7 +263,11 @@ impl LanguageModel {
         let cache = self.llama.cache(gpu, (common + most).max(1))?;
         let start = Instant::now();
         if common > 0 {
-            self.prefill(gpu, &Batch::sequence(&prompts[0][..common], 0), &cache)?;
+            let prefix = Batch {
+                given: prompts[0].given(0..common, 0).collect(),
+                ..Batch::sequence(&prompts[0].ids()[..common], 0)
+            };
+            self.prefill(gpu, &prefix, &cache)?;
         }
         let mut written: Vec<Generation> = Vec::new();
         let mut began = Some((common, start));
@@ -263,7 +300,7 @@ impl LanguageModel {
     fn generate_batch(
         &self,
         gpu: &Gpu,
-        (prompts, number): (&[Vec<u32>], usize),
+        (prompts, number): (&[Prompt], usize),
         common: usize,
         (how, max): (&Sampling, usize),
         cache: &KvCache,
@@ -284,7 +321,9 @@ impl LanguageModel {
             ..Batch::default()
         };
         for (prompt, start) in prompts.iter().zip(&starts) {
-            for (n, id) in prompt[common..prompt.len() - 1].iter().enumerate() {
+            let rest = common..prompt.len() - 1;
+            own.given.extend(prompt.given(rest.clone(), own.ids.len()));
+            for (n, id) in prompt.ids()[rest].iter().enumerate() {
                 own.ids.push(*id);
                 own.positions.push((common + n) as u32);
                 own.slots.push((start + n) as u32);
@@ -300,7 +339,7 @@ impl LanguageModel {
             .zip(prompts)
             .map(|(number, prompt)| Answer {
                 number,
-                sampler: Sampler::new(how, &self.tokenizer, prompt, number),
+                sampler: Sampler::new(how, &self.tokenizer, prompt.ids(), number),
                 decoder: self.tokenizer.decoder(),
                 stops: Stops::new(&how.stop),
                 text: String::new(),
@@ -319,11 +358,14 @@ impl LanguageModel {
             };
             for n in &active {
                 let (prompt, own) = (&prompts[*n], prompts[*n].len() - 1 - common + round);
+                let end = prompt.len() - 1;
+                if round == 0 {
+                    let last = prompt.given(end..end + 1, batch.ids.len());
+                    batch.given.extend(last);
+                }
                 let last = answers[*n].tokens.last();
-                batch
-                    .ids
-                    .push(last.copied().unwrap_or(prompt[prompt.len() - 1]));
-                batch.positions.push((prompt.len() - 1 + round) as u32);
+                batch.ids.push(*last.unwrap_or(&prompt.ids()[end]));
+                batch.positions.push((end + round) as u32);
                 batch.slots.push((starts[*n] + own) as u32);
                 batch.spans.push([starts[*n] as u32, own as u32 + 1]);
             }
@@ -372,16 +414,13 @@ impl LanguageModel {
                 .all(|(slot, n)| *slot == n);
         for start in (0..batch.len()).step_by(PREFILL_AT_ONCE) {
             let range = start..batch.len().min(start + PREFILL_AT_ONCE);
-            let part = match one {
-                true => Batch::sequence(&batch.ids[range], batch.prefix + start),
-                false => Batch {
-                    ids: batch.ids[range.clone()].to_vec(),
-                    positions: batch.positions[range.clone()].to_vec(),
-                    slots: batch.slots[range.clone()].to_vec(),
-                    spans: batch.spans[range].to_vec(),
-                    prefix: batch.prefix,
-                },
-            };
+            let mut part = batch.part(range);
+            if one {
+                part = Batch {
+                    given: part.given,
+                    ..Batch::sequence(&part.ids, batch.prefix + start)
+                };
+            }
             let rec = gpu.record("prefill");
             self.llama.forward(&rec, &part, cache, |_, _| ())?;
             rec.submit()?;
@@ -484,7 +523,7 @@ impl LanguageModel {
 
 /// Bytes that a checkpoint takes on the adapter: quantised and half matrices as in the file, anything wider as f32, and a
 /// twentieth for the padding of panels and scales.
-fn weight_bytes(checkpoint: &Checkpoint) -> u64 {
+pub(super) fn weight_bytes(checkpoint: &Checkpoint) -> u64 {
     let stored = checkpoint.tensors().map(|entry| {
         let narrow = entry.encoding.is_quantised() || entry.encoding.block().1 == 2;
         let wide = 4 * entry.elements();
@@ -495,7 +534,7 @@ fn weight_bytes(checkpoint: &Checkpoint) -> u64 {
 
 /// Tells what is needed, and refuses more than a machine has whose processor is the adapter; a graphics card does not say
 /// what it has.
-fn expect_room(gpu: &Gpu, path: &Path, bytes: u64) -> Result<()> {
+pub(super) fn expect_room(gpu: &Gpu, path: &Path, bytes: u64) -> Result<()> {
     let needs = gigabytes(bytes);
     tracing::info!("`{}` needs {needs} of memory", path.display());
     match available().filter(|has| gpu.is_cpu() && *has < bytes) {

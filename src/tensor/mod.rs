@@ -117,6 +117,11 @@ impl Tensor {
         );
     }
 
+    /// Whether both are the same memory.
+    pub fn is(&self, other: &Self) -> bool {
+        self.buffer.is(&other.buffer)
+    }
+
     /// The same values under another shape.
     ///
     /// # Panics

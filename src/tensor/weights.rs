@@ -163,24 +163,28 @@ impl<'a> Weights<'a> {
         [outputs, inputs]: [usize; 2],
     ) -> Result<Vec<Matrix>> {
         let entry = self.entry(name, &[outputs, inputs])?;
-        let (per_block, block_bytes) = self.stored(entry.encoding).block();
-        // Packing pads inputs to blocks, and gives six-bit scales a byte: at most a fifth more than in the file.
-        let row_bytes = inputs.div_ceil(per_block) * block_bytes * 6 / 5;
-        let most = self.gpu.max_binding_bytes() as usize / row_bytes.max(1) / 64 * 64;
-        let (per_row, rows) = (entry.bytes.len() / outputs.max(1), most.max(64));
+        self.in_parts(name, &entry)
+    }
+
+    fn in_parts(&self, label: &str, entry: &TensorEntry) -> Result<Vec<Matrix>> {
+        let (outputs, inputs) = (entry.shape[0], entry.shape[1]);
+        let rows = self.rows_at_once(entry.encoding, inputs);
         (0..outputs)
             .step_by(rows)
             .map(|first| {
-                let len = rows.min(outputs - first);
-                let shape = [len, inputs];
-                let part = TensorEntry {
-                    shape: &shape,
-                    bytes: &entry.bytes[first * per_row..(first + len) * per_row],
-                    ..entry
-                };
-                self.pack(name, shape, &[part])
+                let shape = [rows.min(outputs - first), inputs];
+                self.pack(label, shape, &[rows_of(entry, first, &shape)])
             })
             .collect()
+    }
+
+    /// Rows of a matrix that fit into one binding, a multiple of 64.
+    fn rows_at_once(&self, encoding: Encoding, inputs: usize) -> usize {
+        let (per_block, block_bytes) = self.stored(encoding).block();
+        // Packing pads inputs to blocks, and gives six-bit scales a byte: at most a fifth more than in the file.
+        let row_bytes = inputs.div_ceil(per_block) * block_bytes * 6 / 5;
+        let most = self.gpu.max_binding_bytes() as usize / row_bytes.max(1) / 64 * 64;
+        most.max(64)
     }
 
     /// The weight of a linear layer, `[outputs, inputs]`, packed in the checkpoint's own format.
@@ -193,35 +197,42 @@ impl<'a> Weights<'a> {
     }
 
     /// Several matrices with the same inputs, one above the other: q, k and v as one product. Where the file stores
-    /// neighbours in different formats another matrix begins: each comes with the number of its parts.
+    /// neighbours in different formats another matrix begins, and where they are larger together than the adapter binds at
+    /// once.
     ///
     /// # Errors
     /// As [`Weights::tensor`].
-    pub fn stacked(&self, parts: &[(&str, usize)], inputs: usize) -> Result<Vec<(usize, Matrix)>> {
+    pub fn stacked(&self, parts: &[(&str, usize)], inputs: usize) -> Result<Vec<Matrix>> {
         let entries = parts
             .iter()
             .map(|(name, outputs)| self.entry(name, &[*outputs, inputs]))
             .collect::<Result<Vec<_>>>()?;
-        entries
-            .chunk_by(|a, b| self.stored(a.encoding) == self.stored(b.encoding))
-            .map(|run| {
-                let outputs = run.iter().map(|entry| entry.shape[0]).sum();
-                let name = run[0].name;
-                let label = name.strip_prefix(self.prefix.as_str()).unwrap_or(name);
-                Ok((run.len(), self.pack(label, [outputs, inputs], run)?))
-            })
-            .collect()
+        let label = |name: &'a str| name.strip_prefix(self.prefix.as_str()).unwrap_or(name);
+        let mut all = Vec::new();
+        for run in entries.chunk_by(|a, b| self.stored(a.encoding) == self.stored(b.encoding)) {
+            let outputs = run.iter().map(|entry| entry.shape[0]).sum();
+            if outputs <= self.rows_at_once(run[0].encoding, inputs) {
+                all.push(self.pack(label(run[0].name), [outputs, inputs], run)?);
+                continue;
+            }
+            for entry in run {
+                all.extend(self.in_parts(label(entry.name), entry)?);
+            }
+        }
+        Ok(all)
     }
 
-    /// Two matrices as one whose products are `activate(x · gateᵀ) · (x · upᵀ)`, see [`Matrix::gated`].
+    /// Two matrices as one whose products are `activate(x · gateᵀ) · (x · upᵀ)`, see [`Matrix::gated`]; in parts as
+    /// [`Weights::matrix_in_parts`].
     ///
     /// # Errors
     /// As [`Weights::tensor`]; also if the formats differ.
-    pub fn gated(&self, names: [&str; 2], [outputs, inputs]: [usize; 2]) -> Result<Matrix> {
-        let [gate, up] = [
+    pub fn gated(&self, names: [&str; 2], [outputs, inputs]: [usize; 2]) -> Result<Vec<Matrix>> {
+        let both = [
             self.entry(names[0], &[outputs, inputs])?,
             self.entry(names[1], &[outputs, inputs])?,
         ];
+        let [gate, up] = &both;
         if gate.encoding != up.encoding {
             let problem = format!(
                 "tensor `{}` is stored as {}, `{}` as {}; a gate and what it gates need one format",
@@ -229,32 +240,32 @@ impl<'a> Weights<'a> {
             );
             return Err(self.fault(problem));
         }
+        let rows = (self.rows_at_once(gate.encoding, inputs) / 128 * 64).max(64);
+        (0..outputs)
+            .step_by(rows)
+            .map(|first| {
+                let shape = [rows.min(outputs - first), inputs];
+                let parts = both.each_ref().map(|entry| rows_of(entry, first, &shape));
+                self.gated_rows(names[0], &parts)
+            })
+            .collect()
+    }
+
+    fn gated_rows(&self, label: &str, [gate, up]: &[TensorEntry; 2]) -> Result<Matrix> {
+        let (outputs, inputs) = (gate.shape[0], gate.shape[1]);
         let rows = 2 * outputs.next_multiple_of(4);
         let packed = if gate.encoding.is_quantised() {
             // Blocks of zeros are zeros, or nothing times a number.
             let bytes = by_fours([gate.bytes, up.bytes], outputs);
-            Matrix::quantised(self.gpu, names[0], [rows, inputs], gate.encoding, &bytes)
+            Matrix::quantised(self.gpu, label, [rows, inputs], gate.encoding, &bytes)
         } else {
-            let values = by_fours([&self.decode(&gate)?, &self.decode(&up)?], outputs);
-            self.pack_values(names[0], [rows, inputs], gate.encoding, &values)
+            let values = by_fours([&self.decode(gate)?, &self.decode(up)?], outputs);
+            self.pack_values(label, [rows, inputs], gate.encoding, &values)
         };
         Ok(Matrix {
             outputs,
             ..packed?.gated()
         })
-    }
-
-    /// The biases of stacked matrices.
-    ///
-    /// # Errors
-    /// As [`Weights::tensor`].
-    pub fn stacked_bias(&self, parts: &[(&str, usize)]) -> Result<Tensor> {
-        let mut values = Vec::new();
-        for (name, len) in parts {
-            values.extend(self.values(name, &[*len])?);
-        }
-        values.resize(values.len().next_multiple_of(8), 0.0);
-        Tensor::upload(self.gpu, parts[0].0, values.len(), &values)
     }
 
     /// The bias of a transposed convolution: `len` values padded to a multiple of 4, once for each of its pixels, padded to
@@ -478,6 +489,16 @@ impl<'a> Weights<'a> {
     /// The full names of all tensors asked for so far.
     pub fn asked(&self) -> Vec<String> {
         self.asked.borrow().iter().cloned().collect()
+    }
+}
+
+/// The rows of a matrix from `first` on, of this shape.
+fn rows_of<'t>(entry: &TensorEntry<'t>, first: usize, shape: &'t [usize; 2]) -> TensorEntry<'t> {
+    let row = entry.bytes.len() / entry.shape[0].max(1);
+    TensorEntry {
+        shape,
+        bytes: &entry.bytes[first * row..(first + shape[0]) * row],
+        ..*entry
     }
 }
 

@@ -234,7 +234,7 @@ fn linear_into_columns_beside_others() {
             let y = Tensor::empty(rec, [rows, cols]);
             for (weight, bias, first) in &packed {
                 let product = Product {
-                    x: &x,
+                    x: Operand::Rows(&x),
                     weight,
                     bias,
                     activation: Activation::Relu,
@@ -271,7 +271,8 @@ fn linear_vec_split_and_in_parts() {
                 let mut first = 0;
                 for (part, bias) in parts.iter().zip(&bias) {
                     let (own, panels) = (part.matrix.outputs, part.matrix.panels());
-                    let params = [rows, own, inputs / 4, panels, outputs, first].map(|n| n as u32);
+                    let params = [rows, own, inputs / 4, panels, outputs, first, 0, 0, 1];
+                    let params = params.map(|n| n as u32);
                     let variant = LINEAR_VEC
                         .format(part.matrix.format)
                         .set("SPLIT", split)
@@ -281,6 +282,7 @@ fn linear_vec_split_and_in_parts() {
                         ("x", &x as &dyn Bind),
                         ("bias", bias),
                         ("residual", &x),
+                        ("before", &x),
                         ("y", &y),
                     ]);
                     let groups = [panels.div_ceil(64 / split as usize), rows];
@@ -501,6 +503,73 @@ fn broadcasts_by_name() {
         let none = Residual::None;
         conv_broadcast(rec, &picture, &window, &w.matrix, &panelled, relu, none)
     });
+}
+
+/// A norm before the product, folded in.
+#[test]
+fn linear_vec_norms_its_rows() {
+    for format in FORMATS {
+        for (rows, inputs, outputs) in [(1, 288, 196), (2, 576, 40), (5, 32, 12)] {
+            let inputs = whole_blocks(format, inputs);
+            let mut random = Random::new(rows as u64);
+            let w = weights(gpu(), &mut random, format, [outputs, inputs]);
+            let (x, own) = (random.values(rows * inputs), random.values(inputs));
+            let bias = random.values(outputs);
+            let rows_normed = naive::rms_norm(&x, &own, 1e-5);
+            let silu = Activation::Silu;
+            let want = naive::linear_vec(&rows_normed, &w.values, &bias, inputs, silu, None);
+            let rec = gpu().record("linear_vec");
+            let (x, own) = (staged(&rec, [rows, inputs], &x), upload(inputs, &own));
+            let bias = upload(panels(&bias).len(), &panels(&bias));
+            check(rec, &want, 1e-5, 2e-5, |rec| {
+                let normed = Operand::Normed {
+                    x: &x,
+                    weight: &own,
+                    eps: 1e-5,
+                };
+                linear_vec(rec, normed, &w.matrix, &bias, silu, None)
+            });
+        }
+    }
+}
+
+/// The shares of an attention before it, folded in: those of heads that saw nothing among them.
+#[test]
+fn linear_vec_puts_shares_together() {
+    for (splits, rows, heads, width) in
+        [(2, 1, 9, 64), (7, 2, 2, 16), (33, 2, 2, 80), (85, 1, 6, 32)]
+    {
+        for format in ["f32", "q4_1"] {
+            let (inputs, outputs) = (heads * width, 44);
+            let mut random = Random::new(splits as u64);
+            let w = weights(gpu(), &mut random, format, [outputs, inputs]);
+            let part = random.values(splits * rows * inputs);
+            let mut state: Vec<f32> = (0..splits * rows * heads)
+                .flat_map(|_| [60.0 * random.value(), 2.0 + random.value()])
+                .collect();
+            for split in 0..splits {
+                state[2 * split * rows * heads..][..2].copy_from_slice(&[-1e30, 0.0]);
+            }
+            let bias = random.values(outputs);
+            let residual = random.values(rows * outputs);
+            let x = naive::attention_merge(&part, &state, splits, width);
+            let none = Activation::None;
+            let added = Some(&residual[..]);
+            let want = naive::linear_vec(&x, &w.values, &bias, inputs, none, added);
+            let rec = gpu().record("linear_vec");
+            let part = staged(&rec, [splits, rows, inputs], &part);
+            let state = upload([splits, rows, heads, 2], &state);
+            let residual = staged(&rec, [rows, outputs], &residual);
+            let bias = upload(panels(&bias).len(), &panels(&bias));
+            check(rec, &want, 1e-5, 2e-5, |rec| {
+                let shares = Operand::Shares {
+                    part: &part,
+                    state: &state,
+                };
+                linear_vec(rec, shares, &w.matrix, &bias, none, Some(&residual))
+            });
+        }
+    }
 }
 
 #[test]

@@ -24,6 +24,8 @@ pub fn open(checked: bool) -> Gpu {
         checked,
         // This program runs what adapters without subgroups run.
         without_subgroups: env!("CARGO_CRATE_NAME") == "ops_without_subgroups",
+        // And this one what a graphics card gets.
+        as_card: env!("CARGO_CRATE_NAME") == "ops_as_card",
         ..GpuOptions::default()
     };
     match Gpu::open(&options) {

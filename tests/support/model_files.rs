@@ -1,8 +1,11 @@
 //! Hand-made model files, as wrong as a test wants them.
 #![allow(dead_code, reason = "every test program uses another part")]
 
-use std::io::Write;
+use std::collections::BTreeMap;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
 
 /// A file in its own temporary folder, removed when dropped.
 pub struct TempFile {
@@ -177,4 +180,67 @@ impl GgufFile {
 /// A text as GGUF stores it.
 fn text(text: &str) -> Vec<u8> {
     [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat()
+}
+
+/// The numbers of a tensor: a hash of its name and their place, as in goldens/llama.py.
+pub fn hashed(name: &str, count: usize) -> Vec<f32> {
+    let name = name.bytes().fold(2_166_136_261_u32, |h, byte| {
+        (h ^ u32::from(byte)).wrapping_mul(16_777_619)
+    });
+    (0..count as u32)
+        .map(|i| {
+            let mut x = i.wrapping_mul(0x9E37_79B9).wrapping_add(name);
+            x = (x ^ (x >> 16)).wrapping_mul(0x85EB_CA6B);
+            x = (x ^ (x >> 13)).wrapping_mul(0xC2B2_AE35);
+            x ^= x >> 16;
+            (x >> 8) as f32 / (1 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+/// The values of a tensor, as goldens/vision.py makes them.
+fn values_of(name: &str, shape: &[usize]) -> Vec<f32> {
+    let scale = |v: f32| match shape {
+        [_, rest @ ..] if !rest.is_empty() => {
+            v * 2.0 / (rest.iter().product::<usize>() as f32).sqrt()
+        }
+        _ => v * 0.25 + f32::from(u8::from(name.contains("norm"))),
+    };
+    let count = shape.iter().product();
+    hashed(name, count).into_iter().map(scale).collect()
+}
+
+/// A folder as Hugging Face has it: `config.json` and `model.safetensors`, its tensors called by `rename`.
+pub fn model_folder(
+    config: &serde_json::Value,
+    tensors: &BTreeMap<String, Vec<usize>>,
+    rename: impl Fn(&str) -> String,
+) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("config.json"), config.to_string()).expect("written");
+    let (mut header, mut end) = (serde_json::Map::new(), 0);
+    for (name, shape) in tensors {
+        let start = end;
+        end += 4 * shape.iter().product::<usize>();
+        let entry = serde_json::json!({
+            "dtype": "F32", "shape": shape, "data_offsets": [start, end],
+        });
+        header.insert(rename(name), entry);
+    }
+    let header = serde_json::Value::Object(header).to_string();
+    let file = std::fs::File::create(folder.path().join("model.safetensors"));
+    let mut file = BufWriter::new(file.expect("a file"));
+    let mut write = |bytes: &[u8]| file.write_all(bytes).expect("written");
+    write(&(header.len() as u64).to_le_bytes());
+    write(header.as_bytes());
+    // A few at a time, since whole models are gigabytes.
+    let all: Vec<(&String, &Vec<usize>)> = tensors.iter().collect();
+    for some in all.chunks(8) {
+        let made = some.par_iter().map(|(name, shape)| values_of(name, shape));
+        for values in made.collect::<Vec<_>>() {
+            write(&bytemuck::pod_collect_to_vec::<f32, u8>(&values));
+        }
+    }
+    drop(file);
+    folder
 }

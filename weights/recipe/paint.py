@@ -50,9 +50,14 @@ THICKENING = (0, 0, 1, 2, 3, 5)     # pixels left around the brain by skull stri
 
 def paint(labels: Tensor, rng: Rng) -> tuple[Tensor, Tensor]:
     """Classes [B, H, W] -> images [B, 1, H, W] in 0..1, contrasts [B]."""
+    mean, spread, contrast = tissue(len(labels), rng)
+    return picture(labels, mean, spread, rng), contrast
+
+
+def picture(labels: Tensor, mean: Tensor, spread: Tensor, rng: Rng) -> Tensor:
+    """Classes [B, H, W] with mean and spread of every class [B, CLASSES] -> images [B, 1, H, W] in 0..1."""
     count, height, width = labels.shape
     label = labels.long()
-    mean, spread, contrast = tissue(count, rng)
     flat = label.flatten(1)
     image = (mean.gather(1, flat).view_as(label)
              + spread.gather(1, flat).view_as(label) * texture(count, height, width, rng))
@@ -62,7 +67,7 @@ def paint(labels: Tensor, rng: Rng) -> tuple[Tensor, Tensor]:
     image = image[:, None] * bias_field(count, height, width, rng)
     image = image + rng.normal(*image.shape) * rng.uniform(0, 1, count, 1, 1, 1) ** 2 * 0.07
     gamma = (0.22 * rng.normal(count, 1, 1, 1)).exp()
-    return normalise(image.abs(), thin=5) ** gamma, contrast
+    return normalise(image.abs(), thin=5) ** gamma
 
 
 def tissue(count: int, rng: Rng,

@@ -1,7 +1,6 @@
-//! What a model of the Llama family is made of, read from GGUF's metadata or from Hugging Face's `config.json`.
+//! What a model of the Llama family is made of, and how GGUF's metadata says it; `json` reads Hugging Face's `config.json`.
 
-use serde::Deserialize;
-
+use super::json;
 use super::rope::{Rope, RopeScaling, yarn_attention_factor};
 use crate::error::{Error, Result};
 use crate::ops::{Activation, Heads};
@@ -9,12 +8,10 @@ use crate::tensor::{Checkpoint, Gguf};
 
 /// The widest head that the attention kernels take.
 const WIDEST_HEAD: usize = 256;
-/// The largest `config.json` that is read, in bytes.
-const MAX_CONFIG_BYTES: u64 = 1 << 20;
 /// Of Gemma 3's blocks every sixth sees everything.
-const GEMMA3_PATTERN: usize = 6;
+pub(super) const GEMMA3_PATTERN: usize = 6;
 /// The base of the angles in Gemma 3's other blocks, which GGUF does not say.
-const GEMMA3_LOCAL_THETA: f64 = 10_000.0;
+pub(super) const GEMMA3_LOCAL_THETA: f64 = 10_000.0;
 
 /// Which paper a model follows, where that makes a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +39,7 @@ impl Architecture {
     }
 
     /// By `model_type` in `config.json`.
-    fn of_hugging_face(name: &str) -> Option<Self> {
+    pub(super) fn of_hugging_face(name: &str) -> Option<Self> {
         Some(match name {
             "llama" | "mistral" => Self::Llama,
             "qwen2" => Self::Qwen2,
@@ -94,19 +91,19 @@ pub struct LlamaConfig {
 }
 
 /// The numbers that both kinds of file give, before they are checked against each other.
-struct Sizes {
-    dim: u64,
-    blocks: u64,
-    heads: u64,
-    kv_heads: u64,
-    head_width: Option<u64>,
-    hidden: u64,
-    context: u64,
+pub(super) struct Sizes {
+    pub dim: u64,
+    pub blocks: u64,
+    pub heads: u64,
+    pub kv_heads: u64,
+    pub head_width: Option<u64>,
+    pub hidden: u64,
+    pub context: u64,
 }
 
 impl Sizes {
     /// `(blocks, embedding length, heads, hidden, context)`, or what does not fit.
-    fn check(&self) -> std::result::Result<(usize, usize, Heads, usize, usize), String> {
+    pub(super) fn check(&self) -> std::result::Result<(usize, usize, Heads, usize, usize), String> {
         for (name, value) in [
             ("embedding length", self.dim),
             ("block count", self.blocks),
@@ -166,7 +163,7 @@ impl LlamaConfig {
     pub fn of(checkpoint: &Checkpoint) -> Result<Self> {
         match checkpoint.gguf() {
             Some(gguf) => Self::of_gguf(checkpoint, gguf),
-            None => Self::of_hugging_face(checkpoint),
+            None => json::of_folder(checkpoint),
         }
     }
 
@@ -285,256 +282,5 @@ impl LlamaConfig {
             local_rope: gemma.then(|| Rope::plain(GEMMA3_LOCAL_THETA)),
             tied: checkpoint.tensor("output.weight").is_none(),
         })
-    }
-
-    fn of_hugging_face(checkpoint: &Checkpoint) -> Result<Self> {
-        let path = checkpoint.folder().join("config.json");
-        let found = std::fs::metadata(&path).map_err(Error::read(&path))?;
-        if !found.is_file() || found.len() > MAX_CONFIG_BYTES {
-            let problem = format!("is not a regular file of at most {MAX_CONFIG_BYTES} bytes");
-            return Err(Error::config(&path, problem));
-        }
-        let text = std::fs::read(&path).map_err(Error::read(&path))?;
-        let json: Json =
-            serde_json::from_slice(&text).map_err(|e| Error::config(&path, e.to_string()))?;
-        let table = checkpoint.tensor("model.embed_tokens.weight");
-        let rows = table.and_then(|table| table.shape.first().copied());
-        json.config(rows)
-            .map_err(|problem| Error::config(&path, problem))
-    }
-}
-
-/// `config.json`, as far as it matters here.
-#[derive(Deserialize)]
-struct Json {
-    model_type: String,
-    hidden_size: u64,
-    num_hidden_layers: u64,
-    num_attention_heads: u64,
-    num_key_value_heads: Option<u64>,
-    head_dim: Option<u64>,
-    intermediate_size: u64,
-    max_position_embeddings: u64,
-    rms_norm_eps: f64,
-    vocab_size: u64,
-    hidden_act: Option<String>,
-    hidden_activation: Option<String>,
-    tie_word_embeddings: Option<bool>,
-    sliding_window: Option<u64>,
-    use_sliding_window: Option<bool>,
-    max_window_layers: Option<u64>,
-    layer_types: Option<Vec<String>>,
-    sliding_window_pattern: Option<u64>,
-    query_pre_attn_scalar: Option<f64>,
-    attn_logit_softcapping: Option<f64>,
-    final_logit_softcapping: Option<f64>,
-    rope_theta: Option<f64>,
-    rope_local_base_freq: Option<f64>,
-    rope_scaling: Option<Scaling>,
-    /// Since transformers 5 all of a rotation's numbers, or those of each kind of block.
-    rope_parameters: Option<Parameters>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Parameters {
-    ByKind {
-        full_attention: Scaling,
-        sliding_attention: Scaling,
-    },
-    One(Scaling),
-}
-
-/// What `rope_scaling` and `rope_parameters` say.
-#[derive(Clone, Default, Deserialize)]
-struct Scaling {
-    #[serde(alias = "type")]
-    rope_type: Option<String>,
-    rope_theta: Option<f64>,
-    factor: Option<f64>,
-    low_freq_factor: Option<f64>,
-    high_freq_factor: Option<f64>,
-    original_max_position_embeddings: Option<f64>,
-    beta_fast: Option<f64>,
-    beta_slow: Option<f64>,
-    attention_factor: Option<f64>,
-    partial_rotary_factor: Option<f64>,
-}
-
-impl Scaling {
-    fn rope(&self, theta: f64, context: f64) -> std::result::Result<Rope, String> {
-        let theta = self.rope_theta.unwrap_or(theta);
-        if !(theta > 1.0 && theta.is_finite()) {
-            return Err(format!("`rope_theta` is {theta}, expected above 1"));
-        }
-        if self.partial_rotary_factor.is_some_and(|part| part != 1.0) {
-            return Err("`partial_rotary_factor` is not 1, which is not supported".into());
-        }
-        let kind = self.rope_type.as_deref().unwrap_or("default");
-        let positive = |name: &str, value: Option<f64>| {
-            value
-                .filter(|value| *value > 0.0 && value.is_finite())
-                .ok_or_else(|| {
-                    format!("`{name}` is missing or not positive, and `rope_type` is `{kind}`")
-                })
-        };
-        let factor = || positive("factor", self.factor);
-        let scaling = match kind {
-            "default" => RopeScaling::None,
-            "linear" => RopeScaling::Linear { factor: factor()? },
-            "llama3" => RopeScaling::Llama3 {
-                factor: factor()?,
-                low_freq_factor: positive("low_freq_factor", self.low_freq_factor)?,
-                high_freq_factor: positive("high_freq_factor", self.high_freq_factor)?,
-                original_context: positive(
-                    "original_max_position_embeddings",
-                    self.original_max_position_embeddings,
-                )?,
-            },
-            "yarn" => RopeScaling::Yarn {
-                factor: factor()?,
-                beta_fast: self.beta_fast.unwrap_or(32.0),
-                beta_slow: self.beta_slow.unwrap_or(1.0),
-                original_context: self.original_max_position_embeddings.unwrap_or(context),
-                attention_factor: match self.attention_factor {
-                    Some(factor) => factor,
-                    None => yarn_attention_factor(factor()?),
-                },
-            },
-            other => {
-                return Err(format!(
-                    "`rope_type` is `{other}`, expected `default`, `linear`, `llama3` or `yarn`"
-                ));
-            }
-        };
-        Ok(Rope { theta, scaling })
-    }
-}
-
-impl Json {
-    /// The configuration of a token table of so many rows.
-    fn config(&self, rows: Option<usize>) -> std::result::Result<LlamaConfig, String> {
-        let architecture = Architecture::of_hugging_face(&self.model_type).ok_or_else(|| {
-            format!(
-                "`model_type` is `{}`, expected `llama`, `mistral`, `qwen2`, `qwen3` or `gemma3_text`",
-                self.model_type
-            )
-        })?;
-        let gemma = architecture == Architecture::Gemma3;
-        let activation = self.hidden_act.as_ref().or(self.hidden_activation.as_ref());
-        let expected = if gemma { "gelu_pytorch_tanh" } else { "silu" };
-        if let Some(activation) = activation.filter(|name| *name != expected) {
-            return Err(format!(
-                "`hidden_act` is `{activation}`, expected `{expected}` for `{}`",
-                self.model_type
-            ));
-        }
-        let sizes = Sizes {
-            dim: self.hidden_size,
-            blocks: self.num_hidden_layers,
-            heads: self.num_attention_heads,
-            kv_heads: self.num_key_value_heads.unwrap_or(self.num_attention_heads),
-            head_width: self.head_dim,
-            hidden: self.intermediate_size,
-            context: self.max_position_embeddings,
-        };
-        let (blocks, dim, heads, hidden, context) = sizes.check()?;
-        if let Some(scalar) = self
-            .query_pre_attn_scalar
-            .filter(|s| *s != heads.width as f64)
-        {
-            return Err(format!(
-                "`query_pre_attn_scalar` is {scalar}: another than a head's width, {}, is not supported",
-                heads.width
-            ));
-        }
-        for (name, cap) in [
-            ("attn_logit_softcapping", self.attn_logit_softcapping),
-            ("final_logit_softcapping", self.final_logit_softcapping),
-        ] {
-            if let Some(cap) = cap {
-                return Err(format!("`{name}` is {cap}, which is not supported"));
-            }
-        }
-        let plain = Scaling::default();
-        let theta = self.rope_theta.unwrap_or(10_000.0);
-        let (rope, local) = match &self.rope_parameters {
-            Some(Parameters::ByKind {
-                full_attention,
-                sliding_attention,
-            }) => (full_attention, Some(sliding_attention.clone())),
-            Some(Parameters::One(one)) => (one, None),
-            None => {
-                let local = Scaling {
-                    rope_theta: Some(self.rope_local_base_freq.unwrap_or(GEMMA3_LOCAL_THETA)),
-                    ..Scaling::default()
-                };
-                (
-                    self.rope_scaling.as_ref().unwrap_or(&plain),
-                    gemma.then_some(local),
-                )
-            }
-        };
-        let local_rope = local
-            .map(|local| local.rope(theta, context as f64))
-            .transpose()?;
-        let rows = rows.unwrap_or(self.vocab_size as usize);
-        Ok(LlamaConfig {
-            architecture,
-            embedding_length: dim,
-            heads,
-            feed_forward_length: hidden,
-            rms_eps: self.rms_norm_eps as f32,
-            vocab_size: rows,
-            context_length: context,
-            windows: self.windows(architecture, blocks)?,
-            rope: rope.rope(theta, context as f64)?,
-            local_rope,
-            tied: self.tie_word_embeddings.unwrap_or(gemma),
-        })
-    }
-
-    /// The window of each block.
-    fn windows(
-        &self,
-        architecture: Architecture,
-        blocks: usize,
-    ) -> std::result::Result<Vec<Option<usize>>, String> {
-        let used = self
-            .use_sliding_window
-            .unwrap_or(architecture != Architecture::Qwen2);
-        let window = self.sliding_window.filter(|window| used && *window > 0);
-        let window = window.map(|window| window as usize);
-        if let Some(types) = &self.layer_types {
-            if types.len() != blocks {
-                return Err(format!(
-                    "`layer_types` has {} entries, expected {blocks}",
-                    types.len()
-                ));
-            }
-            return types
-                .iter()
-                .map(|kind| match kind.as_str() {
-                    "full_attention" => Ok(None),
-                    "sliding_attention" => Ok(window),
-                    other => Err(format!(
-                        "`layer_types` has `{other}`, which is not supported"
-                    )),
-                })
-                .collect();
-        }
-        let pattern = self
-            .sliding_window_pattern
-            .map_or(GEMMA3_PATTERN, |n| n as usize)
-            .max(1);
-        let first = self.max_window_layers.unwrap_or(0) as usize;
-        let sees_all = |n: usize| match architecture {
-            Architecture::Gemma3 => (n + 1).is_multiple_of(pattern),
-            Architecture::Llama => false,
-            Architecture::Qwen2 | Architecture::Qwen3 => n < first,
-        };
-        Ok((0..blocks)
-            .map(|n| window.filter(|_| !sees_all(n)))
-            .collect())
     }
 }

@@ -6,11 +6,14 @@
 //! sees after the prefix that all rows share.
 
 mod config;
+mod json;
 mod names;
 mod rope;
 
 pub use config::{Architecture, LlamaConfig};
 pub use rope::{Rope, RopeScaling};
+
+use std::ops::Range;
 
 use names::Names;
 use rope::Table;
@@ -19,8 +22,8 @@ use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recorder};
 use crate::layers::{Embedding, KvCache, Linear, RmsNorm};
 use crate::ops::{
-    Columns, Heads, MOST_KEYS, Pairs, Rotation, add, attention_spans, attention_split, head_norm,
-    rope_cache,
+    Attended, Columns, Heads, MOST_KEYS, Operand, Pairs, Rotation, add, attention_in_spans,
+    attention_shares, copy_rows, gather_rows, head_norm, rope_cache,
 };
 use crate::tensor::{Checkpoint, Precision, Tensor, Weights};
 
@@ -40,6 +43,45 @@ pub struct Batch {
     pub spans: Vec<[u32; 2]>,
     /// The slots from 0 on that every token sees.
     pub prefix: usize,
+    /// Rows whose embeddings are not the table's.
+    pub given: Vec<Given>,
+}
+
+/// Neighbouring rows of a batch that are image tokens: their embeddings are given, their ids stand for nothing.
+#[derive(Clone, Debug)]
+pub struct Given {
+    /// The first such row of the batch.
+    pub row: usize,
+    /// How many there are.
+    pub count: usize,
+    /// `[tokens, embedding_length]`, in memory that outlives the recording.
+    pub tokens: Tensor,
+    /// The first of `tokens` that is meant.
+    pub first: usize,
+}
+
+impl Given {
+    /// What lies in these rows, counted from the first of them.
+    pub fn part(&self, rows: &Range<usize>) -> Option<Self> {
+        let start = self.row.max(rows.start);
+        let end = (self.row + self.count).min(rows.end);
+        (start < end).then(|| Self {
+            row: start - rows.start,
+            count: end - start,
+            tokens: self.tokens.clone(),
+            first: self.first + start - self.row,
+        })
+    }
+
+    /// Writes the embeddings into those of the batch, `[tokens, embedding_length]`.
+    fn write(&self, rec: &Recorder, x: &Tensor) {
+        let whole = self.first == 0 && self.count == self.tokens.matrix()[0];
+        let tokens = match whole {
+            true => self.tokens.clone(),
+            false => gather_rows(rec, &self.tokens, self.count, self.first, 1),
+        };
+        copy_rows(rec, &tokens, x, self.count, self.row, 1);
+    }
 }
 
 impl Batch {
@@ -53,6 +95,21 @@ impl Batch {
             slots: numbers.collect(),
             spans: own.map(|n| [position as u32, n + 1]).collect(),
             prefix: position,
+            given: Vec::new(),
+        }
+    }
+
+    /// Some of the rows, which see what they saw.
+    #[must_use]
+    pub fn part(&self, rows: Range<usize>) -> Self {
+        let given = self.given.iter().filter_map(|given| given.part(&rows));
+        Self {
+            given: given.collect(),
+            ids: self.ids[rows.clone()].to_vec(),
+            positions: self.positions[rows.clone()].to_vec(),
+            slots: self.slots[rows.clone()].to_vec(),
+            spans: self.spans[rows].to_vec(),
+            prefix: self.prefix,
         }
     }
 
@@ -193,7 +250,7 @@ impl Block {
         cache: (&Tensor, &Tensor),
     ) -> Tensor {
         let heads = config.heads;
-        let mut qkv = self.attn_qkv.forward(rec, &self.attn_norm.forward(rec, &x));
+        let mut qkv = self.attn_qkv.forward(rec, self.attn_norm.operand(&x));
         if let Some(weight) = &self.attn_qk_norm {
             qkv = head_norm(rec, &qkv, weight, heads, config.rms_eps);
         }
@@ -204,18 +261,24 @@ impl Block {
             rec,
             &self.attn_output,
             &self.post_attention_norm,
-            &attended,
+            attended.operand(),
             &x,
         );
-        let normed = self.ffn_norm.forward(rec, &x);
         let activation = config.architecture.activation();
-        let hidden = self.ffn_gate_up.activated(rec, &normed, activation);
-        added(rec, &self.ffn_down, &self.post_ffw_norm, &hidden, &x)
+        let normed = self.ffn_norm.operand(&x);
+        let hidden = self.ffn_gate_up.activated(rec, normed, activation);
+        added(
+            rec,
+            &self.ffn_down,
+            &self.post_ffw_norm,
+            Operand::Rows(&hidden),
+            &x,
+        )
     }
 }
 
 /// `x` and what a layer makes of `y`, normed where there is a norm.
-fn added(rec: &Recorder, layer: &Linear, norm: &Option<RmsNorm>, y: &Tensor, x: &Tensor) -> Tensor {
+fn added(rec: &Recorder, layer: &Linear, norm: &Option<RmsNorm>, y: Operand, x: &Tensor) -> Tensor {
     match norm {
         None => layer.added(rec, y, x),
         Some(norm) => add(rec, &norm.forward(rec, &layer.forward(rec, y)), x),
@@ -230,13 +293,13 @@ fn attend(
     (k, v): (&Tensor, &Tensor),
     sight: &Sight,
     heads: Heads,
-) -> Tensor {
+) -> Attended {
     let (q, k, v) = (Columns::all(q), Columns::all(k), Columns::all(v));
     let (spans, prefix) = (&sight.spans, sight.prefix);
     if heads.width > WIDE_HEAD || sight.longest > MOST_KEYS {
-        return attention_split(rec, q, k, v, spans, prefix, heads, 1);
+        return attention_shares(rec, q, k, v, spans, prefix, heads, 1);
     }
-    attention_spans(rec, q, k, v, spans, prefix, heads)
+    attention_in_spans(rec, q, k, v, spans, prefix, heads)
 }
 
 /// A model of the Llama family.
@@ -259,21 +322,38 @@ impl Llama {
     /// Another architecture, a missing, misshapen or unknown tensor, or no memory.
     pub fn new(gpu: &Gpu, checkpoint: &Checkpoint, precision: Precision) -> Result<Self> {
         let config = LlamaConfig::of(checkpoint)?;
-        let names = Names::of(checkpoint, config.architecture);
+        let names = Names::of(checkpoint.gguf().is_some(), config.architecture);
         let w = Weights::new(gpu, checkpoint, precision);
+        let body = names.body.map_or_else(|| w.clone(), |body| w.at(body));
+        let this = Self::load(config, &names, &body, &w.at(names.output))?;
+        w.finish(&names.unread(checkpoint, this.config.tied))?;
+        Ok(this)
+    }
+
+    /// The language model of a larger one of Hugging Face's: its tensors lie below `body` (`embed_tokens`, `layers`, `norm`),
+    /// those of its output layer below `head`.
+    ///
+    /// # Errors
+    /// A missing or misshapen tensor, or no memory.
+    pub(crate) fn part(config: LlamaConfig, body: &Weights, head: &Weights) -> Result<Self> {
+        let names = Names::of(false, config.architecture);
+        Self::load(config, &names, body, head)
+    }
+
+    fn load(config: LlamaConfig, names: &Names, w: &Weights, head: &Weights) -> Result<Self> {
         let (dim, vocab) = (config.embedding_length, config.vocab_size);
         let mut token_embd = Embedding::new(vocab, dim, &w.at(names.token_embd))?;
         if config.architecture == Architecture::Gemma3 {
             token_embd = token_embd.scaled((dim as f32).sqrt());
         }
         let output = match config.tied {
-            true => Linear::tied(token_embd.parts(), &w)?,
-            false => Linear::new([dim, vocab], &w.at(names.output))?,
+            true => Linear::tied(token_embd.parts(), w)?,
+            false => Linear::new([dim, vocab], head)?,
         };
         let table = |rope: &Rope| {
             let values = rope.frequencies(config.heads.width);
             Ok(Table {
-                frequency: Tensor::upload(gpu, "frequencies", values.len(), &values)?,
+                frequency: Tensor::upload(w.gpu(), "frequencies", values.len(), &values)?,
                 scale: rope.scale(),
             })
         };
@@ -282,19 +362,17 @@ impl Llama {
             own.clone(),
             config.local_rope.as_ref().map_or(Ok(own), table)?,
         ];
-        let this = Self {
+        Ok(Self {
             pairs: names.pairs,
             rope,
             blk: (0..config.block_count())
-                .map(|n| Block::new(&config, &names, &w.at(names.blk).at(n)))
+                .map(|n| Block::new(&config, names, &w.at(names.blk).at(n)))
                 .collect::<Result<_>>()?,
             output_norm: names.norm(dim, config.rms_eps, &w.at(names.output_norm))?,
             token_embd,
             output,
             config,
-        };
-        w.finish(&names.unread(checkpoint, this.config.tied))?;
-        Ok(this)
+        })
     }
 
     /// The model's sizes.
@@ -342,6 +420,9 @@ impl Llama {
             .map(|window| Sight::of(gpu, batch, Some(window)))
             .transpose()?;
         let mut x = self.token_embd.forward(rec, &upload("ids", &batch.ids)?);
+        for given in &batch.given {
+            given.write(rec, &x);
+        }
         keep("embedding", &x);
         for (n, block) in self.blk.iter().enumerate() {
             let local = windows[n].is_some();
@@ -384,6 +465,21 @@ impl Llama {
             return Err(Error::Argument(format!(
                 "token {id} is beyond the table of {vocab}"
             )));
+        }
+        let dim = self.config.embedding_length;
+        for given in &batch.given {
+            let [tokens, width] = given.tokens.matrix();
+            if width != dim {
+                return Err(Error::Argument(format!(
+                    "image tokens are {width} wide, expected {dim}"
+                )));
+            }
+            assert!(
+                given.count > 0
+                    && given.first + given.count <= tokens
+                    && given.row + given.count <= len,
+                "{given:?} in a batch of {len} tokens"
+            );
         }
         let slots = cache.slots();
         for ([first, count], slot) in batch.spans.iter().zip(&batch.slots) {

@@ -8,6 +8,8 @@ use crate::tensor::{Checkpoint, Weights};
 
 /// The names of one kind of file, under the names that GGUF has for them.
 pub(super) struct Names {
+    /// Below what all but the output layer lie, if they do.
+    pub body: Option<&'static str>,
     pub token_embd: &'static str,
     pub blk: &'static str,
     pub attn_norm: &'static str,
@@ -32,6 +34,7 @@ pub(super) struct Names {
 }
 
 const GGUF: Names = Names {
+    body: None,
     token_embd: "token_embd",
     blk: "blk",
     attn_norm: "attn_norm",
@@ -54,8 +57,9 @@ const GGUF: Names = Names {
 };
 
 const HUGGING_FACE: Names = Names {
-    token_embd: "model.embed_tokens",
-    blk: "model.layers",
+    body: Some("model"),
+    token_embd: "embed_tokens",
+    blk: "layers",
     attn_norm: "input_layernorm",
     attn_q: "self_attn.q_proj",
     attn_k: "self_attn.k_proj",
@@ -69,16 +73,16 @@ const HUGGING_FACE: Names = Names {
     ffn_up: "mlp.up_proj",
     ffn_down: "mlp.down_proj",
     post_ffw_norm: "post_feedforward_layernorm",
-    output_norm: "model.norm",
+    output_norm: "norm",
     output: "lm_head",
     pairs: Pairs::Halves,
     from_one: false,
 };
 
 impl Names {
-    /// Those of a checkpoint of an architecture.
-    pub(super) fn of(checkpoint: &Checkpoint, architecture: Architecture) -> Self {
-        match (checkpoint.gguf().is_some(), architecture) {
+    /// Those of a GGUF file or of Hugging Face's, of an architecture.
+    pub(super) fn of(gguf: bool, architecture: Architecture) -> Self {
+        match (gguf, architecture) {
             // Its converter permutes the rows of q and k.
             (true, Architecture::Llama) => Self {
                 pairs: Pairs::Neighbours,

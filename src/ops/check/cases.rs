@@ -6,12 +6,13 @@ use crate::error::Result;
 use crate::gpu::{Gpu, Recorder};
 use crate::ops::naive;
 use crate::ops::{
-    Activation, Added, Columns, Heads, Pairs, Placement, Residual, Rotation, Scores, Window,
-    add_scaled, argmax, attention_broadcast, attention_coop, attention_merge, attention_narrow,
-    attention_spans, attention_split, attention_tile, conv_broadcast, conv_depthwise, conv_tile,
-    copy_rows, cross_entropy, embed, fuse_view, gather_rows, head_norm, joined_windows, layer_norm,
-    linear_broadcast, linear_coop, linear_tile, linear_vec, matmul, mean_pool, pack_half,
-    pixel_shuffle, rel_pos, resample, rms_norm, rope_cache, slice_masks, windows,
+    Activation, Added, Columns, Heads, Operand, Pairs, Placement, Residual, Rotation, Scores,
+    Window, add_scaled, argmax, attention_broadcast, attention_coop, attention_merge,
+    attention_narrow, attention_spans, attention_split, attention_tile, conv_broadcast,
+    conv_depthwise, conv_tile, copy_rows, cross_entropy, embed, fuse_view, gather_rows, head_norm,
+    joined_windows, layer_norm, linear_broadcast, linear_coop, linear_tile, linear_vec, matmul,
+    mean_pool, pack_half, pixel_shuffle, rel_pos, resample, rms_norm, rope_cache, slice_masks,
+    windows,
 };
 use crate::tensor::{Matrix, Tensor};
 
@@ -546,10 +547,36 @@ fn check_linear_vec(gpu: &Gpu, format: &'static str) -> Result<Ran> {
     let (rows, inputs, outputs) = (2, whole_blocks(format, 288), 196);
     let (matrix, plain) = weights(gpu, format, [outputs, inputs])?;
     let (x, b) = (random(26, rows * inputs), random(27, outputs));
-    let want = naive::linear_vec(&x, &plain, &b, inputs, Activation::Silu, None);
+    // As they are, after a norm, and as the shares of an attention with one head.
+    let (own, state) = (random(31, inputs), random(32, 2 * 2 * rows));
+    let state: Vec<f32> = state.into_iter().map(f32::abs).collect();
+    let part = random(33, 2 * rows * inputs);
+    let silu = Activation::Silu;
+    let operands = [
+        x.clone(),
+        naive::rms_norm(&x, &own, 1e-5),
+        naive::attention_merge(&part, &state, 2, inputs),
+    ];
+    let want = operands.map(|x| naive::linear_vec(&x, &plain, &b, inputs, silu, None));
     let (x, b) = (upload(gpu, [rows, inputs], &x)?, bias(gpu, &b)?);
-    values(gpu, want, |rec| {
-        vec![linear_vec(rec, &x, &matrix, &b, Activation::Silu, None)]
+    let own = upload(gpu, [inputs], &own)?;
+    let part = upload(gpu, [2, rows, inputs], &part)?;
+    let state = upload(gpu, [2, rows, 1, 2], &state)?;
+    values(gpu, want.concat(), |rec| {
+        let operands = [
+            Operand::Rows(&x),
+            Operand::Normed {
+                x: &x,
+                weight: &own,
+                eps: 1e-5,
+            },
+            Operand::Shares {
+                part: &part,
+                state: &state,
+            },
+        ];
+        let product = |x| linear_vec(rec, x, &matrix, &b, silu, None);
+        operands.map(product).into()
     })
 }
 

@@ -138,7 +138,12 @@ impl ChatTokenizer {
             }
             let json: Value = serde_json::from_slice(&read(&path)?)
                 .map_err(|e| Error::config(&path, e.to_string()))?;
-            let ids = match &json["eos_token_id"] {
+            // A model that sees keeps it with its language model.
+            let eos = match &json["eos_token_id"] {
+                Value::Null => &json["text_config"]["eos_token_id"],
+                own => own,
+            };
+            let ids = match eos {
                 Value::Array(ids) => ids.iter().collect(),
                 other => vec![other],
             };
