@@ -10,7 +10,7 @@ use keraunos::pipeline::plot;
 use keraunos::pipeline::preview;
 use keraunos::pipeline::statistics::measure;
 use keraunos::pipeline::surface::{SurfaceDistances, element_areas};
-use keraunos::pipeline::volume::{Labels, Names, Volume, sidecar};
+use keraunos::pipeline::volume::{LabelTable, Labels, Names, Volume, colour, sidecar};
 
 #[path = "support/nifti.rs"]
 mod made;
@@ -475,6 +475,32 @@ fn folders_are_matched_by_name_and_summed_up() {
     put("truth/a_dseg.nii", &[1]);
     let twice = evaluate_folders(&ours, &truth, &Measures::default(), &mut |_, _, _| ());
     assert!(twice.unwrap_err().to_string().contains("maps of one case"));
+}
+
+// ------------------------------------------------------------------ label tables
+
+#[test]
+fn tables_for_fsleyes_and_niivue_have_every_label_its_colour_and_name() {
+    let names = names(&[(0, "air"), (3, "a \"b\" c"), (300, "left\tx")]);
+    // A line is label, three shares of 1, and the rest is the name.
+    let text = LabelTable::Fsleyes.text(&names);
+    let lines: Vec<Vec<&str>> = text.lines().map(|l| l.splitn(5, ' ').collect()).collect();
+    assert_eq!(lines.len(), 2);
+    for (line, (label, name)) in lines.iter().zip([(3, "a 'b' c"), (300, "left x")]) {
+        assert_eq!((line[0], line[4]), (&*label.to_string(), name));
+        for (share, channel) in line[1..4].iter().zip(colour(label)) {
+            let share: f64 = share.parse().unwrap();
+            assert_eq!((share * 255.0).round() as u8, channel);
+        }
+    }
+    let json: serde_json::Value = serde_json::from_str(&LabelTable::Niivue.text(&names)).unwrap();
+    assert_eq!(json["I"], serde_json::json!([0, 3, 300]));
+    assert_eq!(json["A"], serde_json::json!([0, 255, 255]));
+    assert_eq!(json["labels"][1], "a \"b\" c");
+    for (at, label) in [(1, 3), (2, 300)] {
+        let found = ["R", "G", "B"].map(|channel| json[channel][at].as_u64().unwrap() as u8);
+        assert_eq!(found, colour(label));
+    }
 }
 
 // ------------------------------------------------------------------ preview

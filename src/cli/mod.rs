@@ -20,6 +20,7 @@ mod quantize;
 mod segment;
 mod signals;
 mod structures;
+mod view;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -90,6 +91,7 @@ fn run_one(command: Command, console: &Console) -> Result<ExitCode> {
         Command::Pull(args) => pull::run(args, console),
         Command::Quantize(args) => quantize::run(&args, console),
         Command::Structures(args) => structures::run(&args, console),
+        Command::View(args) => view::run(&args, console),
     }
     .map(|()| ExitCode::SUCCESS)
 }

@@ -1,5 +1,15 @@
 //! Ctrl-C and a request to end: what is half written goes, and the program with it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether Ctrl-C is how the command ends.
+static EXPECTED: AtomicBool = AtomicBool::new(false);
+
+/// From now on Ctrl-C ends the program well, with 0.
+pub(super) fn expect_interrupt() {
+    EXPECTED.store(true, Ordering::Relaxed);
+}
+
 #[cfg(unix)]
 pub(super) fn watch() {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -15,6 +25,9 @@ pub(super) fn watch() {
     std::thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
             let _kept = crate::pipeline::files::abandon();
+            if EXPECTED.load(Ordering::Relaxed) && signal == SIGINT {
+                signal_hook::low_level::exit(0);
+            }
             super::console::Console::interrupted();
             // At once: a driver's own ends would wait for what it is computing.
             signal_hook::low_level::exit(128 + signal);

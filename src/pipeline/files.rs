@@ -281,6 +281,16 @@ fn identity(path: &Path) -> Option<Identity> {
 ///
 /// [`Error::Read`] for a folder that cannot be listed.
 pub fn volumes_under(folder: &Path) -> Result<Vec<PathBuf>> {
+    files_under(folder, &[".nii", ".nii.gz", ".hdr", ".hdr.gz"])
+}
+
+/// The files in a folder and the folders in it whose names end in one of some suffixes, in any case, by path.
+/// Names that begin with a dot are passed over.
+///
+/// # Errors
+///
+/// [`Error::Read`] for a folder that cannot be listed.
+pub fn files_under(folder: &Path, suffixes: &[&str]) -> Result<Vec<PathBuf>> {
     /// Deeper than any data set; a link to a folder above itself ends here.
     const DEEPEST: usize = 12;
     let mut found = Vec::new();
@@ -290,7 +300,6 @@ pub fn volumes_under(folder: &Path) -> Result<Vec<PathBuf>> {
             let path = entry.map_err(Error::read(&folder))?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let name = name.to_lowercase();
-            let suffixes = [".nii", ".nii.gz", ".hdr", ".hdr.gz"];
             if name.starts_with('.') {
                 continue;
             } else if path.is_dir() {

@@ -33,6 +33,7 @@ pub mod request;
 pub mod result;
 pub mod sampling;
 pub mod segmenter;
+pub mod shown;
 pub mod statistics;
 pub mod stock;
 pub mod structures;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::gpu::AdapterSummary;
@@ -16,7 +16,7 @@ use crate::pipeline::structures::Target;
 use crate::pipeline::volume::{LabelTable, Names, Volume};
 
 /// One structure of the result.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StructureResult {
     /// The label in the map.
     pub label: u16,

@@ -14,6 +14,7 @@ use super::evaluate::EffectArgs;
 use super::generate::{GENERATE_EXAMPLES, GenerateArgs};
 use super::perplexity::PerplexityArgs;
 use super::quantize::QuantizeArgs;
+use super::view::{VIEW_EXAMPLES, ViewArgs};
 use crate::error::{Error, Result};
 use crate::pipeline::evaluate::{Measures, Pair};
 use crate::pipeline::pull::Source;
@@ -25,6 +26,7 @@ Examples:
   keraunos segment t1.nii.gz -o out/ --find \"left hippocampus\" --fast
   keraunos segment --t1 a.nii.gz --flair b.nii.gz -o out/  two modalities, fused
   keraunos segment bids/ -o bids/derivatives/keraunos/     many cases: BIDS, nnU-Net's names, or a flat folder
+  keraunos view out/ --open                                the result in the browser
   keraunos evaluate out/a_seg-keraunos_dseg.nii.gz truth.nii.gz
   keraunos doctor                                          is this machine fit for it?
 
@@ -117,6 +119,9 @@ pub(super) enum Command {
     Embed(EmbedArgs),
     /// Lists what is in a safetensors or GGUF file
     Inspect(InspectArgs),
+    /// Shows a result in the browser, on this machine alone
+    #[command(after_help = VIEW_EXAMPLES)]
+    View(ViewArgs),
     /// Compares label maps with the truth: overlaps, distances between surfaces, volumes
     #[command(after_help = EVALUATE_EXAMPLES)]
     Evaluate(EvaluateArgs),
@@ -143,7 +148,11 @@ impl Command {
             Self::Embed(args) => Some(&args.gpu),
             Self::Doctor(args) => Some(&args.gpu),
             Self::Bench(args) => Some(&args.gpu),
-            Self::Inspect(_) | Self::Pull(_) | Self::Quantize(_) | Self::Structures(_) => None,
+            Self::Inspect(_)
+            | Self::Pull(_)
+            | Self::Quantize(_)
+            | Self::Structures(_)
+            | Self::View(_) => None,
         }
     }
 }

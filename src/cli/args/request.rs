@@ -194,7 +194,7 @@ pub(in crate::cli) struct SegmentArgs {
     /// Which of the parts, from 1
     #[arg(long, value_name = "K", requires = "num_parts", help_heading = MANY)]
     part: Option<usize>,
-    /// Writes the labels' names for 3D Slicer, ITK-SNAP or FreeSurfer too
+    /// Writes the labels' names for 3D Slicer, ITK-SNAP, FreeSurfer, FSLeyes or niivue too
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PROGRAM,...")]
     labels: Vec<LabelsArg>,
     /// Writes each structure's probabilities as a volume too
@@ -357,6 +357,10 @@ enum LabelsArg {
     Itksnap,
     /// FreeSurfer's colour look-up table
     Freesurfer,
+    /// FSLeyes' look-up table
+    Fsleyes,
+    /// niivue's label colour map
+    Niivue,
 }
 
 impl LabelsArg {
@@ -365,6 +369,8 @@ impl LabelsArg {
             Self::Ctbl => LabelTable::Ctbl,
             Self::Itksnap => LabelTable::Itksnap,
             Self::Freesurfer => LabelTable::Freesurfer,
+            Self::Fsleyes => LabelTable::Fsleyes,
+            Self::Niivue => LabelTable::Niivue,
         }
     }
 }

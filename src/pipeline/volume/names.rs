@@ -138,6 +138,10 @@ pub enum LabelTable {
     Itksnap,
     /// FreeSurfer's colour look-up table.
     Freesurfer,
+    /// FSLeyes' look-up table, `.lut`.
+    Fsleyes,
+    /// niivue's label colour map, JSON.
+    Niivue,
 }
 
 impl LabelTable {
@@ -147,12 +151,17 @@ impl LabelTable {
             Self::Ctbl => "seg-keraunos_dseg.ctbl",
             Self::Itksnap => "seg-keraunos_itksnap.txt",
             Self::Freesurfer => "seg-keraunos_freesurfer.txt",
+            Self::Fsleyes => "seg-keraunos_dseg.lut",
+            Self::Niivue => "seg-keraunos_niivue.json",
         }
     }
 
     /// The table of some names, with the colours of [`colour`]. Where a space would end a name an underscore
     /// stands for it.
     pub fn text(self, names: &Names) -> String {
+        if self == Self::Niivue {
+            return niivue(names);
+        }
         let mut text = String::from(match self {
             Self::Ctbl => "# Color table file\n0 Background 0 0 0 0\n",
             Self::Itksnap => {
@@ -160,6 +169,8 @@ impl LabelTable {
                  0     0    0    0        0  0  0    \"Clear Label\"\n"
             }
             Self::Freesurfer => "#No. Label Name: R G B A\n0 Unknown 0 0 0 0\n",
+            // FSLeyes leaves 0 out, and takes every line for a label.
+            Self::Fsleyes | Self::Niivue => "",
         });
         for (&label, name) in names.iter().filter(|(label, _)| **label > 0) {
             let [r, g, b] = colour(label);
@@ -187,10 +198,36 @@ impl LabelTable {
                 ),
                 // FreeSurfer's last number is the transparency.
                 Self::Freesurfer => writeln!(text, "{label} {word} {r} {g} {b} 0"),
+                Self::Fsleyes | Self::Niivue => {
+                    let [r, g, b] = [r, g, b].map(|channel| f64::from(channel) / 255.0);
+                    writeln!(text, "{label} {r:.5} {g:.5} {b:.5} {quoted}")
+                }
             };
         }
         text
     }
+}
+
+/// A column for each channel; 0 is seen through.
+fn niivue(names: &Names) -> String {
+    let labelled = names.iter().filter(|(label, _)| **label > 0);
+    let (mut indices, mut labels, mut channels) = (vec![0], vec!["background"], vec![[0; 4]]);
+    for (&label, name) in labelled {
+        let [r, g, b] = colour(label);
+        indices.push(label);
+        labels.push(name);
+        channels.push([r, g, b, 255]);
+    }
+    let channel = |n: usize| channels.iter().map(|rgba| rgba[n]).collect::<Vec<u8>>();
+    let table = serde_json::json!({
+        "R": channel(0),
+        "G": channel(1),
+        "B": channel(2),
+        "A": channel(3),
+        "I": indices,
+        "labels": labels,
+    });
+    format!("{table}\n")
 }
 
 /// One header extension: the bytes from `start` (size and code included) to `end`.
