@@ -10,8 +10,10 @@ use std::path::Path;
 use keraunos::pipeline::describe::Describer;
 use keraunos::pipeline::describe::processor::{Processed, Squaring, Tiling};
 use keraunos::pipeline::describe::resample::{Filter, resize};
-use keraunos::pipeline::prepare::Slice;
+use keraunos::pipeline::describe::slices::pictures;
+use keraunos::pipeline::prepare::{Prepared, Slice, View};
 use keraunos::pipeline::sampling::Sampling;
+use keraunos::pipeline::volume::Volume;
 use model_files::{hashed, model_folder};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -190,5 +192,52 @@ impl Folder {
             &json!({ "chat_template": self.template }).to_string(),
         );
         folder
+    }
+}
+
+#[test]
+fn the_command_answers_about_each_slice_of_a_scan() {
+    let scan =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/volumes_ch2_axial2.nii.gz");
+    let run = |more: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_keraunos"));
+        command.arg("describe").arg(&scan).args(more);
+        command.output().expect("the program starts")
+    };
+    let refused = run(&[]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--model"));
+    for case in goldens().folders.values() {
+        let folder = case.folder();
+        let model = folder.path().to_str().expect("a name");
+        let options = [
+            "--model",
+            model,
+            "--prompt",
+            &case.question,
+            "--max-tokens",
+            "5",
+            "--json",
+        ];
+        let out = run(&options);
+        let error = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.success(), "{error}");
+        let got: Value = serde_json::from_slice(&out.stdout).expect("JSON");
+        let found = got["findings"].as_array().expect("findings");
+        let volume = Volume::read(&scan).expect("a volume");
+        let prepared = Prepared::new(&volume).expect("a head");
+        assert_eq!(found.len(), 3);
+        let describer = Describer::open(gpu(), folder.path()).expect("a model");
+        for (found, view) in found.iter().zip(View::ALL) {
+            let (index, picture) = pictures(&prepared, view, 1).remove(0);
+            assert_eq!(index, prepared.slices(view) / 2);
+            let asked = [(picture, case.question.clone())];
+            let want = describer
+                .answer(gpu(), &asked, &Sampling::default(), 5, &mut ())
+                .expect("an answer");
+            assert_eq!(found["view"], view.name());
+            assert_eq!(found["slice"], index);
+            assert_eq!(found["text"], want[0].text);
+        }
     }
 }

@@ -7,6 +7,7 @@ mod args;
 mod batch;
 mod bench;
 mod console;
+mod describe;
 mod doctor;
 mod embed;
 mod evaluate;
@@ -85,6 +86,7 @@ fn run_one(command: Command, console: &Console) -> Result<ExitCode> {
         Command::Bench(args) => bench::run(&args, console),
         Command::Instruct(args) => instruct::run(args, console),
         Command::Generate(args) => generate::run(&args, console),
+        Command::Describe(args) => describe::run(&args, console),
         Command::Embed(args) => embed::run(&args, console),
         Command::Inspect(args) => inspect::run(&args, console),
         Command::Perplexity(args) => perplexity::run(&args, console),

@@ -8,8 +8,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(super) use adapter::{GpuArgs, ModelArgs};
-pub(super) use request::{Cases, SegmentArgs, VolumeArgs};
+pub(super) use request::{Cases, SegmentArgs, ViewArg, VolumeArgs};
 
+use super::describe::{DESCRIBE_EXAMPLES, DescribeArgs};
 use super::evaluate::EffectArgs;
 use super::generate::{GENERATE_EXAMPLES, GenerateArgs};
 use super::perplexity::PerplexityArgs;
@@ -111,6 +112,9 @@ pub(super) enum Command {
     /// Lets the language model answer prompts, several at once
     #[command(after_help = GENERATE_EXAMPLES)]
     Generate(GenerateArgs),
+    /// Lets a model that sees answer a question about slices of a volume
+    #[command(after_help = DESCRIBE_EXAMPLES)]
+    Describe(DescribeArgs),
     /// Measures how surprised a language model is by a text
     Perplexity(PerplexityArgs),
     /// Writes the matrices of a safetensors model in eight or four bits
@@ -143,6 +147,7 @@ impl Command {
             Self::Segment(args) => Some(&args.models.gpu),
             Self::Instruct(args) => Some(&args.models.gpu),
             Self::Generate(args) => Some(&args.gpu),
+            Self::Describe(args) => Some(&args.gpu),
             Self::Perplexity(args) => Some(&args.gpu),
             Self::Evaluate(args) => Some(args.effect.gpu()),
             Self::Embed(args) => Some(&args.gpu),

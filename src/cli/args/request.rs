@@ -140,22 +140,7 @@ impl VolumeArgs {
     }
 
     fn views(&self) -> Result<Vec<View>> {
-        let mut views = Vec::new();
-        for view in &self.view {
-            let named = match view {
-                ViewArg::Axial => &[View::Axial][..],
-                ViewArg::Coronal => &[View::Coronal],
-                ViewArg::Sagittal => &[View::Sagittal],
-                ViewArg::All => &View::ALL,
-            };
-            views.extend(
-                named
-                    .iter()
-                    .filter(|view| !views.contains(*view))
-                    .copied()
-                    .collect::<Vec<_>>(),
-            );
-        }
+        let views = ViewArg::named(&self.view);
         match (self.fast, views.len()) {
             (true, 0) => Ok(vec![View::Axial]),
             (true, 2..) => Err(Error::Argument(
@@ -394,11 +379,42 @@ enum InstructArg {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum ViewArg {
+pub(in crate::cli) enum ViewArg {
     Axial,
     Coronal,
     Sagittal,
     All,
+}
+
+impl ViewArg {
+    /// The views that are named, each once, in their order.
+    fn named(given: &[Self]) -> Vec<View> {
+        let mut views = Vec::new();
+        for view in given {
+            let named = match view {
+                ViewArg::Axial => &[View::Axial][..],
+                ViewArg::Coronal => &[View::Coronal],
+                ViewArg::Sagittal => &[View::Sagittal],
+                ViewArg::All => &View::ALL,
+            };
+            views.extend(
+                named
+                    .iter()
+                    .filter(|view| !views.contains(*view))
+                    .copied()
+                    .collect::<Vec<_>>(),
+            );
+        }
+        views
+    }
+
+    /// The views that are named, or all.
+    pub(in crate::cli) fn views(given: &[Self]) -> Vec<View> {
+        match given {
+            [] => View::ALL.to_vec(),
+            some => Self::named(some),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

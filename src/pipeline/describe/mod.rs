@@ -6,6 +6,7 @@
 mod eye;
 pub mod processor;
 pub mod resample;
+pub mod slices;
 
 use std::path::Path;
 
