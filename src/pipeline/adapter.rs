@@ -92,7 +92,7 @@ pub fn open(options: &GpuOptions, cache: Option<&Path>, tell: &mut dyn FnMut(&st
 /// of this adapter found.
 ///
 /// # Errors
-/// As [`open`], and a cache that cannot be written.
+/// As [`open()`], and a cache that cannot be written.
 pub fn time_again(
     options: &GpuOptions,
     checks: &[KernelCheck],

@@ -30,7 +30,7 @@ impl SentenceTokenizer {
     ///
     /// # Errors
     ///
-    /// [`Error::Read`] if the file cannot be read, [`Error::Config`] if it is too large or no
+    /// [`Error::Read`](crate::error::Error::Read) if the file cannot be read, [`Error::Config`](crate::error::Error::Config) if it is too large or no
     /// tokenizer, or if `max_len` leaves no room for words.
     pub fn open(path: &Path, max_len: usize) -> Result<Self> {
         Self::from_bytes(&read(path)?, path, max_len)
@@ -40,7 +40,7 @@ impl SentenceTokenizer {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] as for [`open`](Self::open).
+    /// [`Error::Config`](crate::error::Error::Config) as for [`open`](Self::open).
     pub fn from_bytes(bytes: &[u8], path: &Path, max_len: usize) -> Result<Self> {
         let tokenizer = guarded(path, || {
             let mut tokenizer = Tokenizer::from_bytes(bytes)?;
@@ -70,7 +70,7 @@ impl SentenceTokenizer {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] if a word can be split in no way and the vocabulary has no unknown token.
+    /// [`Error::Config`](crate::error::Error::Config) if a word can be split in no way and the vocabulary has no unknown token.
     pub fn encode(&self, text: &str) -> Result<Sentence> {
         let encoding = guarded(&self.path, || self.tokenizer.encode(text, true))?;
         Ok(Sentence {
