@@ -1,13 +1,11 @@
 //! Idefics3 (arXiv 2408.12637) and SmolVLM (arXiv 2504.05299): a SigLIP tower, a connector that puts the tokens of a square of
 //! places side by side, and a language model of the Llama family.
 
-use serde_json::Value;
-
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recorder};
 use crate::models::llama::{Llama, LlamaConfig};
 use crate::models::siglip::{Siglip, Tiles};
-use crate::models::{config_json, place, table_rows};
+use crate::models::{config_json, number, place, table_rows};
 use crate::ops::{Activation, Residual, Window, conv};
 use crate::tensor::{Checkpoint, Matrix, Precision, Tensor, Weights};
 
@@ -139,15 +137,5 @@ impl Idefics3 {
         let y = self.connector.forward(rec, &x);
         keep("connector", &y);
         Ok(y)
-    }
-}
-
-/// A whole number of `config.json`, or what it usually is.
-pub(super) fn number(json: &Value, key: &str, usual: u64) -> std::result::Result<u64, String> {
-    match &json[key] {
-        Value::Null => Ok(usual),
-        value => value
-            .as_u64()
-            .ok_or_else(|| format!("`{key}` is {value}, expected a whole number")),
     }
 }

@@ -6,10 +6,9 @@ use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recorder};
 use crate::layers::Linear;
 use crate::models::clip_vision::ClipVision;
-use crate::models::idefics3::number;
 use crate::models::llama::{Llama, LlamaConfig};
 use crate::models::vision::activation;
-use crate::models::{config_json, place, table_rows};
+use crate::models::{config_json, number, place, table_rows};
 use crate::ops::{Activation, copy_rows, gather_rows};
 use crate::tensor::{Checkpoint, Precision, Tensor, Weights};
 

@@ -15,7 +15,7 @@ pub mod zeus;
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
-use crate::tensor::Checkpoint;
+use crate::tensor::{Checkpoint, read_bounded};
 
 /// The largest `config.json` that is read, in bytes.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
@@ -26,12 +26,7 @@ const MAX_CONFIG_BYTES: u64 = 1 << 20;
 /// A file that cannot be read, is too large or no JSON.
 pub(crate) fn config_json(checkpoint: &Checkpoint) -> Result<(PathBuf, serde_json::Value)> {
     let path = checkpoint.folder().join("config.json");
-    let found = std::fs::metadata(&path).map_err(Error::read(&path))?;
-    if !found.is_file() || found.len() > MAX_CONFIG_BYTES {
-        let problem = format!("is not a regular file of at most {MAX_CONFIG_BYTES} bytes");
-        return Err(Error::config(&path, problem));
-    }
-    let text = std::fs::read(&path).map_err(Error::read(&path))?;
+    let text = read_bounded(&path, MAX_CONFIG_BYTES)?;
     let json = serde_json::from_slice(&text).map_err(|e| Error::config(&path, e.to_string()))?;
     Ok((path, json))
 }
@@ -43,6 +38,19 @@ pub(crate) fn config_json(checkpoint: &Checkpoint) -> Result<(PathBuf, serde_jso
 pub(crate) fn kind(checkpoint: &Checkpoint) -> Result<String> {
     let (_, json) = config_json(checkpoint)?;
     Ok(json["model_type"].as_str().unwrap_or_default().to_owned())
+}
+
+/// A whole number of `config.json`, or what it usually is.
+///
+/// # Errors
+/// Another value, in words that the file goes before.
+fn number(json: &serde_json::Value, key: &str, usual: u64) -> std::result::Result<u64, String> {
+    match &json[key] {
+        serde_json::Value::Null => Ok(usual),
+        value => value
+            .as_u64()
+            .ok_or_else(|| format!("`{key}` is {value}, expected a whole number")),
+    }
 }
 
 /// The first of these places below which a checkpoint has a tensor: releases of transformers call them differently.

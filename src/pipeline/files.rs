@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, Result};
+pub use crate::tensor::read_bounded;
 
 /// What nobody is to see yet: it goes if the program is ended.
 #[derive(Debug)]
@@ -62,21 +63,6 @@ pub fn make_folder(folder: &Path) -> Result<()> {
         above = missing.parent();
     }
     fs::create_dir_all(folder).map_err(Error::write(folder))
-}
-
-/// The bytes of a regular file of at most `most` bytes. What is no file is refused before it is opened: a pipe would wait for
-/// a writer, a device never end.
-///
-/// # Errors
-///
-/// [`Error::Read`], or [`Error::Config`] for what is no regular file or is larger.
-pub fn read_bounded(path: &Path, most: u64) -> Result<Vec<u8>> {
-    let found = fs::metadata(path).map_err(Error::read(path))?;
-    if !found.is_file() || found.len() > most {
-        let problem = format!("is not a regular file of at most {most} bytes");
-        return Err(Error::config(path, problem));
-    }
-    fs::read(path).map_err(Error::read(path))
 }
 
 /// [`read_bounded`] of text.

@@ -1,8 +1,6 @@
 //! A written result as it is looked at: its files found and checked, and what a viewer says of each structure.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -225,7 +223,14 @@ fn found_scans(inputs: &[KeptInput], given: &[PathBuf], folder: &Path) -> Result
     }
     let found = |(n, input): (usize, &KeptInput)| {
         if let Some(path) = given.get(n) {
-            return Ok(path.clone());
+            // A pipe would wait for a writer, a device never end.
+            return match std::fs::metadata(path)
+                .map_err(Error::read(path))?
+                .is_file()
+            {
+                true => Ok(path.clone()),
+                false => Err(Error::volume(path, "file", "is not a regular file")),
+            };
         }
         let places = [input.path.clone(), folder.join(&input.path)];
         let there = places.into_iter().find(|path| path.is_file());
@@ -343,11 +348,7 @@ fn centres(labels: &Labels) -> BTreeMap<u32, [f64; 3]> {
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let mut text = String::new();
-    let file = fs::File::open(path).map_err(Error::read(path))?;
-    file.take(MAX_JSON)
-        .read_to_string(&mut text)
-        .map_err(Error::read(path))?;
-    serde_json::from_str(&text)
+    let text = files::read_bounded(path, MAX_JSON)?;
+    serde_json::from_slice(&text)
         .map_err(|e| Error::config(path, format!("is not what `keraunos segment` writes: {e}")))
 }

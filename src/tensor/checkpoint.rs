@@ -405,6 +405,20 @@ pub fn hex(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The bytes of a regular file of at most `most` bytes. What is no file is refused before it is opened: a pipe would wait for
+/// a writer, a device never end.
+///
+/// # Errors
+/// [`Error::Read`], or [`Error::Config`] for what is no regular file or is larger.
+pub fn read_bounded(path: &Path, most: u64) -> Result<Vec<u8>> {
+    let found = std::fs::metadata(path).map_err(Error::read(path))?;
+    if !found.is_file() || found.len() > most {
+        let problem = format!("is not a regular file of at most {most} bytes");
+        return Err(Error::config(path, problem));
+    }
+    std::fs::read(path).map_err(Error::read(path))
+}
+
 fn mapped(path: &Path) -> Result<Bytes> {
     expect_regular(path)?;
     let file = File::open(path).map_err(Error::read(path))?;

@@ -12,7 +12,7 @@ pub mod quantised;
 mod shape;
 mod weights;
 
-pub use checkpoint::{Checkpoint, Container, TensorEntry, hex};
+pub use checkpoint::{Checkpoint, Container, TensorEntry, hex, read_bounded};
 pub use encoding::Encoding;
 pub use gguf::{Array, Gguf, TensorInfo, Value};
 pub use pack::Matrix;

@@ -440,6 +440,17 @@ fn results_that_cannot_be_shown_are_named() {
     );
     let no_report = refused(&[text(&result.scan)], 2);
     assert!(no_report.contains("`_report.json`"), "{no_report}");
+    // What is no file is not waited for.
+    let report = empty.path().join("x_report.json");
+    let piped = Command::new("mkfifo").arg(&report).status();
+    assert!(piped.expect("mkfifo starts").success());
+    let pipe = refused(&[text(&report)], 1);
+    assert!(pipe.contains("is not a regular file"), "{pipe}");
+    let device = refused(&[out, "--scan", "/dev/zero"], 1);
+    assert!(
+        device.contains("`/dev/zero`: file is not a regular file"),
+        "{device}"
+    );
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("an address").port().to_string();
     let said = refused(&[out, "--port", &port], 2);

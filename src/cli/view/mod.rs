@@ -165,9 +165,7 @@ fn table(shown: &Shown) -> Result<BTreeMap<String, Served>> {
 fn suffix(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let name = name.to_lowercase();
-    let suffixes = [
-        ".nii.gz", ".hdr.gz", ".img.gz", ".nii", ".hdr", ".img", ".mgz", ".mgh", ".nrrd", ".nhdr",
-    ];
+    let suffixes = [".nii.gz", ".hdr.gz", ".img.gz", ".nii", ".hdr", ".img"];
     let known = suffixes.iter().find(|suffix| name.ends_with(*suffix));
     known.map_or(".nii", |suffix| suffix).to_owned()
 }

@@ -21,6 +21,8 @@ const MAX_HEAD: usize = 16 << 10;
 const MAX_HEADERS: usize = 64;
 /// How long a request may take to arrive, and an answer to be taken.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait after a connection that the system could not give.
+const PAUSE: Duration = Duration::from_millis(50);
 /// What a page may do: run and show what is served beside it, and nothing from elsewhere.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -113,11 +115,12 @@ impl Server {
             for _ in 0..WORKERS {
                 scope.spawn(|| {
                     loop {
-                        // A connection that breaks is the browser's to make again.
-                        let _ = self
-                            .listener
-                            .accept()
-                            .and_then(|(stream, _)| self.talk(&stream));
+                        match self.listener.accept() {
+                            // A connection that breaks is the browser's to make again.
+                            Ok((stream, _)) => drop(self.talk(&stream)),
+                            // Where the system has no connection left, asking at once would only keep it busy.
+                            Err(_) => std::thread::sleep(PAUSE),
+                        }
                     }
                 });
             }
