@@ -33,6 +33,17 @@ pub(super) struct Seen {
 }
 
 impl Eye {
+    /// Whether a folder of Hugging Face's has an eye that is known.
+    ///
+    /// # Errors
+    /// Another kind of model, or a configuration that is missing or damaged.
+    pub(super) fn check(checkpoint: &Checkpoint) -> Result<()> {
+        match kind(checkpoint)?.as_str() {
+            "idefics3" | "smolvlm" | "llava" => Ok(()),
+            other => Err(unknown(checkpoint, other)),
+        }
+    }
+
     /// The eye of a folder of Hugging Face's, and the language model that it speaks to.
     ///
     /// # Errors
@@ -49,10 +60,7 @@ impl Eye {
                 let (model, llama) = Llava::new(gpu, checkpoint, Precision::Auto)?;
                 Ok((Self::Llava(model, Squaring::open(folder)?), llama))
             }
-            other => Err(Error::config(
-                &folder.join("config.json"),
-                format!("`model_type` is `{other}`, expected `idefics3`, `smolvlm` or `llava`"),
-            )),
+            other => Err(unknown(checkpoint, other)),
         }
     }
 
@@ -104,6 +112,11 @@ impl Eye {
             }
         }
     }
+}
+
+fn unknown(checkpoint: &Checkpoint, kind: &str) -> Error {
+    let problem = format!("`model_type` is `{kind}`, expected `idefics3`, `smolvlm` or `llava`");
+    Error::config(&checkpoint.folder().join("config.json"), problem)
 }
 
 /// Some of the pictures, `[count, rows, cols, 4]`.

@@ -39,6 +39,8 @@ impl Describer {
             let problem = "is a GGUF file, expected a folder of Hugging Face's";
             return Err(Error::weights(folder, problem));
         }
+        // Of a model of another kind nothing else need be said.
+        Eye::check(&checkpoint)?;
         expect_room(gpu, folder, weight_bytes(&checkpoint))?;
         let words = LanguageModel::words(&checkpoint)?;
         let (eye, llama) = Eye::open(gpu, &checkpoint)?;
