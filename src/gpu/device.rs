@@ -354,7 +354,7 @@ impl Gpu {
         self.pipelines.are_checked()
     }
 
-    /// Whether the adapter is a software one, which runs a few wide threads instead of many.
+    /// Whether the adapter is a software one, which runs a few wide threads instead of many, and is to be treated as one.
     pub fn is_cpu(&self) -> bool {
         self.summary.kind == "cpu" && !self.as_card
     }

@@ -204,9 +204,8 @@ impl<'g> Recorder<'g> {
                 layout: &pipeline.layout,
                 entries: &entries,
             });
-        let bytes = distinct_bytes(bindings);
         if let Some(pace) = self.pace {
-            let own = pace.seconds(variant.flops, bytes);
+            let own = pace.seconds(variant.flops, distinct_bytes(bindings));
             if state.seconds > 0.0 && state.seconds + own > PART_SECONDS {
                 state.pass = None;
                 let next = encoder(self.gpu, self.label);
@@ -219,6 +218,7 @@ impl<'g> Recorder<'g> {
         let timed = match &mut state.timer {
             Some(timer) => {
                 state.pass = None;
+                let bytes = distinct_bytes(bindings);
                 Some(timer.stamps(self.gpu.device(), &variant, groups.0, bytes))
             }
             None => None,

@@ -76,8 +76,8 @@ impl<'a> Operand<'a> {
     }
 
     /// Whether a product with so much before it is best made at once: for the one or two rows of a text that a graphics
-    /// card decodes, where a dispatch costs more than what each workgroup does over again. A CPU adapter has it the
-    /// other way round: a load more at each step takes longer than all the norms.
+    /// card decodes, where a dispatch should cost more than what each workgroup does over again. On a CPU adapter it made
+    /// no difference (CONTRIBUTING.md), so there rows are made first.
     pub fn folds(self, gpu: &Gpu) -> bool {
         let fits = match self {
             Self::Rows(_) => return true,
