@@ -5,10 +5,12 @@ The text has one form, so that statements can be counted:
   T1-weighted MRI, axial view, level of the basal ganglia. Both sides: thalamus, putamen. Left only:
   amygdala. Midline: third ventricle.
 
-A sagittal slice does not show its side and says `Shown:` instead. `keraunos describe` reads the same form.
+A sagittal slice does not show its side and says `Shown:` instead.
 """
 
+import re
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from .anatomy import STRUCTURES, TARGET_OF
 
@@ -86,3 +88,26 @@ def findings(sequence: int, view: str, areas) -> str:
         if names:
             text += f' {title}: {", ".join(STATED[name] for name in names)}.'
     return text if found else f'{text} No deep structure visible.'
+
+
+class Stated(NamedTuple):
+    """What a text says; None where it says nothing of the kind."""
+
+    sequence: str
+    view: str | None
+    level: str | None
+    structures: frozenset[tuple[str, str]]      # (side or '', the word of the text)
+
+
+def stated(text: str) -> Stated:
+    """Reads the text of `findings` back, or what a model made of it."""
+    def first(pattern: str) -> str | None:
+        found = re.search(pattern, text)
+        return found and found.group(1)
+
+    said = {'Both sides': ('left', 'right'), 'Left only': ('left',), 'Right only': ('right',)}
+    groups = re.findall(r'(Both sides|Left only|Right only|Midline|Shown): ([^.]*)\.', text)
+    structures = frozenset((side, name) for title, names in groups for name in names.split(', ')
+                           for side in said.get(title, ('',)))
+    return Stated(text.split(',')[0], first(r'(axial|coronal|sagittal) view'),
+                  first(r'level of the ([^.]*)\.'), structures)

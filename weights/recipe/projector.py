@@ -6,7 +6,8 @@ linear layers bring each to the width of a frozen language model, which reads th
 part of the slice shows, then, through the language model, the text of recipe.findings.
 
 `python -m recipe.projector --labels LABELS --language SmolLM2.gguf --vision zeus-mini.safetensors --out DIR`
-writes `projector.pt` (resumes), `projector.jsonl` and `zeus-mini-projector.safetensors`.
+writes `projector.pt` (resumes), `projector.jsonl` and `zeus-mini-projector.safetensors`; `--evaluate 48` counts what the
+file of that name in DIR says of so many slices of the held-out heads instead.
 """
 
 import argparse
@@ -18,24 +19,25 @@ from pathlib import Path
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .anatomy import CLASS_OF, STRUCTURES
 from .batches import Targets
 from .export import load_exported
-from .findings import FLAIR, PD, SEQUENCES, STATED, T1, T2, UNKNOWN, findings, sides
+from .findings import FLAIR, PD, SEQUENCES, STATED, T1, T2, UNKNOWN, findings, sides, stated
 from .paint import FLAIR_PD, picture, tissue
 from .prompts import VIEWS
 from .rng import Rng
 from .slices import Slicer, load_label_maps
 
+FILE = 'zeus-mini-projector.safetensors'
+EVALUATED = 99                      # seed of the slices that are counted
 PROMPT = Path(__file__).parents[1] / 'prompts' / 'findings.json'
 SHARES = (0.35, 0.2, 0.3, 0.15)     # of the contrasts of paint: each sequence is to be told apart
 CELL = 2                            # tokens of the image grid that become one, along each axis
 HIDDEN = 1024
 FLUID = CLASS_OF['third', '']
-TITLES = {'left': 'left', 'right': 'right', '': ''}
 
 
 class Projector(nn.Module):
@@ -204,7 +206,7 @@ def train(args: argparse.Namespace) -> None:
         kept = dict(projector=projector.state_dict(), optimiser=optimiser.state_dict(), step=step)
         torch.save(kept, state.with_suffix('.tmp'))
         state.with_suffix('.tmp').rename(state)
-        export(projector, args.out / 'zeus-mini-projector.safetensors')
+        export(projector, args.out / FILE)
 
     began = saved = time.monotonic()
     losses: list[float] = []
@@ -244,6 +246,29 @@ def train(args: argparse.Namespace) -> None:
     save()
 
 
+def evaluate(args: argparse.Namespace) -> dict:
+    """Greedy answers on painted slices of the heads that training never sees."""
+    vision = load_exported(args.vision).requires_grad_(False)
+    language = LanguageModel(args.language)
+    projector = Projector(vision.config.prompt_dim, language.table.shape[1])
+    projector.load_state_dict({name: tensor.float() for name, tensor in load_file(args.out / FILE).items()})
+    slices = Slices(load_label_maps(args.labels, slice(-args.held_out, None)), vision, EVALUATED)
+    right = dict(sequence=0, view=0, level=0)
+    both = said = there = count = 0
+    while count < args.evaluate:
+        embedding, texts, *_ = slices(count, min(8, args.evaluate - count))
+        with torch.no_grad():
+            answers = language.answer(projector(embedding))
+        for want, got in zip(map(stated, texts), map(stated, answers), strict=True):
+            for name in right:
+                right[name] += getattr(want, name) == getattr(got, name)
+            both += len(want.structures & got.structures)
+            said += len(got.structures)
+            there += len(want.structures)
+        count += len(texts)
+    return dict(slices=count, **right, precision=both / max(1, said), recall=both / max(1, there))
+
+
 def export(projector: Projector, path: Path) -> None:
     """The two layers in f16, as the engine reads them."""
     state = {name: tensor.detach().half().contiguous() for name, tensor in projector.state_dict().items()}
@@ -263,12 +288,16 @@ def main() -> None:
     parser.add_argument('--rate', type=float, default=1e-3)
     parser.add_argument('--seed', type=int, default=1)
     parser.add_argument('--minutes', type=float, default=math.inf, help='stop after so many; the same command resumes')
+    parser.add_argument('--evaluate', type=int, metavar='SLICES', help='no training: count what is said of so many')
     parser.add_argument('--threads', type=int)
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
-    train(args)
+    if args.evaluate:
+        print(json.dumps(evaluate(args), indent=2))
+    else:
+        train(args)
 
 
 if __name__ == '__main__':

@@ -3,7 +3,7 @@
 import torch
 
 from recipe.anatomy import TARGET_OF, TARGETS
-from recipe.findings import BRAIN, FLAIR, T1, VISIBLE, findings
+from recipe.findings import BRAIN, FLAIR, T1, VISIBLE, findings, stated
 from recipe.projector import Projector, cells
 
 
@@ -30,6 +30,14 @@ def test_sides_and_midline_are_told_apart():
 def test_a_sagittal_slice_says_no_side():
     assert findings(FLAIR, 'sagittal', areas(thalamus=50, brainstem=40)) == (
         'FLAIR MRI, sagittal view, level of the midline. Shown: thalamus, brainstem.')
+
+
+def test_a_text_is_read_back():
+    seen = areas(left_thalamus=50, right_thalamus=40, left_amygdala=VISIBLE, third_ventricle=30)
+    read = stated(findings(T1, 'axial', seen))
+    assert read[:3] == ('T1-weighted MRI', 'axial', 'basal ganglia')
+    assert read.structures == {('left', 'thalamus'), ('right', 'thalamus'), ('left', 'amygdala'), ('', 'third ventricle')}
+    assert stated('Nothing of the kind.')[1:] == (None, None, frozenset())
 
 
 def test_nothing_to_see():
