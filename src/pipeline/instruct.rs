@@ -7,12 +7,12 @@
 
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::llama::Llama;
-use crate::pipeline::chat::Message;
+use crate::pipeline::designed::DesignedPrompt;
 use crate::pipeline::home::{Home, LANGUAGE_MODEL};
 use crate::pipeline::language::{Generation, LanguageModel, Progress};
 use crate::pipeline::modality::Modality;
@@ -90,21 +90,8 @@ impl Instruction {
     }
 }
 
-/// The designed prompt, `weights/prompts/instruction.json`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Prompt {
-    system: String,
-    ask: String,
-    examples: Vec<Example>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Example {
-    ask: String,
-    answer: String,
-}
+/// The designed prompt.
+const PROMPT: &str = include_str!("../../weights/prompts/instruction.json");
 
 /// One instruction to be written.
 #[derive(Clone, Copy, Debug)]
@@ -155,9 +142,7 @@ impl Writer {
         views: &[View],
         progress: &mut dyn FnMut(f64),
     ) -> Result<Vec<Instruction>> {
-        let prompt: Prompt =
-            serde_json::from_str(include_str!("../../weights/prompts/instruction.json"))
-                .expect("the embedded prompt is well-formed; a test parses it");
+        let prompt = DesignedPrompt::embedded(PROMPT);
         // Several views share one text: the model writes for the first, the word is then replaced.
         let view = views[0];
         let fill = |text: &str, request: &Request| {
@@ -189,18 +174,7 @@ impl Writer {
         }
         let mut prompts = Vec::new();
         for subject in &subjects {
-            let mut messages = vec![Message::new(
-                "system",
-                self.outside(&fill(&prompt.system, subject)),
-            )];
-            for example in &prompt.examples {
-                messages.push(Message::new("user", &*example.ask));
-                messages.push(Message::new("assistant", &*example.answer));
-            }
-            messages.push(Message::new(
-                "user",
-                self.outside(&fill(&prompt.ask, subject)),
-            ));
+            let messages = prompt.messages(|text| self.outside(&fill(text, subject)));
             prompts.push(self.model.chat(&messages)?.into());
         }
         let mut tell = |told: Progress| {
@@ -344,9 +318,7 @@ mod tests {
 
     #[test]
     fn the_prompt_parses() {
-        let prompt: Prompt =
-            serde_json::from_str(include_str!("../../weights/prompts/instruction.json"))
-                .expect("JSON");
+        let prompt = DesignedPrompt::embedded(PROMPT);
         assert!(
             prompt.ask.contains("<instance>")
                 && prompt.ask.contains("<modality>")

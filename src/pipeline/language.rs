@@ -188,10 +188,33 @@ impl LanguageModel {
     /// # Errors
     /// A model without a chat template, or one that refuses the conversation.
     pub fn chat(&self, messages: &[Message]) -> Result<Vec<u32>> {
+        self.tokenizer.encode(&self.conversation(messages)?)
+    }
+
+    /// As [`LanguageModel::chat`], the tokens before and after a `mark` that stands once in the text and is left out.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::chat`], or a text in which the mark does not stand once.
+    pub(super) fn chat_around(&self, messages: &[Message], mark: &str) -> Result<[Vec<u32>; 2]> {
+        let text = self.conversation(messages)?;
+        let places = text.matches(mark).count();
+        match text.split_once(mark) {
+            Some((before, after)) if places == 1 => Ok([
+                self.tokenizer.encode(before)?,
+                self.tokenizer.encode(after)?,
+            ]),
+            _ => Err(Error::Argument(format!(
+                "the model's chat template writes `{mark}` {places} times, expected once"
+            ))),
+        }
+    }
+
+    /// The text of a conversation up to where the assistant's answer begins.
+    fn conversation(&self, messages: &[Message]) -> Result<String> {
         let template = self.template.as_ref().ok_or_else(|| {
             Error::Argument("the model has no chat template; give it text to continue".into())
         })?;
-        self.tokenizer.encode(&template.render(messages, true)?)
+        template.render(messages, true)
     }
 
     /// The text of a conversation of one turn in parts, as the model's template writes it.
@@ -515,6 +538,11 @@ impl LanguageModel {
     /// The model, for tests and benches.
     pub fn llama(&self) -> &Llama {
         &self.llama
+    }
+
+    /// The file or folder that it was loaded from.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The tokenizer.

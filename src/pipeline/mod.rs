@@ -11,6 +11,7 @@ pub mod cases;
 pub mod chat;
 pub mod cohort;
 pub mod describe;
+mod designed;
 pub mod distance;
 pub mod effect;
 pub mod evaluate;

@@ -64,7 +64,8 @@ impl Prompt {
         self.push_rows(tokens, 0..tokens.matrix()[0], id);
     }
 
-    fn push_rows(&mut self, tokens: &Tensor, rows: Range<usize>, id: u32) {
+    /// Appends some of the tokens of images, as [`push_image`](Self::push_image) all.
+    pub(super) fn push_rows(&mut self, tokens: &Tensor, rows: Range<usize>, id: u32) {
         let (row, count) = (self.ids.len(), rows.len());
         self.ids.resize(row + count, id);
         match self.given.last_mut() {

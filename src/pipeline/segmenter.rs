@@ -22,6 +22,8 @@ use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recorder};
 use crate::models::bert::Sentences;
 use crate::models::zeus::Zeus;
+use crate::pipeline::describe::findings::Findings;
+use crate::pipeline::describe::lvlm::Lvlm;
 use crate::pipeline::home::Home;
 use crate::pipeline::inputs::{Loaded, facts, load};
 use crate::pipeline::instruct::{self, Instruction, Writer};
@@ -180,6 +182,22 @@ impl Segmenter {
     /// [`Error::MissingModel`] if it was not pulled, or files that do not fit.
     pub fn text_encoder(&self) -> Result<TextEncoder> {
         TextEncoder::open(&self.gpu, &self.home)
+    }
+
+    /// States the findings of slices of a volume, with the language model that writes instructions.
+    ///
+    /// # Errors
+    /// [`Error::MissingModel`] if it was not pulled, weights or a language model that the built-in projector was not trained for,
+    /// no memory, or an adapter that fails.
+    pub fn findings(
+        &self,
+        volume: &Prepared,
+        places: &[(View, usize)],
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<Findings>> {
+        let writer = self.some_writer()?;
+        let lvlm = Lvlm::new(&self.gpu, &self.zeus, &self.zeus_sha256, writer.model())?;
+        lvlm.findings(&self.gpu, volume, places, observer)
     }
 
     /// [`Segmenter::writer`], or the one that was kept.

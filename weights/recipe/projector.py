@@ -11,6 +11,7 @@ file of that name in DIR says of so many slices of the held-out heads instead.
 """
 
 import argparse
+import hashlib
 import json
 import math
 import time
@@ -206,7 +207,7 @@ def train(args: argparse.Namespace) -> None:
         kept = dict(projector=projector.state_dict(), optimiser=optimiser.state_dict(), step=step)
         torch.save(kept, state.with_suffix('.tmp'))
         state.with_suffix('.tmp').rename(state)
-        export(projector, args.out / FILE)
+        export(projector, args, args.out / FILE)
 
     began = saved = time.monotonic()
     losses: list[float] = []
@@ -269,10 +270,11 @@ def evaluate(args: argparse.Namespace) -> dict:
     return dict(slices=count, **right, precision=both / max(1, said), recall=both / max(1, there))
 
 
-def export(projector: Projector, path: Path) -> None:
-    """The two layers in f16, as the engine reads them."""
+def export(projector: Projector, args: argparse.Namespace, path: Path) -> None:
+    """The two layers in f16, as the engine reads them; it takes them only with the vision model that they were trained on."""
     state = {name: tensor.detach().half().contiguous() for name, tensor in projector.state_dict().items()}
-    save_file(state, path, {'format': 'pt', 'cell': str(CELL)})
+    vision = hashlib.sha256(args.vision.read_bytes()).hexdigest()
+    save_file(state, path, {'format': 'pt', 'cell': str(CELL), 'vision': vision, 'language': args.language.stem})
 
 
 def main() -> None:

@@ -147,7 +147,7 @@ impl Command {
             Self::Segment(args) => Some(&args.models.gpu),
             Self::Instruct(args) => Some(&args.models.gpu),
             Self::Generate(args) => Some(&args.gpu),
-            Self::Describe(args) => Some(&args.gpu),
+            Self::Describe(args) => Some(&args.models.gpu),
             Self::Perplexity(args) => Some(&args.gpu),
             Self::Evaluate(args) => Some(args.effect.gpu()),
             Self::Embed(args) => Some(&args.gpu),

@@ -1,9 +1,12 @@
 //! What a model that sees says of pictures, such as slices of a volume: each as image tokens in a prompt, answered side by side.
 //!
-//! A [`Describer`] is a language model and an eye. Another kind of eye is another variant of `eye::Eye`: it makes image tokens
-//! of a slice, and the text that stands around them.
+//! A [`Describer`] is a language model and an eye, out of a folder of the user's, and answers questions. Another kind of eye is
+//! another variant of `eye::Eye`: it makes image tokens of a slice, and the text that stands around them. [`lvlm::Lvlm`] is the
+//! built-in one: it states findings in one form, which `findings` reads back.
 
 mod eye;
+pub mod findings;
+pub mod lvlm;
 pub mod processor;
 pub mod resample;
 pub mod slices;

@@ -7,11 +7,8 @@ use crate::pipeline::prepare::{Prepared, Slice, View, normalise};
 ///
 /// Grey levels run from the 0.5th to the 99.5th percentile of the slice.
 pub fn pictures(prepared: &Prepared, view: View, count: usize) -> Vec<(usize, Slice<u8>)> {
-    let all = prepared.slices(view);
-    let count = count.min(all);
-    (0..count)
-        .map(|n| {
-            let index = (2 * n + 1) * all / (2 * count);
+    places(prepared, view, count)
+        .map(|index| {
             let mut slice = prepared.slice(view, index);
             normalise(&mut slice.data);
             let levels = slice.data.iter().map(|v| (255.0 * v).round() as u8);
@@ -23,4 +20,11 @@ pub fn pictures(prepared: &Prepared, view: View, count: usize) -> Vec<(usize, Sl
             (index, picture)
         })
         .collect()
+}
+
+/// The indices of `count` slices of a view, spread evenly about its middle; of all, where the view has fewer.
+pub fn places(prepared: &Prepared, view: View, count: usize) -> impl Iterator<Item = usize> {
+    let all = prepared.slices(view);
+    let count = count.min(all);
+    (0..count).map(move |n| (2 * n + 1) * all / (2 * count))
 }
