@@ -38,6 +38,8 @@ pub enum Wording {
     Stock,
     /// The language model's.
     Llm,
+    /// The language model's after looking at the scan.
+    Lvlm,
     /// The structure's name alone.
     Name,
     /// The built-in sentence's words in reverse order.
@@ -52,9 +54,10 @@ pub enum Wording {
 
 impl Wording {
     /// All, good ones first.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Stock,
         Self::Llm,
+        Self::Lvlm,
         Self::Name,
         Self::Shuffled,
         Self::Empty,
@@ -67,6 +70,7 @@ impl Wording {
         match self {
             Self::Stock => "stock",
             Self::Llm => "llm",
+            Self::Lvlm => "lvlm",
             Self::Name => "name",
             Self::Shuffled => "shuffled",
             Self::Empty => "empty",
@@ -124,7 +128,8 @@ pub struct Effect {
 }
 
 /// Segments `input` with instructions of every [`Wording`] for each structure of the label map `truth` on the same grid, or for those
-/// of `pairs`. The language model's are left out, with a warning, where it was not pulled.
+/// of `pairs`. The language model's are left out, with a warning, where it was not pulled, and those after looking where weights or
+/// language model are not those that learned to look.
 ///
 /// # Errors
 /// Those of a segmentation, a truth that is on another grid or has no structure that is known, and a pair whose first label is
@@ -152,6 +157,20 @@ pub fn instruction_effect(
         .first()
         .map_or(Modality::T1, |instruction| instruction.modality);
     let by_model = written.iter().any(|w| w.author == Author::Llm);
+    let looked = match by_model {
+        true => {
+            request.instruct = Instruct::Lvlm;
+            match segmenter.instruct(&request, observer) {
+                // Other weights, or another language model, than those that learned to look.
+                Err(error @ (Error::Argument(_) | Error::Weights { .. })) => {
+                    warnings.push(format!("without instructions of `lvlm`: {error}"));
+                    Vec::new()
+                }
+                written => written?.0,
+            }
+        }
+        false => Vec::new(),
+    };
 
     let stock = |target: &Target| Instruction::stock(target, modality).text;
     let mut asked: Vec<(usize, Wording, Target, String)> = Vec::new();
@@ -160,7 +179,8 @@ pub fn instruction_effect(
             let (target, text) = match wording {
                 Wording::Stock => (target.clone(), stock(target)),
                 Wording::Llm if by_model => (target.clone(), written[n].text.clone()),
-                Wording::Llm => continue,
+                Wording::Lvlm if !looked.is_empty() => (target.clone(), looked[n].text.clone()),
+                Wording::Llm | Wording::Lvlm => continue,
                 Wording::Name => (target.clone(), target.name.clone()),
                 Wording::Shuffled => {
                     let text = stock(target);

@@ -6,6 +6,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::pipeline::describe::findings::Summary;
 use crate::pipeline::files;
 use crate::pipeline::modality::{self, Modality};
 use crate::pipeline::prepare::Prepared;
@@ -21,7 +22,7 @@ pub struct ReportedInput {
     pub sha256: String,
     /// The modality that was taken.
     pub modality: Modality,
-    /// `flag`, `file name` or `estimate: …`.
+    /// `flag`, `file name`, `estimate: …` or `stated: …`.
     pub modality_from: String,
     /// Voxels.
     pub shape: [usize; 3],
@@ -29,6 +30,21 @@ pub struct ReportedInput {
     pub voxel_size: [f64; 3],
     /// The directions of its axes, such as `RAS`.
     pub orientation: String,
+}
+
+impl ReportedInput {
+    /// Takes the modality that was stated of the volume's slices where it was only estimated before.
+    pub(super) fn take_stated(&mut self, summary: &Summary) {
+        if let Some(modality) = summary.modality()
+            && self.modality_from.starts_with("estimate")
+            && self.modality != Modality::Ct
+        {
+            let (sequence, count) = &summary.sequences[0];
+            self.modality = modality;
+            self.modality_from =
+                format!("stated: {sequence} of {count} of {} slices", summary.slices);
+        }
+    }
 }
 
 /// The volumes of a request, read and brought to one grid. Reading needs no adapter, so that one thread can read
@@ -130,8 +146,8 @@ pub fn load(inputs: &[Input]) -> Result<Loaded> {
     })
 }
 
-/// What was measured from the first volume, in words for the language model.
-pub(super) fn facts(input: &ReportedInput, reference: &Volume) -> String {
+/// What was measured from the first volume and, where a model looked at it, what it shows, in words for the language model.
+pub(super) fn facts(input: &ReportedInput, reference: &Volume, seen: Option<&str>) -> String {
     let grid = reference.grid();
     let [x, y, z] = grid.voxel_sizes();
     let extent: Vec<String> = (0..3)
@@ -147,8 +163,12 @@ pub(super) fn facts(input: &ReportedInput, reference: &Volume) -> String {
     } else {
         format!("{} ", input.modality.phrase())
     };
-    format!(
+    let mut facts = format!(
         "a {name}{kind} of the head, {} mm, voxels of {x:.1} x {y:.1} x {z:.1} mm",
         extent.join(" x ")
-    )
+    );
+    if let Some(seen) = seen.filter(|seen| !seen.is_empty()) {
+        facts += &format!(", showing {seen}");
+    }
+    facts
 }

@@ -31,6 +31,8 @@ pub const VIEW: &str = "<view>";
 pub enum Author {
     /// The language model.
     Llm,
+    /// The language model, told what the volume shows by looking at it.
+    Lvlm,
     /// The built-in template.
     Stock,
     /// The user.

@@ -41,6 +41,9 @@ pub enum Instruct {
     Auto,
     /// The language model.
     Llm,
+    /// The language model, after looking at the volume: it is told what the middle of it shows, and a modality that would be
+    /// estimated is what it states.
+    Lvlm,
     /// The template.
     Stock,
 }

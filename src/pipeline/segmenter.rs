@@ -22,11 +22,12 @@ use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recorder};
 use crate::models::bert::Sentences;
 use crate::models::zeus::Zeus;
-use crate::pipeline::describe::findings::Findings;
-use crate::pipeline::describe::lvlm::Lvlm;
+use crate::pipeline::describe::findings::{Findings, Summary};
+use crate::pipeline::describe::lvlm::{self, Lvlm};
+use crate::pipeline::describe::slices::places;
 use crate::pipeline::home::Home;
-use crate::pipeline::inputs::{Loaded, facts, load};
-use crate::pipeline::instruct::{self, Instruction, Writer};
+use crate::pipeline::inputs::{Loaded, ReportedInput, facts, load};
+use crate::pipeline::instruct::{self, Author, Instruction, Writer};
 use crate::pipeline::memory::{self, Needs};
 use crate::pipeline::modality::Modality;
 use crate::pipeline::prepare::{Prepared, View};
@@ -43,6 +44,11 @@ use crate::tensor::{Checkpoint, Precision, Tensor};
 
 /// The default model, part of the program.
 static ZEUS_MINI: &[u8] = include_bytes!("../../weights/zeus-mini.safetensors");
+
+/// Slices of each view that the LVLM looks at.
+const LOOKED_AT: usize = 3;
+/// The most structures that the language model is told are shown.
+const NAMED: usize = 8;
 
 /// Watches a segmentation and may take its parts as they come. `()` watches nothing.
 pub trait Observer {
@@ -222,7 +228,7 @@ impl Segmenter {
         Ok(encoder)
     }
 
-    /// The hash of the weights that play a role in reports: `segmentation`, `language model` or `text encoder`.
+    /// The hash of the weights that play a role in reports: `segmentation`, `projector`, `language model` or `text encoder`.
     /// `None` for a role that nobody plays.
     ///
     /// # Errors
@@ -230,6 +236,7 @@ impl Segmenter {
     pub fn weights_sha256(&self, role: &str) -> Result<Option<String>> {
         Ok(match role {
             "segmentation" => Some(self.zeus_sha256.clone()),
+            "projector" => Some(lvlm::projector()?.sha256()),
             "language model" => Some(self.some_writer()?.sha256().to_owned()),
             "text encoder" => Some(self.some_text_encoder()?.sha256.clone()),
             _ => None,
@@ -319,7 +326,7 @@ impl Segmenter {
             seconds,
             reference,
             images,
-            inputs,
+            mut inputs,
             mut warnings,
         } = loaded;
         tracing::info!("read: {seconds:.3} s");
@@ -330,12 +337,21 @@ impl Segmenter {
         warnings.extend(self.gpu.distrusted());
         let mut weights = BTreeMap::from([("segmentation", self.zeus_sha256.clone())]);
 
+        let seen = match request.instruct {
+            Instruct::Lvlm => {
+                let seen = self.see(&images, &mut inputs, &slicing.views, observer)?;
+                weights.insert("projector", lvlm::projector()?.sha256());
+                clock.lap("findings");
+                Some(seen)
+            }
+            _ => None,
+        };
         // Who says what of each target in each modality that is decoded on its own.
         let spoken: Vec<Modality> = match request.fusion {
             Fusion::Late => inputs.iter().map(|input| input.modality).collect(),
             Fusion::Hybrid | Fusion::Early => vec![inputs[0].modality],
         };
-        let facts = facts(&inputs[0], &reference);
+        let facts = facts(&inputs[0], &reference, seen.as_deref());
         let instructions = self.instructions(
             request,
             &targets,
@@ -472,12 +488,18 @@ impl Segmenter {
         let slicing = slicing(request)?;
         let Loaded {
             reference,
-            inputs,
+            images,
+            mut inputs,
             mut warnings,
             ..
         } = load(&request.inputs)?;
+        let seen = match request.instruct {
+            Instruct::Lvlm => Some(self.see(&images, &mut inputs, &slicing.views, observer)?),
+            _ => None,
+        };
         let spoken: Vec<Modality> = inputs.iter().map(|input| input.modality).collect();
-        let (targets, facts) = (targets(request)?, facts(&inputs[0], &reference));
+        let targets = targets(request)?;
+        let facts = facts(&inputs[0], &reference, seen.as_deref());
         let mut weights = BTreeMap::new();
         let views = &slicing.views;
         let instructions = self.instructions(
@@ -558,10 +580,36 @@ impl Segmenter {
             let all = written.len();
             warnings.push(format!("{replaced} of {all} generated instructions missed their topic and were replaced by the built-in ones"));
         }
-        for (at, instruction) in open.into_iter().zip(written) {
+        for (at, mut instruction) in open.into_iter().zip(written) {
+            if request.instruct == Instruct::Lvlm && instruction.author == Author::Llm {
+                instruction.author = Author::Lvlm;
+            }
             instructions[at] = instruction;
         }
         Ok(instructions)
+    }
+
+    /// Looks at the middle of each volume: gives what the first shows, in words for the language model, and takes a modality
+    /// that was only estimated from what is stated.
+    fn see(
+        &self,
+        images: &[Prepared],
+        inputs: &mut [ReportedInput],
+        views: &[View],
+        observer: &mut dyn Observer,
+    ) -> Result<String> {
+        let mut shown = None;
+        for (image, input) in images.iter().zip(inputs) {
+            let looked: Vec<(View, usize)> = views
+                .iter()
+                .flat_map(|view| places(image, *view, LOOKED_AT).map(|index| (*view, index)))
+                .collect();
+            let summary = Summary::of(&self.findings(image, &looked, observer)?);
+            input.take_stated(&summary);
+            shown.get_or_insert_with(|| summary.names(NAMED).join(", "));
+        }
+        self.gpu.trim();
+        Ok(shown.unwrap_or_default())
     }
 
     /// Prompt tokens of the instructions: per modality and view a tensor `[targets, prompt_dim]`.

@@ -67,6 +67,15 @@ def window(length: int, size: int) -> tuple[slice, slice]:
     return slice(first, last), slice(first + offset, last + offset)
 
 
+def pictures(slices: np.ndarray, size: int) -> Tensor:
+    """Slices [n, rows, columns] as a model takes them, [n, 1, size, size]: centred, 0 to 1."""
+    _, rows, columns = slices.shape
+    (ys, sy), (xs, sx) = window(rows, size), window(columns, size)
+    picture = torch.zeros(len(slices), 1, size, size)
+    picture[:, 0, sy, sx] = torch.from_numpy(np.ascontiguousarray(slices[:, ys, xs]))
+    return normalise(picture)
+
+
 @torch.no_grad()
 def decode(model: ZeusMini, volume: np.ndarray, view: str, token: Tensor, batch: int = 4
            ) -> tuple[np.ndarray, np.ndarray]:
@@ -81,9 +90,7 @@ def decode(model: ZeusMini, volume: np.ndarray, view: str, token: Tensor, batch:
     dice = np.zeros((len(token), count), np.float32)
     for start in range(0, count, batch):
         part = slices[start:start + batch]
-        picture = torch.zeros(len(part), 1, size, size)
-        picture[:, 0, sy, sx] = torch.from_numpy(np.ascontiguousarray(part[:, ys, xs]))
-        neck, skips = model.image_encoder(normalise(picture), {})
+        neck, skips = model.image_encoder(pictures(part, size), {})
         low, predicted = model.mask_decoder(neck, skips, model.prompt_encoder.image_pe,
                                             token.expand(len(part), -1, -1), {})
         full = full_size(low).clamp(-LIMIT, LIMIT)[:, :, sy, sx].numpy()

@@ -99,6 +99,7 @@ impl VolumeArgs {
         request.instruct = match self.instruct {
             None => Instruct::Auto,
             Some(InstructArg::Llm) => Instruct::Llm,
+            Some(InstructArg::Lvlm) => Instruct::Lvlm,
             Some(InstructArg::Stock) => Instruct::Stock,
         };
         request.fast = self.fast;
@@ -374,6 +375,8 @@ impl LayoutArg {
 enum InstructArg {
     /// The language model
     Llm,
+    /// The language model after looking at the volume (`keraunos describe` shows what it sees)
+    Lvlm,
     /// The built-in template
     Stock,
 }

@@ -128,6 +128,21 @@ impl Summary {
         }
     }
 
+    /// The names of at most so many structures, without their sides, the commonest first.
+    pub fn names(&self, most: usize) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for (words, _) in &self.structures {
+            let sides = [Side::Left, Side::Right].map(Side::name);
+            let side = sides.iter().find_map(|side| words.strip_prefix(side));
+            let name = side.map_or(words.as_str(), str::trim_start);
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names.truncate(most);
+        names
+    }
+
     /// The modality that most slices are said to be of, if more than half are.
     pub fn modality(&self) -> Option<Modality> {
         let (sequence, slices) = self.sequences.first()?;
@@ -206,6 +221,9 @@ mod tests {
             summary.structures,
             [("cerebellum".into(), 2), ("brainstem".into(), 1)]
         );
+        assert_eq!(summary.names(1), ["cerebellum"]);
         assert_eq!(Summary::of(&findings[1..]).modality(), None);
+        let sides = Findings::read("MRI, axial view. Both sides: thalamus. Midline: brainstem.");
+        assert_eq!(Summary::of(&[sides]).names(9), ["brainstem", "thalamus"]);
     }
 }

@@ -33,6 +33,14 @@ pub struct Lvlm<'a> {
     projector: Projector,
 }
 
+/// The built-in projector's checkpoint.
+///
+/// # Errors
+/// None that a user could meet.
+pub fn projector() -> Result<Checkpoint> {
+    Checkpoint::from_bytes(PROJECTOR, "zeus-mini-projector (embedded)")
+}
+
 impl<'a> Lvlm<'a> {
     /// Puts the built-in projector between two models. `zeus_sha256` is the hash of the segmentation model's checkpoint.
     ///
@@ -44,7 +52,7 @@ impl<'a> Lvlm<'a> {
         zeus_sha256: &str,
         language: &'a LanguageModel,
     ) -> Result<Self> {
-        let checkpoint = Checkpoint::from_bytes(PROJECTOR, "zeus-mini-projector (embedded)")?;
+        let checkpoint = projector()?;
         let metadata = checkpoint.metadata();
         let said = |key: &str| metadata.get(key).map_or("", String::as_str);
         if said("vision") != zeus_sha256 {
@@ -116,8 +124,14 @@ impl<'a> Lvlm<'a> {
             .collect())
     }
 
-    /// The image tokens of slices, one slice after the other.
-    fn look(&self, gpu: &Gpu, volume: &Prepared, places: &[(View, usize)]) -> Result<Tensor> {
+    /// The image tokens of slices, one slice after the other, `[slices · cells, embedding_length]`.
+    ///
+    /// # Errors
+    /// No memory, or an adapter that fails.
+    ///
+    /// # Panics
+    /// If there is no such slice.
+    pub fn look(&self, gpu: &Gpu, volume: &Prepared, places: &[(View, usize)]) -> Result<Tensor> {
         let size = self.zeus.config().image_size;
         let mut pixels = vec![0.0; places.len() * size * size * 4];
         for ((view, index), picture) in places.iter().zip(pixels.chunks_exact_mut(size * size * 4))
