@@ -1,14 +1,15 @@
 //! What the weights can do, as Markdown for `weights/README.md`: `make accept`.
 //!
 //! ```text
-//! KERAUNOS_SHARED=../shared cargo run --release --example accept [real] [words] [held-out] [fusion] [meshnet] [atlas] > table.md
+//! KERAUNOS_SHARED=../shared cargo run --release --example accept [real] [words] [findings] [held-out] [fusion] [meshnet] [atlas] > table.md
 //! ```
 //!
-//! `real` and `words` read the volumes of `KERAUNOS_SHARED`; `held-out` and `fusion` the phantoms, `meshnet` and `atlas`
+//! `real`, `words` and `findings` read the volumes of `KERAUNOS_SHARED`; `held-out` and `fusion` the phantoms, `meshnet` and `atlas`
 //! the label maps that the recipe wrote to `KERAUNOS_HELD_OUT` (`weights/recipe/README.md`). Scores are those of
 //! `keraunos evaluate`. Without a part all run for which there is something to read. `KERAUNOS_WEIGHTS` names other weights
 //! than the built-in ones, to measure them before they take their place.
 
+mod findings;
 mod held_out;
 mod real;
 mod words;
@@ -23,7 +24,9 @@ use keraunos::pipeline::volume::{Names, Volume};
 use keraunos::pipeline::{Input, Observer, Options, Request, Segmenter};
 use keraunos::{Error, Result};
 
-const PARTS: [&str; 6] = ["real", "words", "held-out", "fusion", "meshnet", "atlas"];
+const PARTS: [&str; 7] = [
+    "real", "words", "findings", "held-out", "fusion", "meshnet", "atlas",
+];
 
 /// The Dice of each prompt with each of its truths, as its mask comes.
 struct Scores<'a> {
@@ -104,6 +107,7 @@ fn main() -> Result<()> {
         match part.as_str() {
             "real" => real::accept(&segmenter, &shared)?,
             "words" => words::accept(&segmenter, &shared)?,
+            "findings" => findings::accept(&segmenter, &shared, &held_out.join("meshnet"))?,
             "held-out" => held_out::phantoms(&segmenter, &held_out.join("phantoms"))?,
             "fusion" => held_out::fusion(&segmenter, &held_out.join("phantoms"))?,
             "meshnet" => held_out::meshnet(&segmenter, &shared, &held_out.join("meshnet"))?,
