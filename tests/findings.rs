@@ -9,6 +9,7 @@ use keraunos::pipeline::prepare::{Prepared, View};
 use keraunos::pipeline::volume::Volume;
 use keraunos::pipeline::{Input, Instruct, Options, Request, Segmenter};
 use serde::Deserialize;
+use serde_json::Value;
 
 mod support;
 
@@ -167,4 +168,51 @@ fn a_volume_of_unknown_kind_is_taken_for_what_is_stated() {
         "{}",
         instructions[0].text
     );
+}
+
+#[test]
+fn the_command_states_each_slice_and_what_they_say_together() {
+    let run = |more: &[&str], home: Option<&Path>| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_keraunos"));
+        command.args(["describe", "weights/trial/scan.nii.gz", "--view", "axial"]);
+        command.current_dir(env!("CARGO_MANIFEST_DIR")).args(more);
+        if let Some(home) = home {
+            command.env("KERAUNOS_HOME", home).env("HF_HUB_CACHE", home);
+        }
+        command.output().expect("the program starts")
+    };
+    let out = run(&["--slices", "2", "--json"], None);
+    let error = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{error}");
+    let got: Value = serde_json::from_slice(&out.stdout).expect("JSON");
+    let text = |n: usize| got["findings"][n]["text"].as_str().expect("a text");
+    assert_eq!(got["findings"].as_array().map(Vec::len), Some(2));
+    assert_eq!(got["findings"][1]["slice"], 12);
+    assert_eq!(got["findings"][1]["stated"]["view"], "axial");
+    assert_eq!(
+        got["summary"]["sequences"],
+        serde_json::json!([["T1-weighted MRI", 2]])
+    );
+
+    let out = run(&["--slices", "2"], None);
+    let lines = String::from_utf8(out.stdout).expect("text");
+    let lines: Vec<&str> = lines.lines().collect();
+    assert_eq!(
+        lines[..2],
+        [
+            format!("axial 4: {}", text(0)),
+            format!("axial 12: {}", text(1))
+        ]
+    );
+    assert!(
+        lines[2].starts_with("of 2 slices: T1-weighted MRI 2; "),
+        "{}",
+        lines[2]
+    );
+
+    let nowhere = tempfile::tempdir().expect("a folder");
+    let out = run(&[], Some(nowhere.path()));
+    let error = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{error}");
+    assert!(error.contains("keraunos pull"), "{error}");
 }

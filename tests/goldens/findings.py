@@ -22,11 +22,11 @@ from recipe.projector import FILE, LanguageModel, Projector  # noqa: E402
 from recipe.volumes import as_slices, head_box, load_volume, pictures  # noqa: E402
 
 STRIDE = 997
-# of each file views, and the part of the way through its slices
+# 1 mm as they are; of each views, and the part of the way through its slices
 SCANS = (
     ('weights/trial/scan.nii.gz', [('axial', 0.25), ('axial', 0.75)]),
     ('colin27/ch2.nii.gz', [('axial', 0.3), ('axial', 0.5), ('coronal', 0.4), ('coronal', 0.6), ('sagittal', 0.35), ('sagittal', 0.5)]),
-    ('chris/chris_PD.nii.gz', [('axial', 0.5), ('coronal', 0.5), ('sagittal', 0.5)]),
+    ('mni152/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz', [('axial', 0.4), ('coronal', 0.5), ('sagittal', 0.5)]),
 )
 
 
