@@ -201,7 +201,7 @@ fn sentences(gpu: &Gpu, encoder: &TextEncoder) -> Result<(), keraunos::Error> {
 fn language(gpu: &Gpu, writer: &Writer) -> Result<(), keraunos::Error> {
     let (llama, vocab) = (writer.llama(), writer.llama().config().vocab_size);
     let ids: Vec<u32> = (0..128).map(|n| 1000 + 37 * n).collect();
-    let cache = llama.cache(gpu, 256)?;
+    let cache = llama.cache(gpu, 256, Precision::Auto)?;
     let prefill = least(3, || {
         let rec = gpu.record("prefill");
         let hidden = llama.forward(&rec, &Batch::sequence(&ids, 0), &cache, |_, _| ())?;

@@ -12,6 +12,7 @@
 // Delicate: at most KEYS keys, checked by the op; a row without any is zeros. The head width is a multiple of 4, at most 128.
 
 override WG: u32 = 32;
+override F16: u32 = 0;    // k and v hold f16, eight to a vec4; strides stay those of values
 override PREFIX: u32 = 0;
 const KEYS: u32 = 2048u;
 
@@ -31,8 +32,8 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> q: array<vec4<f32>>;        // (rows, heads, width) of 4, strided
-@group(0) @binding(2) var<storage, read> k: array<vec4<f32>>;        // (keys, heads / share, width) of 4, strided
-@group(0) @binding(3) var<storage, read> v: array<vec4<f32>>;        // (keys, heads / share, width) of 4, strided
+@group(0) @binding(2) var<storage, read> k: array<vec4<u32>>;        // (keys, heads / share, width) of 4 f32, or of 8 f16 with width / 2, strided
+@group(0) @binding(3) var<storage, read> v: array<vec4<u32>>;        // (keys, heads / share, width) of 4 f32, or of 8 f16 with width / 2, strided
 @group(0) @binding(4) var<storage, read> span: array<vec2<u32>>;     // (rows) of start, count
 @group(0) @binding(5) var<storage, read> seen: array<vec4<f32>>;     // (rows, heads, width) of 4: the prefix's result, any buffer if PREFIX is 0
 @group(0) @binding(6) var<storage, read> state: array<vec2<f32>>;    // (rows, heads) of maximum and sum, any buffer if PREFIX is 0
@@ -40,6 +41,20 @@ struct Params {
 
 var<workgroup> scores: array<vec4<f32>, 512>;  // KEYS / 4
 var<workgroup> partial: array<vec4<f32>, WG>;
+
+fn key(i: u32) -> vec4<f32> {
+    if F16 == 0u {
+        return bitcast<vec4<f32>>(k[i]);
+    }
+    return four_of(k[i / 2u], i);
+}
+
+fn value(i: u32) -> vec4<f32> {
+    if F16 == 0u {
+        return bitcast<vec4<f32>>(v[i]);
+    }
+    return four_of(v[i / 2u], i);
+}
 
 @compute @workgroup_size(WG)
 fn main(
@@ -68,7 +83,7 @@ fn main(
         var sum = vec4<f32>(0.0);
         for (var i = 0u; i < params.width; i++) {
             let query = q[q0 + i];
-            sum += vec4<f32>(dot(query, k[ka + i]), dot(query, k[kb + i]), dot(query, k[kc + i]), dot(query, k[kd + i]));
+            sum += vec4<f32>(dot(query, key(ka + i)), dot(query, key(kb + i)), dot(query, key(kc + i)), dot(query, key(kd + i)));
         }
         // Keys beyond the end weigh nothing.
         let inside = vec4<u32>(j, j + 1u, j + 2u, j + 3u) < vec4<u32>(count);
@@ -98,10 +113,10 @@ fn main(
         for (var quad = copy; quad < quads; quad += copies) {
             let j = quad * 4u;
             let p = scores[quad];
-            sum = fma(vec4<f32>(p.x), v[v0 + j * params.v_stride + column], sum);
-            sum = fma(vec4<f32>(p.y), v[v0 + min(j + 1u, last) * params.v_stride + column], sum);
-            sum = fma(vec4<f32>(p.z), v[v0 + min(j + 2u, last) * params.v_stride + column], sum);
-            sum = fma(vec4<f32>(p.w), v[v0 + min(j + 3u, last) * params.v_stride + column], sum);
+            sum = fma(vec4<f32>(p.x), value(v0 + j * params.v_stride + column), sum);
+            sum = fma(vec4<f32>(p.y), value(v0 + min(j + 1u, last) * params.v_stride + column), sum);
+            sum = fma(vec4<f32>(p.z), value(v0 + min(j + 2u, last) * params.v_stride + column), sum);
+            sum = fma(vec4<f32>(p.w), value(v0 + min(j + 3u, last) * params.v_stride + column), sum);
         }
     }
     partial[lane] = sum;

@@ -10,6 +10,7 @@
 // sum of 0 and is zeros, as is a row without any. The head width is a multiple of 4, at most 4 · WG.
 
 override WG: u32 = 32;
+override F16: u32 = 0;    // k and v hold f16, eight to a vec4; strides stay those of values
 override SHARE: u32 = 4;  // heads of q to a workgroup, at most 4
 
 struct Params {
@@ -31,8 +32,8 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> q: array<vec4<f32>>;            // (rows, heads, width) of 4, strided
-@group(0) @binding(2) var<storage, read> k: array<vec4<f32>>;            // (keys, heads / group, width) of 4, strided
-@group(0) @binding(3) var<storage, read> v: array<vec4<f32>>;            // (keys, heads / group, width) of 4, strided
+@group(0) @binding(2) var<storage, read> k: array<vec4<u32>>;            // (keys, heads / group, width) of 4 f32, or of 8 f16 with width / 2, strided
+@group(0) @binding(3) var<storage, read> v: array<vec4<u32>>;            // (keys, heads / group, width) of 4 f32, or of 8 f16 with width / 2, strided
 @group(0) @binding(4) var<storage, read> span: array<vec2<u32>>;         // (rows) of start, count
 @group(0) @binding(5) var<storage, read_write> part: array<vec4<f32>>;   // (splits, rows, heads, width) of 4
 @group(0) @binding(6) var<storage, read_write> state: array<vec2<f32>>;  // (splits, rows, heads) of maximum and sum
@@ -61,6 +62,20 @@ fn weigh(p: vec4<f32>, v0: vec4<f32>, v1: vec4<f32>, v2: vec4<f32>, v3: vec4<f32
 // Where the row's keys lie: first the common ones, then its own.
 fn slots(j: vec4<u32>, start: u32) -> vec4<u32> {
     return select(j + start - params.prefix, j, j < vec4<u32>(params.prefix));
+}
+
+fn key(i: u32) -> vec4<f32> {
+    if F16 == 0u {
+        return bitcast<vec4<f32>>(k[i]);
+    }
+    return four_of(k[i / 2u], i);
+}
+
+fn value(i: u32) -> vec4<f32> {
+    if F16 == 0u {
+        return bitcast<vec4<f32>>(v[i]);
+    }
+    return four_of(v[i / 2u], i);
 }
 
 @compute @workgroup_size(WG)
@@ -104,10 +119,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             var s2 = vec4<f32>(0.0);
             var s3 = vec4<f32>(0.0);
             for (var i = 0u; i < params.width; i++) {
-                let key0 = k[at.x + i];
-                let key1 = k[at.y + i];
-                let key2 = k[at.z + i];
-                let key3 = k[at.w + i];
+                let key0 = key(at.x + i);
+                let key1 = key(at.y + i);
+                let key2 = key(at.z + i);
+                let key3 = key(at.w + i);
                 s0 = dots(q[q0 + i], key0, key1, key2, key3, s0);
                 if SHARE > 1u {
                     s1 = dots(q[q1 + i], key0, key1, key2, key3, s1);
@@ -174,10 +189,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             for (var quad = copy; quad < quads; quad += copies) {
                 let j = min(block + quad * 4u + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(end - 1u));
                 let at = slots(j, own.x) * params.v_stride + v_base;
-                let v0 = v[at.x];
-                let v1 = v[at.y];
-                let v2 = v[at.z];
-                let v3 = v[at.w];
+                let v0 = value(at.x);
+                let v1 = value(at.y);
+                let v2 = value(at.z);
+                let v3 = value(at.w);
                 a0 = weigh(scores[quad], v0, v1, v2, v3, a0);
                 if SHARE > 1u {
                     a1 = weigh(scores[128u + quad], v0, v1, v2, v3, a1);

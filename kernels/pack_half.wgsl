@@ -14,11 +14,6 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;        // (2 · len) of 4
 @group(0) @binding(2) var<storage, read_write> y: array<vec4<u32>>;  // (first + len) of 8 values
 
-fn halves(v: vec4<f32>) -> vec2<u32> {
-    let c = clamp(v, vec4<f32>(-65504.0), vec4<f32>(65504.0));
-    return vec2<u32>(pack2x16float(c.xy), pack2x16float(c.zw));
-}
-
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,

@@ -8,6 +8,7 @@
 
 override WG: u32 = 64;
 override HALVES: u32 = 0;
+override F16: u32 = 0;  // the caches hold f16, eight to a vec4
 
 struct Params {
     tokens: u32,
@@ -23,8 +24,8 @@ struct Params {
 @group(0) @binding(3) var<storage, read> slot: array<u32>;                 // (tokens)
 @group(0) @binding(4) var<storage, read> frequency: array<vec2<f32>>;      // (width) of 2 pairs, radians a position
 @group(0) @binding(5) var<storage, read_write> q: array<vec4<f32>>;        // (tokens, heads, width) of 4
-@group(0) @binding(6) var<storage, read_write> k_cache: array<vec4<f32>>;  // (slots, kv_heads, width) of 4
-@group(0) @binding(7) var<storage, read_write> v_cache: array<vec4<f32>>;  // (slots, kv_heads, width) of 4
+@group(0) @binding(6) var<storage, read_write> k_cache: array<vec4<u32>>;  // (slots, kv_heads, width) of 4 f32, or of 8 f16 with width / 2
+@group(0) @binding(7) var<storage, read_write> v_cache: array<vec4<u32>>;  // (slots, kv_heads, width) of 4 f32, or of 8 f16 with width / 2
 
 // The columns `quad` of the head that qkv[i] belongs to.
 fn rotated(i: u32, quad: u32, position: f32) -> vec4<f32> {
@@ -47,6 +48,37 @@ fn rotated(i: u32, quad: u32, position: f32) -> vec4<f32> {
     return own * (cos(angle) * params.scale) + other * select(s, -s, first);
 }
 
+fn keep_k(i: u32, v: vec4<f32>) {
+    if F16 == 0u {
+        k_cache[i] = bitcast<vec4<u32>>(v);
+        return;
+    }
+    // The thread of the neighbouring columns writes the other two words.
+    let own = halves(v);
+    if i % 2u == 0u {
+        k_cache[i / 2u].x = own.x;
+        k_cache[i / 2u].y = own.y;
+    } else {
+        k_cache[i / 2u].z = own.x;
+        k_cache[i / 2u].w = own.y;
+    }
+}
+
+fn keep_v(i: u32, v: vec4<f32>) {
+    if F16 == 0u {
+        v_cache[i] = bitcast<vec4<u32>>(v);
+        return;
+    }
+    let own = halves(v);
+    if i % 2u == 0u {
+        v_cache[i / 2u].x = own.x;
+        v_cache[i / 2u].y = own.y;
+    } else {
+        v_cache[i / 2u].z = own.x;
+        v_cache[i / 2u].w = own.y;
+    }
+}
+
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -66,9 +98,9 @@ fn main(
         if column < q_row {
             q[token * q_row + column] = rotated(i, quad, at);
         } else if column < q_row + kv_row {
-            k_cache[cached + column - q_row] = rotated(i, quad, at);
+            keep_k(cached + column - q_row, rotated(i, quad, at));
         } else {
-            v_cache[cached + column - q_row - kv_row] = qkv[i];
+            keep_v(cached + column - q_row - kv_row, qkv[i]);
         }
     }
 }

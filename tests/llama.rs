@@ -239,10 +239,10 @@ fn llama3_factors(width: usize, theta: f64, scaling: &Value) -> Vec<f32> {
         .collect()
 }
 
-/// The logits of all tokens, computed in runs of so many.
-fn logits(gpu: &Gpu, llama: &Llama, ids: &[u32], runs: &[usize]) -> Vec<f32> {
+/// The logits of all tokens, computed in runs of so many, with keys and values kept so wide.
+fn logits(gpu: &Gpu, llama: &Llama, ids: &[u32], runs: &[usize], kept: Precision) -> Vec<f32> {
     let vocab = llama.config().vocab_size;
-    let cache = llama.cache(gpu, ids.len()).expect("a cache");
+    let cache = llama.cache(gpu, ids.len(), kept).expect("a cache");
     let (mut at, mut all) = (0, Vec::new());
     for run in runs {
         let rec = gpu.record("llama");
@@ -268,12 +268,18 @@ fn equal(name: &str, case: &Case, checkpoint: &Checkpoint, runs: &[usize]) {
 fn equal_on(gpu: &Gpu, name: &str, case: &Case, checkpoint: &Checkpoint, runs: &[usize]) {
     let llama = Llama::new(gpu, checkpoint, Precision::Auto)
         .unwrap_or_else(|error| panic!("{name}: {error}"));
-    let got: Vec<f32> = logits(gpu, &llama, &case.ids, runs)
-        .into_iter()
-        .step_by(5)
-        .collect();
+    let logits = |kept| -> Vec<f32> {
+        let all = logits(gpu, &llama, &case.ids, runs, kept);
+        all.into_iter().step_by(5).collect()
+    };
+    let got = logits(Precision::F32);
     // Seven blocks of f32 sums and angles against float64; 1e-3 of the scale is asked for.
     close(&got, &case.logits, 1e-4, 1e-4);
+    // Keys and values of eleven bits; 1e-2 of the scale is asked for.
+    let scale = case.logits.iter().fold(0.0f32, |a, v| a.max(v.abs()));
+    let half = logits(Precision::F16);
+    close(&half, &case.logits, f64::from(3e-3 * scale), 0.0);
+    assert_ne!(half, got, "{name}: keys and values of f16 change nothing");
 }
 
 #[test]
@@ -466,7 +472,9 @@ fn given_rows_equal_to_the_tables_change_no_bit() {
     let checkpoint = Checkpoint::open(file.path()).expect("a checkpoint");
     let llama = Llama::new(gpu(), &checkpoint, Precision::Auto).expect("a model");
     let run = |batch: &Batch| {
-        let cache = llama.cache(gpu(), batch.len()).expect("a cache");
+        let cache = llama
+            .cache(gpu(), batch.len(), Precision::F32)
+            .expect("a cache");
         let rec = gpu().record("given");
         let mut table = None;
         let hidden = llama.forward(&rec, batch, &cache, |name, x| {
@@ -521,7 +529,7 @@ fn texts_longer_than_one_kernel_takes_are_computed_alike() {
         .map(|v| (v.abs() * 131.0) as u32)
         .collect();
     let last = |runs: &[usize]| {
-        let all = logits(gpu(), &llama, &ids, runs);
+        let all = logits(gpu(), &llama, &ids, runs, Precision::F32);
         all[all.len() - 131..].to_vec()
     };
     // In one run every row sees its keys by itself; in parts most of them are a prefix.

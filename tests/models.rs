@@ -344,7 +344,9 @@ fn logits_of_smollm2_equal_its_dequantised_weights_in_float64() {
         .chunks_exact(4)
         .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
         .collect();
-    let cache = llama.cache(gpu(), ids.len()).expect("a cache");
+    let cache = llama
+        .cache(gpu(), ids.len(), Precision::F32)
+        .expect("a cache");
     let rec = gpu().record("llama");
     let mut kept = BTreeMap::new();
     let keep = |name: &str, tensor: &Tensor| drop(kept.insert(name.to_owned(), tensor.clone()));
@@ -394,7 +396,7 @@ fn greedy_tokens_of_smollm2_equal_llama_cpp() {
     let checkpoint = Checkpoint::open(&located(LANGUAGE_MODEL)).expect("the checkpoint");
     let llama = Llama::new(gpu(), &checkpoint, Precision::Auto).expect("a model");
     let goldens = json("smollm2.json");
-    let cache = llama.cache(gpu(), 256).expect("a cache");
+    let cache = llama.cache(gpu(), 256, Precision::F32).expect("a cache");
     let vocab = llama.config().vocab_size;
     for chat in goldens["chats"].as_array().expect("chats") {
         let (prompt, reference, quantised) = (
@@ -443,7 +445,7 @@ fn many_sequences_on_one_prefix_equal_each_alone() {
     let llama = Llama::new(gpu(), &checkpoint, Precision::Auto).expect("a model");
     let prefix: Vec<u32> = (0..37).map(|n| 100 + 31 * n).collect();
     let endings: Vec<Vec<u32>> = vec![vec![5, 900, 17], vec![4242], vec![77, 78, 79, 80, 81]];
-    let cache = llama.cache(gpu(), 64).expect("a cache");
+    let cache = llama.cache(gpu(), 64, Precision::F32).expect("a cache");
     let rec = gpu().record("prefix");
     llama
         .forward(&rec, &Batch::sequence(&prefix, 0), &cache, |_, _| ())
@@ -472,7 +474,7 @@ fn many_sequences_on_one_prefix_equal_each_alone() {
         .expect("a pass");
     let mut row = 0;
     for ending in &endings {
-        let alone = llama.cache(gpu(), 64).expect("a cache");
+        let alone = llama.cache(gpu(), 64, Precision::F32).expect("a cache");
         let ids: Vec<u32> = prefix.iter().chain(ending).copied().collect();
         let rec = gpu().record("alone");
         let hidden = llama
@@ -494,7 +496,7 @@ fn many_sequences_on_one_prefix_equal_each_alone() {
 fn a_batch_that_does_not_fit_is_an_error() {
     let checkpoint = Checkpoint::open(&located(LANGUAGE_MODEL)).expect("the checkpoint");
     let llama = Llama::new(gpu(), &checkpoint, Precision::Auto).expect("a model");
-    let cache = llama.cache(gpu(), 8).expect("a cache");
+    let cache = llama.cache(gpu(), 8, Precision::F32).expect("a cache");
     for ids in [vec![1; 9], vec![u32::MAX]] {
         let rec = gpu().record("llama");
         assert!(matches!(
@@ -587,7 +589,7 @@ fn a_llama_of_mixed_formats_equals_its_weights_as_f32() {
     let runs = small_llama(mixed).map(|bytes| {
         let checkpoint = Checkpoint::from_bytes(leak(bytes), "mixed.gguf").expect("a file");
         let model = Llama::new(gpu(), &checkpoint, Precision::Auto).expect("a model");
-        let cache = model.cache(gpu(), 16).expect("a cache");
+        let cache = model.cache(gpu(), 16, Precision::F32).expect("a cache");
         let mut logits = Vec::new();
         let mut dispatches = 0;
         for batch in &batches {

@@ -165,7 +165,9 @@ impl Case {
 /// The logits of all tokens.
 fn logits(llama: &Llama, batch: &Batch) -> Vec<f32> {
     let vocab = llama.config().vocab_size;
-    let cache = llama.cache(gpu(), batch.len()).expect("a cache");
+    let cache = llama
+        .cache(gpu(), batch.len(), Precision::F32)
+        .expect("a cache");
     let rec = gpu().record("llama");
     let hidden = llama
         .forward(&rec, batch, &cache, |_, _| ())

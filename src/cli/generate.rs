@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::args::GpuArgs;
+use super::args::{GpuArgs, KvCacheArgs};
 use super::console::Console;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -58,17 +58,19 @@ pub(super) struct LlmArgs {
     /// Where the language models are [default: $KERAUNOS_HOME, else the user's data folder]
     #[arg(long, value_name = "DIR")]
     model_dir: Option<PathBuf>,
+    #[command(flatten)]
+    kept: KvCacheArgs,
 }
 
 impl LlmArgs {
     fn open(&self, gpu: &Gpu) -> Result<LanguageModel> {
-        match &self.llm {
-            Some(path) => LanguageModel::open(gpu, path),
-            None => {
-                let home = Home::new(self.model_dir.as_deref())?;
-                LanguageModel::open(gpu, &home.locate(LANGUAGE_MODEL)?)
-            }
-        }
+        let path = match &self.llm {
+            Some(path) => path.clone(),
+            None => Home::new(self.model_dir.as_deref())?.locate(LANGUAGE_MODEL)?,
+        };
+        let mut model = LanguageModel::open(gpu, &path)?;
+        model.kv_cache = self.kept.precision();
+        Ok(model)
     }
 }
 

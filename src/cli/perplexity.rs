@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::args::GpuArgs;
+use super::args::{GpuArgs, KvCacheArgs};
 use super::console::Console;
 use crate::error::{Error, Result};
 use crate::pipeline::Observer;
@@ -26,6 +26,8 @@ pub(super) struct PerplexityArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    kept: KvCacheArgs,
+    #[command(flatten)]
     pub(super) gpu: GpuArgs,
 }
 
@@ -41,7 +43,8 @@ pub(super) fn run(args: &PerplexityArgs, console: &Console) -> Result<()> {
     let text = String::from_utf8(text)
         .map_err(|_| Error::Argument(format!("`{}` is not UTF-8 text", args.text.display())))?;
     let gpu = args.gpu.open(console, "perplexity")?;
-    let model = LanguageModel::open(&gpu, &args.model)?;
+    let mut model = LanguageModel::open(&gpu, &args.model)?;
+    model.kv_cache = args.kept.precision();
     let mut bar = console.progress();
     let measured = model.perplexity(&gpu, &text, args.context, &mut |progress| {
         if let Progress::Share(share) = progress {

@@ -3,7 +3,7 @@
 use super::attention_broadcast::{attention_broadcasts, broadcast};
 use super::attention_coop::{attention_coop_pays, cooperate};
 use crate::gpu::{Recorder, Variant, kernel};
-use crate::ops::{ATTENTION_BROADCAST, ATTENTION_NARROW, NARROW, attention_narrow};
+use crate::ops::{ATTENTION_BROADCAST, ATTENTION_NARROW, NARROW, attention_narrow, unpack_half};
 use crate::tensor::Tensor;
 
 kernel! {
@@ -22,28 +22,63 @@ pub struct Columns<'a> {
     pub tensor: &'a Tensor,
     /// The first column.
     pub first: usize,
+    /// Whether each word of the tensor holds two columns as f16.
+    pub(super) half: bool,
+}
+
+impl<'a> From<&'a Tensor> for Columns<'a> {
+    fn from(tensor: &'a Tensor) -> Self {
+        Self::all(tensor)
+    }
 }
 
 impl<'a> Columns<'a> {
     /// All columns of a tensor.
     pub fn all(tensor: &'a Tensor) -> Self {
-        Self { tensor, first: 0 }
+        Self::from(tensor, 0)
+    }
+
+    /// All columns of a tensor whose words hold two of them each, as f16 (`[rows, columns / 2]`). Only keys and values may
+    /// be kept so, in a cache.
+    pub fn halves(tensor: &'a Tensor) -> Self {
+        Self {
+            half: true,
+            ..Self::all(tensor)
+        }
     }
 
     /// Columns from `first` on.
     pub fn from(tensor: &'a Tensor, first: usize) -> Self {
-        Self { tensor, first }
+        Self {
+            tensor,
+            first,
+            half: false,
+        }
     }
 
     /// The row length and the first column in vec4s, after checking that `cols` columns are there.
     #[track_caller]
     pub(super) fn quads(&self, cols: usize) -> (u32, u32) {
-        let [_, stride] = self.tensor.matrix();
+        let [_, words] = self.tensor.matrix();
+        let (stride, whole) = if self.half {
+            (2 * words, 8)
+        } else {
+            (words, 4)
+        };
         assert!(
-            self.first + cols <= stride && stride.is_multiple_of(4) && self.first.is_multiple_of(4),
+            self.first + cols <= stride
+                && stride.is_multiple_of(whole)
+                && self.first.is_multiple_of(4),
             "columns of an attention"
         );
         ((stride / 4) as u32, (self.first / 4) as u32)
+    }
+
+    /// Whether keys, these, and values are kept as f16: both or neither.
+    #[track_caller]
+    pub(super) fn is_half(&self, values: &Self) -> bool {
+        assert_eq!(self.half, values.half, "keys and values are kept alike");
+        self.half
     }
 }
 
@@ -152,6 +187,10 @@ impl<'a> Asked<'a> {
         scores: Scores<'a>,
     ) -> Self {
         let ([q_rows, _], [k_rows, _]) = (q.tensor.matrix(), k.tensor.matrix());
+        assert!(
+            ![q, k, v].iter().any(|columns| columns.half),
+            "this attention reads f32 alone"
+        );
         assert!(
             batch > 0 && q_rows % batch == 0 && k_rows % batch == 0,
             "{q_rows} and {k_rows} rows in {batch} groups"
@@ -361,6 +400,14 @@ pub(super) fn attention_on_prefix(
         "a prefix of {keys} of {k_rows} keys"
     );
     let state = Tensor::empty(rec, [rows, heads.q, 2]);
+    // Many rows read these keys, so they are unpacked once for all of them.
+    let unpacked = k
+        .is_half(&v)
+        .then(|| [k, v].map(|kept| unpack_half(rec, kept.tensor, keys)));
+    let (k, v) = match &unpacked {
+        Some([k, v]) => (Columns::all(k), Columns::all(v)),
+        None => (k, v),
+    };
     let asked = Asked {
         keys,
         state: Some(&state),

@@ -9,7 +9,7 @@ use crate::tensor::Tensor;
 
 kernel! {
     /// Ragged attention: row r sees a common prefix and its own span of keys.
-    ATTENTION_SPANS = "attention_spans" + "shared/flat" + "shared/reduce"; {
+    ATTENTION_SPANS = "attention_spans" + "shared/flat" + "shared/reduce" + "shared/halves"; {
         rows: u32, heads: u32, share: u32, width: u32,
         q_stride: u32, q_first: u32, k_stride: u32, k_first: u32, v_stride: u32, v_first: u32, scale: f32,
     }
@@ -65,6 +65,7 @@ pub fn attention_in_spans(
     if let Some(splits) = splits(rec.gpu(), rows, k.tensor.matrix()[0], heads) {
         return attention_shares(rec, q, k, v, span, prefix, heads, splits);
     }
+    assert!(!q.half, "queries are f32");
     assert!(
         heads.width.is_multiple_of(4) && heads.width <= 128 && heads.q.is_multiple_of(heads.kv),
         "{heads:?}"
@@ -109,6 +110,7 @@ pub fn attention_in_spans(
     };
     let variant = ATTENTION_SPANS
         .set("PREFIX", u32::from(prefix > 0))
+        .set("F16", u32::from(k.is_half(&v)))
         .set("WG", lanes as u32);
     rec.dispatch(variant, params, bindings, rows * heads.q);
     y.into()

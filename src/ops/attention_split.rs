@@ -6,7 +6,7 @@ use crate::tensor::Tensor;
 
 kernel! {
     /// Each share of a row's keys by itself, for all heads that read the same keys at once.
-    ATTENTION_SPLIT = "attention_split"; {
+    ATTENTION_SPLIT = "attention_split" + "shared/halves"; {
         rows: u32, heads: u32, group: u32, blocks: u32, width: u32, prefix: u32, splits: u32,
         q_stride: u32, q_first: u32, k_stride: u32, k_first: u32, v_stride: u32, v_first: u32, scale: f32,
     }
@@ -82,6 +82,7 @@ pub fn attention_shares(
 ) -> Attended {
     let [rows, _] = q.tensor.matrix();
     span.expect([rows, 2]);
+    assert!(!q.half, "queries are f32");
     assert!(
         heads.width.is_multiple_of(4) && heads.width <= 256 && heads.q.is_multiple_of(heads.kv),
         "{heads:?}"
@@ -119,7 +120,8 @@ pub fn attention_shares(
     rec.dispatch(
         ATTENTION_SPLIT
             .set("WG", lanes as u32)
-            .set("SHARE", share as u32),
+            .set("SHARE", share as u32)
+            .set("F16", u32::from(k.is_half(&v))),
         params,
         &[
             ("q", q.tensor),

@@ -48,6 +48,7 @@ ops! {
     rms_norm: RMS_NORM,
     rope_cache: ROPE_CACHE,
     slice_masks: SLICE_MASKS,
+    unpack_half: UNPACK_HALF,
     windows: WINDOWS,
 }
 

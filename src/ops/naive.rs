@@ -678,6 +678,27 @@ pub fn pack_half(x: &[f32]) -> Vec<u32> {
         .collect()
 }
 
+/// Undoes [`pack_half`].
+pub fn unpack_half(x: &[u32]) -> Vec<f32> {
+    x.iter()
+        .flat_map(|word| [word & 0xffff, word >> 16])
+        .map(|half| {
+            let (exponent, fraction) = ((half >> 10) & 31, half & 1023);
+            // Without a leading bit below 2⁻¹⁴.
+            let (steps, exponent) = match exponent {
+                0 => (fraction, 1),
+                _ => (fraction + 1024, exponent as i32),
+            };
+            let magnitude = f64::from(steps) * 2f64.powi(exponent - 25);
+            (if half >> 15 == 1 {
+                -magnitude
+            } else {
+                magnitude
+            }) as f32
+        })
+        .collect()
+}
+
 /// x `[images, depth, height, width, (parts), channels]`, each pixel in as many parts as it becomes slices, rows and columns.
 pub fn pixel_shuffle(
     x: &[f32],

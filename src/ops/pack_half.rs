@@ -6,7 +6,7 @@ use crate::tensor::Tensor;
 
 kernel! {
     /// f32 values as pairs of f16.
-    PACK_HALF = "pack_half" + "shared/flat"; { len: u32, first: u32 }
+    PACK_HALF = "pack_half" + "shared/flat" + "shared/halves"; { len: u32, first: u32 }
 }
 
 /// Writes the values of `x` as f16 into `y` (a tensor of words, two values each) from word `first` on.

@@ -1,12 +1,12 @@
 //! Rotary positions, and keys and values put into their caches.
 
 use crate::gpu::{Bind, Recorder, kernel};
-use crate::ops::{Heads, groups};
+use crate::ops::{Columns, Heads, groups};
 use crate::tensor::Tensor;
 
 kernel! {
     /// Splits a stacked q·k·v product, rotates q and k, stores k and v.
-    ROPE_CACHE = "rope_cache" + "shared/flat"; { tokens: u32, heads: u32, kv_heads: u32, width: u32, scale: f32 }
+    ROPE_CACHE = "rope_cache" + "shared/flat" + "shared/halves"; { tokens: u32, heads: u32, kv_heads: u32, width: u32, scale: f32 }
 }
 
 /// Which columns of a head are turned together.
@@ -30,18 +30,20 @@ pub struct Rotation<'a> {
 }
 
 /// Rotates q and k of `qkv` (`[tokens, (q + 2 · kv) · width]`) by `position` (`[tokens]` u32) and
-/// writes k and v into rows `slot` (`[tokens]` u32) of the caches (`[slots, kv · width]`). Returns q,
-/// `[tokens, q · width]`.
+/// writes k and v into rows `slot` (`[tokens]` u32) of the caches (`[slots, kv · width]`, or [`Columns::halves`]: as f16,
+/// clamped to its range). Returns q, `[tokens, q · width]`.
 #[track_caller]
-pub fn rope_cache(
+pub fn rope_cache<'a>(
     rec: &Recorder,
     qkv: &Tensor,
     position: &Tensor,
     slot: &Tensor,
     heads: Heads,
     rotation: Rotation,
-    (k_cache, v_cache): (&Tensor, &Tensor),
+    (k_cache, v_cache): (impl Into<Columns<'a>>, impl Into<Columns<'a>>),
 ) -> Tensor {
+    let (k_cache, v_cache) = (k_cache.into(), v_cache.into());
+    let f16 = k_cache.is_half(&v_cache);
     let [tokens, row] = qkv.matrix();
     assert_eq!(
         row,
@@ -58,12 +60,13 @@ pub fn rope_cache(
     position.expect(tokens);
     slot.expect(tokens);
     rotation.frequency.expect(heads.width / 2);
+    let columns = heads.kv * heads.width;
     assert_eq!(
-        k_cache.matrix()[1],
-        heads.kv * heads.width,
+        k_cache.quads(columns),
+        ((columns / 4) as u32, 0),
         "columns of the key cache"
     );
-    v_cache.expect(k_cache.shape());
+    v_cache.tensor.expect(k_cache.tensor.shape());
     let q = Tensor::empty(rec, [tokens, heads.q * heads.width]);
     let params = Params {
         tokens: tokens as u32,
@@ -78,10 +81,12 @@ pub fn rope_cache(
         ("slot", slot),
         ("frequency", rotation.frequency),
         ("q", &q),
-        ("k_cache", k_cache),
-        ("v_cache", v_cache),
+        ("k_cache", k_cache.tensor),
+        ("v_cache", v_cache.tensor),
     ];
-    let variant = ROPE_CACHE.set("HALVES", u32::from(halves));
+    let variant = ROPE_CACHE
+        .set("HALVES", u32::from(halves))
+        .set("F16", u32::from(f16));
     rec.dispatch(variant, params, bindings, groups(qkv.len() / 4));
     q
 }

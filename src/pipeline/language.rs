@@ -33,6 +33,8 @@ pub struct LanguageModel {
     template: Option<ChatTemplate>,
     /// The checkpoint's hash, for reports.
     pub sha256: String,
+    /// How wide keys and values are kept: [`KvCache::is_half`].
+    pub kv_cache: Precision,
 }
 
 /// A generated text.
@@ -179,6 +181,7 @@ impl LanguageModel {
             tokenizer,
             template,
             sha256: checkpoint.sha256(),
+            kv_cache: Precision::Auto,
         })
     }
 
@@ -284,8 +287,10 @@ impl LanguageModel {
                 .sum::<usize>()
         };
         let most = prompts.chunks(at_once).map(slots).max().unwrap_or(0);
-        expect_room(gpu, &self.path, self.cache_bytes(common + most))?;
-        let cache = self.llama.cache(gpu, (common + most).max(1))?;
+        expect_room(gpu, &self.path, self.cache_bytes(gpu, common + most))?;
+        let cache = self
+            .llama
+            .cache(gpu, (common + most).max(1), self.kv_cache)?;
         let start = Instant::now();
         if common > 0 {
             let prefix = Batch {
@@ -481,7 +486,7 @@ impl LanguageModel {
                 ids.len()
             )));
         }
-        let cache = self.llama.cache(gpu, context)?;
+        let cache = self.llama.cache(gpu, context, self.kv_cache)?;
         let half = context / 2;
         let pieces = ids.len() / context;
         let mut losses: Vec<f64> = Vec::new();
@@ -529,10 +534,14 @@ impl LanguageModel {
     }
 
     /// Bytes of the keys and values of so many tokens.
-    fn cache_bytes(&self, tokens: usize) -> u64 {
+    fn cache_bytes(&self, gpu: &Gpu, tokens: usize) -> u64 {
         let config = self.llama.config();
-        let row = 2 * config.block_count() * config.heads.kv * config.heads.width;
-        4 * row as u64 * tokens as u64
+        let width = config.heads.kv * config.heads.width;
+        let each = match KvCache::is_half(gpu, width, self.kv_cache) {
+            true => 2,
+            false => 4,
+        };
+        (each * 2 * config.block_count() * width) as u64 * tokens as u64
     }
 
     /// The model, for tests and benches.

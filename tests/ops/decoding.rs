@@ -17,12 +17,31 @@ fn check_attention_spans(spans: &[[u32; 2]], prefix: usize, keys: usize, heads: 
         stride: q_cols + 8,
     };
     let (k, v) = (random.values(keys * kv_cols), random.values(keys * kv_cols));
+    spans_equal(&q, [&k, &v], spans, prefix, heads, false);
+    if kv_cols % 8 == 0 {
+        let kept = |values: &[f32]| naive::unpack_half(&naive::pack_half(values));
+        spans_equal(&q, [&kept(&k), &kept(&v)], spans, prefix, heads, true);
+    }
+}
+
+/// One case, its keys and values kept as f32 or, where they are such numbers, as f16.
+#[track_caller]
+fn spans_equal(
+    q: &Stacked,
+    [k, v]: [&[f32]; 2],
+    spans: &[[u32; 2]],
+    prefix: usize,
+    heads: Heads,
+    half: bool,
+) {
+    let kv_cols = heads.kv * heads.width;
+    let keys = k.len() / kv_cols;
     let plain = |values| naive::Columns {
         values,
         stride: kv_cols,
         first: 0,
     };
-    let want = naive::attention_spans(q.columns(8), plain(&k), plain(&v), spans, prefix, heads);
+    let want = naive::attention_spans(q.columns(8), plain(k), plain(v), spans, prefix, heads);
     // As it is, which for few rows is split, and split in so many shares.
     for splits in [None, Some(1), Some(2), Some(7)] {
         if splits.is_some() && spans.len() > 60_000 / heads.q {
@@ -30,14 +49,16 @@ fn check_attention_spans(spans: &[[u32; 2]], prefix: usize, keys: usize, heads: 
         }
         let rec = gpu().record("attention_spans");
         let q = staged(&rec, [spans.len(), q.stride], &q.values);
-        let (k, v) = (
-            staged(&rec, [keys, kv_cols], &k),
-            staged(&rec, [keys, kv_cols], &v),
-        );
+        let kept = |values: &[f32]| match half {
+            false => staged(&rec, [keys, kv_cols], values),
+            true => upload([keys, kv_cols / 2], &naive::pack_half(values)),
+        };
+        let (k, v) = (kept(k), kept(v));
+        let columns = if half { Columns::halves } else { Columns::all };
         let span = upload([spans.len(), 2], spans.as_flattened());
         check(rec, &want, 1e-5, 1e-5, |rec| {
             poison_four(rec, want.len());
-            let (q, k, v) = (Columns::from(&q, 8), Columns::all(&k), Columns::all(&v));
+            let (q, k, v) = (Columns::from(&q, 8), columns(&k), columns(&v));
             match splits {
                 None => attention_spans(rec, q, k, v, &span, prefix, heads),
                 Some(n) => attention_split(rec, q, k, v, &span, prefix, heads, n),
@@ -222,6 +243,25 @@ fn check_rope_cache(
     let caches = read::<f32>(gpu().record("rope_cache"), &[&k_cache, &v_cache]);
     close(&caches[0], &k_want, abs, 1e-5);
     assert_eq!(caches[1], v_want, "v is copied");
+    if kv_cols % 8 == 0 {
+        let rec = gpu().record("rope_cache");
+        let packed = naive::pack_half(&before);
+        let [k_cache, v_cache] = [0; 2].map(|_| upload([slots, kv_cols / 2], &packed));
+        check(rec, &want, abs, 1e-5, |rec| {
+            let caches = (Columns::halves(&k_cache), Columns::halves(&v_cache));
+            rope_cache(rec, &qkv, &position, &slot, heads, rotation, caches)
+        });
+        let caches = read::<u32>(gpu().record("rope_cache"), &[&k_cache, &v_cache]);
+        // Rounded to eleven bits, from a value that is off by `abs`.
+        let rel = 2f64.powi(-11);
+        close(
+            &naive::unpack_half(&caches[0]),
+            &k_want,
+            abs + 1e-7,
+            1e-5 + rel,
+        );
+        close(&naive::unpack_half(&caches[1]), &v_want, 1e-7, rel);
+    }
 }
 
 #[test]

@@ -206,6 +206,24 @@ fn matmul_like_pytorch() {
 }
 
 #[test]
+fn unpack_half_at_every_edge() {
+    for (rows, words) in [(1, 4), (2, 4), (63, 4), (13, 20), (1, 256), (1009, 8)] {
+        let mut values = Random::new((rows * words) as u64).values(2 * rows * words);
+        values[0] = 65504.0;
+        values[1] = -65504.0;
+        values[2] = 0.0;
+        values[3] = 3.0 * 2f32.powi(-24);
+        let packed = naive::pack_half(&values);
+        let want = naive::unpack_half(&packed);
+        let rec = gpu().record("unpack_half");
+        // A row more than is asked for.
+        let more = [&packed[..], &vec![0x7e00_7e00; words][..]].concat();
+        let x = upload([rows + 1, words], &more);
+        check(rec, &want, 0.0, 0.0, |rec| unpack_half(rec, &x, rows));
+    }
+}
+
+#[test]
 fn pack_half_at_every_edge() {
     for eighths in [1, 2, 63, 64, 65, 1009] {
         for first in [0, 4, 12] {

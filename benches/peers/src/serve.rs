@@ -34,7 +34,7 @@ struct Language<'g> {
 impl<'g> Language<'g> {
     fn open(gpu: &'g Gpu) -> Fallible<Self> {
         let writer = Writer::open(gpu, &Home::new(None)?)?;
-        let cache = writer.llama().cache(gpu, PREFILL + DECODE)?;
+        let cache = writer.llama().cache(gpu, PREFILL + DECODE, keraunos::tensor::Precision::Auto)?;
         Ok(Self { gpu, writer, cache })
     }
 

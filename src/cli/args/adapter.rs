@@ -142,3 +142,29 @@ fn open(options: &GpuOptions, console: &Console, command: Option<&str>) -> Resul
     }
     Ok(gpu)
 }
+
+/// How wide a language model keeps what it has read.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct KvCacheArgs {
+    /// How wide keys and values are kept: auto is f16 on graphics cards, f32 on software adapters
+    #[arg(long, value_enum, value_name = "WIDTH", default_value_t)]
+    kv_cache: KvCacheArg,
+}
+
+impl KvCacheArgs {
+    pub(in crate::cli) fn precision(&self) -> Precision {
+        match self.kv_cache {
+            KvCacheArg::Auto => Precision::Auto,
+            KvCacheArg::F32 => Precision::F32,
+            KvCacheArg::F16 => Precision::F16,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum KvCacheArg {
+    #[default]
+    Auto,
+    F32,
+    F16,
+}

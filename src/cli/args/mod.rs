@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(super) use adapter::{GpuArgs, ModelArgs};
+pub(super) use adapter::{GpuArgs, KvCacheArgs, ModelArgs};
 pub(super) use request::{Cases, SegmentArgs, ViewArg, VolumeArgs};
 
 use super::describe::{DESCRIBE_EXAMPLES, DescribeArgs};

@@ -247,7 +247,7 @@ impl Block {
         config: &LlamaConfig,
         x: Tensor,
         context: &Context,
-        cache: (&Tensor, &Tensor),
+        cache: (Columns, Columns),
     ) -> Tensor {
         let heads = config.heads;
         let mut qkv = self.attn_qkv.forward(rec, self.attn_norm.operand(&x));
@@ -290,11 +290,11 @@ fn added(rec: &Recorder, layer: &Linear, norm: &Option<RmsNorm>, y: Operand, x: 
 fn attend(
     rec: &Recorder,
     q: &Tensor,
-    (k, v): (&Tensor, &Tensor),
+    (k, v): (Columns, Columns),
     sight: &Sight,
     heads: Heads,
 ) -> Attended {
-    let (q, k, v) = (Columns::all(q), Columns::all(k), Columns::all(v));
+    let q = Columns::all(q);
     let (spans, prefix) = (&sight.spans, sight.prefix);
     if heads.width > WIDE_HEAD || sight.longest > MOST_KEYS {
         return attention_shares(rec, q, k, v, spans, prefix, heads, 1);
@@ -380,17 +380,13 @@ impl Llama {
         &self.config
     }
 
-    /// A cache for `slots` tokens.
+    /// A cache for `slots` tokens, as wide as [`KvCache::is_half`] says.
     ///
     /// # Errors
     /// No memory.
-    pub fn cache(&self, gpu: &Gpu, slots: usize) -> Result<KvCache> {
-        KvCache::new(
-            gpu,
-            self.config.block_count(),
-            slots,
-            self.config.heads.kv * self.config.heads.width,
-        )
+    pub fn cache(&self, gpu: &Gpu, slots: usize, precision: Precision) -> Result<KvCache> {
+        let width = self.config.heads.kv * self.config.heads.width;
+        KvCache::new(gpu, self.config.block_count(), slots, width, precision)
     }
 
     /// Computes a batch: fills the cache and returns the last hidden states, normed,

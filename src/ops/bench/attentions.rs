@@ -79,7 +79,10 @@ pub(super) fn measure(bench: &mut Bench) -> Result<()> {
         ("tokens of a prompt", 210, 0, 3, 70, [8, 8, 16]),
     ] {
         let heads = Heads { q, kv, width };
-        spans_row(bench, name, [rows, prefix, own, groups], heads)?;
+        // The last is no language model's, and has no cache.
+        for half in [false, true].into_iter().take(1 + usize::from(groups == 1)) {
+            spans_row(bench, name, [rows, prefix, own, groups], heads, half)?;
+        }
     }
     merge_row(bench)?;
     rope_row(bench)
@@ -295,13 +298,15 @@ fn spans_row(
     name: &str,
     [rows, prefix, own, groups]: [usize; 4],
     heads: Heads,
+    half: bool,
 ) -> Result<()> {
     let Heads { q, kv, width } = heads;
     let keys = prefix + groups * own;
-    let case = format!("{name} {rows} on {}, {q} of {width}", prefix + own);
+    let kept = if half { ", f16" } else { "" };
+    let case = format!("{name} {rows} on {}, {q} of {width}{kept}", prefix + own);
     let work = Work {
         flops: 4 * rows * (prefix + own) * q * width,
-        bytes: 4 * width * (2 * rows * q + 2 * keys * kv),
+        bytes: 4 * width * (2 * rows * q + 2 * keys * kv / if half { 2 } else { 1 }),
     };
     let kernel = match splits(bench.gpu, rows, keys, heads) {
         Some(_) => "attention_split",
@@ -310,7 +315,12 @@ fn spans_row(
     bench.row(kernel, case, work, |gpu| {
         let (q_cols, kv_cols) = (q * width, kv * width);
         let q = random(1, rows * q_cols);
-        let (k, v) = (random(2, keys * kv_cols), random(3, keys * kv_cols));
+        let (mut k, mut v) = (random(2, keys * kv_cols), random(3, keys * kv_cols));
+        if half {
+            for kept in [&mut k, &mut v] {
+                *kept = naive::unpack_half(&naive::pack_half(kept));
+            }
+        }
         let spans: Vec<[u32; 2]> = (0..rows)
             .map(|r| [prefix + r * groups / rows * own, own].map(|n| n as u32))
             .collect();
@@ -323,11 +333,15 @@ fn spans_row(
             heads,
         );
         let q = upload(gpu, [rows, q_cols], &q)?;
-        let k = upload(gpu, [keys, kv_cols], &k)?;
-        let v = upload(gpu, [keys, kv_cols], &v)?;
+        let kept = |values: &[f32]| match half {
+            true => upload(gpu, [keys, kv_cols / 2], &naive::pack_half(values)),
+            false => upload(gpu, [keys, kv_cols], values),
+        };
+        let (k, v) = (kept(&k)?, kept(&v)?);
         let span = upload(gpu, [rows, 2], spans.as_flattened())?;
         Ok(Trial::new(0, want, move |rec| {
-            let [q, k, v] = [&q, &k, &v].map(Columns::all);
+            let columns = if half { Columns::halves } else { Columns::all };
+            let (q, k, v) = (Columns::all(&q), columns(&k), columns(&v));
             attention_spans(rec, q, k, v, &span, prefix, heads)
         }))
     })

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::ops::check::inputs::{bias, random, upload, weights};
 use crate::ops::{
     Activation, MOST_MASKS, Placement, Residual, Window, conv, conv_depthwise, conv_plan,
-    fuse_view, linear, naive, pack_half, pixel_shuffle, resample, slice_masks,
+    fuse_view, linear, naive, pack_half, pixel_shuffle, resample, slice_masks, unpack_half,
 };
 
 /// Pixels of a low-resolution mask, and channels they are weighed from.
@@ -292,6 +292,20 @@ fn masks(bench: &mut Bench) -> Result<()> {
             y.clone()
         }))
     })?;
+
+    bench.row(
+        "unpack_half",
+        format!("{PIXELS} x {CHANNELS}"),
+        work,
+        |gpu| {
+            let packed = naive::pack_half(&random(1, len));
+            let want = naive::unpack_half(&packed);
+            let x = upload(gpu, [len / 8, 4], &packed)?;
+            Ok(Trial::new(0, want, move |rec| {
+                unpack_half(rec, &x, len / 8)
+            }))
+        },
+    )?;
 
     let (slices, prompts, stride) = (8, 70, CHANNELS + 4);
     for masks in [1, MOST_MASKS] {

@@ -12,7 +12,7 @@ use crate::ops::{
     conv_depthwise, conv_tile, copy_rows, cross_entropy, embed, fuse_view, gather_rows, head_norm,
     joined_windows, layer_norm, linear_broadcast, linear_coop, linear_tile, linear_vec, matmul,
     mean_pool, pack_half, pixel_shuffle, rel_pos, resample, rms_norm, rope_cache, slice_masks,
-    windows,
+    unpack_half, windows,
 };
 use crate::tensor::{Matrix, Tensor};
 
@@ -119,11 +119,14 @@ pub(super) const ALL: &[Case] = &[
     case("matmul", "", 2e-5, check_matmul),
     case("mean_pool", "", 2e-5, check_mean_pool),
     case("pack_half", "", 0.0, check_pack_half),
+    case("unpack_half", "", 0.0, check_unpack_half),
     case("pixel_shuffle", "", 2e-5, check_pixel_shuffle),
     case("rel_pos", "", 2e-5, check_rel_pos),
     case("resample", "", 1e-6, check_resample),
     case("rms_norm", "", 2e-5, check_rms_norm),
     case("rope_cache", "", 1e-4, check_rope_cache),
+    // Keys and values of eleven bits.
+    case("rope_cache", "f16", 5e-4, check_rope_cache),
     case("slice_masks", "", 2e-5, check_slice_masks),
     case("windows", "", 0.0, check_windows),
 ];
@@ -313,38 +316,53 @@ fn attend_spans(
         width: 64,
     };
     let (q_cols, kv_cols, keys, prefix) = (9 * 64, 3 * 64, 1300, 37);
-    let q: Vec<f32> = random(6, spans.len() * q_cols)
+    let q_values: Vec<f32> = random(6, spans.len() * q_cols)
         .iter()
         .map(|v| 3.0 * v)
         .collect();
-    let (k, v) = (random(7, keys * kv_cols), random(8, keys * kv_cols));
+    let (k_values, v_values) = (random(7, keys * kv_cols), random(8, keys * kv_cols));
     let columns = |values, stride| naive::Columns {
         values,
         stride,
         first: 0,
     };
-    let want = naive::attention_spans(
-        columns(&q, q_cols),
-        columns(&k, kv_cols),
-        columns(&v, kv_cols),
+    let mut want = naive::attention_spans(
+        columns(&q_values, q_cols),
+        columns(&k_values, kv_cols),
+        columns(&v_values, kv_cols),
         spans,
         prefix,
         heads,
     );
-    let q = upload(gpu, [spans.len(), q_cols], &q)?;
+    let q = upload(gpu, [spans.len(), q_cols], &q_values)?;
     let (k, v) = (
-        upload(gpu, [keys, kv_cols], &k)?,
-        upload(gpu, [keys, kv_cols], &v)?,
+        upload(gpu, [keys, kv_cols], &k_values)?,
+        upload(gpu, [keys, kv_cols], &v_values)?,
     );
     let span = upload(gpu, [spans.len(), 2], spans.as_flattened())?;
+    // The same once more with keys and values kept as f16.
+    let kept = |values: &[f32]| naive::unpack_half(&naive::pack_half(values));
+    let half = [kept(&k_values), kept(&v_values)];
+    want.extend(naive::attention_spans(
+        columns(&q_values, q_cols),
+        columns(&half[0], kv_cols),
+        columns(&half[1], kv_cols),
+        spans,
+        prefix,
+        heads,
+    ));
+    let packed = |values: &[f32]| upload(gpu, [keys, kv_cols / 2], &naive::pack_half(values));
+    let (k_half, v_half) = (packed(&k_values)?, packed(&v_values)?);
     values(gpu, want, |rec| {
-        vec![op(
-            rec,
-            [&q, &k, &v].map(Columns::all),
-            &span,
-            prefix,
-            heads,
-        )]
+        let all = [&q, &k, &v].map(Columns::all);
+        let half = [
+            Columns::all(&q),
+            Columns::halves(&k_half),
+            Columns::halves(&v_half),
+        ];
+        [all, half]
+            .map(|kept| op(rec, kept, &span, prefix, heads))
+            .into()
     })
 }
 
@@ -609,6 +627,17 @@ fn check_pack_half(gpu: &Gpu, _: &'static str) -> Result<Ran> {
     })
 }
 
+fn check_unpack_half(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    // Exact values, the largest, one below the normal range.
+    let mut x = random(31, 9 * 8);
+    (x[0], x[9]) = (65504.0, 3.0 * 2f32.powi(-24));
+    let packed = naive::pack_half(&x);
+    let x = upload(gpu, [9, 4], &packed)?;
+    values(gpu, naive::unpack_half(&packed), |rec| {
+        vec![unpack_half(rec, &x, 9)]
+    })
+}
+
 fn check_pixel_shuffle(gpu: &Gpu, _: &'static str) -> Result<Ran> {
     let (size, factors) = ([2, 2, 3, 5, 12], [2, 3, 2]);
     let x = random(32, 2 * 2 * 3 * 5 * 12 * 12);
@@ -663,7 +692,7 @@ fn check_rms_norm(gpu: &Gpu, _: &'static str) -> Result<Ran> {
     values(gpu, want, |rec| vec![rms_norm(rec, &x, &w, 1e-5)])
 }
 
-fn check_rope_cache(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+fn check_rope_cache(gpu: &Gpu, format: &'static str) -> Result<Ran> {
     let heads = Heads {
         q: 9,
         kv: 3,
@@ -680,10 +709,11 @@ fn check_rope_cache(gpu: &Gpu, _: &'static str) -> Result<Ran> {
     let mut caches = Vec::new();
     for pairs in both {
         let (mut k, mut v) = (random(38, slots * kv_cols), random(39, slots * kv_cols));
-        caches.push((
-            upload(gpu, [slots, kv_cols], &k)?,
-            upload(gpu, [slots, kv_cols], &v)?,
-        ));
+        let kept = |values: &[f32]| match format {
+            "f16" => upload(gpu, [slots, kv_cols / 2], &naive::pack_half(values)),
+            _ => upload(gpu, [slots, kv_cols], values),
+        };
+        caches.push((kept(&k)?, kept(&v)?));
         let halves = pairs == Pairs::Halves;
         let into = (&mut k[..], &mut v[..]);
         want.extend(naive::rope_cache(
@@ -703,8 +733,16 @@ fn check_rope_cache(gpu: &Gpu, _: &'static str) -> Result<Ran> {
                 scale: 1.25,
                 pairs,
             };
-            let q = rope_cache(rec, &qkv, &position, &slot, heads, rotation, (k, v));
-            got.extend([q, k.clone(), v.clone()]);
+            let half = format == "f16";
+            let columns = if half { Columns::halves } else { Columns::all };
+            let into = (columns(k), columns(v));
+            got.push(rope_cache(
+                rec, &qkv, &position, &slot, heads, rotation, into,
+            ));
+            got.extend([k, v].map(|kept| match half {
+                true => unpack_half(rec, kept, slots),
+                false => kept.clone(),
+            }));
         }
         got
     })
