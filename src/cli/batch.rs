@@ -10,6 +10,7 @@ use super::console::{Console, Progress};
 use crate::error::{Error, Result};
 use crate::pipeline::Observer;
 use crate::pipeline::batch::{self, Outcome, Status, Watch};
+use crate::pipeline::card::DISCLAIMER;
 use crate::pipeline::cases::{self, Case, Layout};
 use crate::pipeline::{files, finish};
 
@@ -154,8 +155,7 @@ fn report(
         }))?;
     } else {
         console.tell(&format!(
-            "\n{} done, {} done before, {failed} failed\n\nsummary  {}\nvolumes  {}\n\n\
-             Not a medical device; not for clinical use.\n",
+            "\n{} done, {} done before, {failed} failed\n\nsummary  {}\nvolumes  {}\n\n{DISCLAIMER}\n",
             count(Status::Done),
             count(Status::Skipped),
             summary[0].display(),

@@ -47,7 +47,7 @@ pub(super) struct DescribeArgs {
     max_tokens: usize,
     /// Prints everything as one JSON object
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     #[command(flatten)]
     pub(super) gpu: GpuArgs,
 }

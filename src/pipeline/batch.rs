@@ -10,6 +10,7 @@ use std::time::Instant;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::card::DISCLAIMER;
 use super::cases::Case;
 use super::inputs::{Loaded, load};
 use super::request::{Asked, Instruct, Request, VERSION};
@@ -462,7 +463,7 @@ pub fn write_description(folder: &Path) -> Result<()> {
             "GeneratedBy": [{
                 "Name": "keraunos",
                 "Version": env!("CARGO_PKG_VERSION"),
-                "Description": "Segments volumes by words. Not a medical device; not for clinical use.",
+                "Description": format!("Segments volumes by words. {DISCLAIMER}"),
             }],
         });
         finish::write_json(&description, &value)?;

@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recorder};
 use crate::models::bert::Sentences;
 use crate::models::zeus::Zeus;
+use crate::pipeline::card::{CITATION, Card, DISCLAIMER};
 use crate::pipeline::home::Home;
 use crate::pipeline::inputs::{Loaded, facts, load};
 use crate::pipeline::instruct::{self, Instruction, Writer};
@@ -32,6 +33,7 @@ use crate::pipeline::request::{
     Asked, Fusion, Instruct, Options, Request, VERSION, slicing, targets,
 };
 use crate::pipeline::result::{LabelMap, Report, Segmentation};
+use crate::pipeline::schema;
 use crate::pipeline::stock::StockTokens;
 use crate::pipeline::structures::Target;
 use crate::pipeline::text_encoder::TextEncoder;
@@ -40,7 +42,7 @@ use crate::pipeline::volume_embedding::{self, VolumeEmbedding};
 use crate::tensor::{Checkpoint, Precision, Tensor};
 
 /// The default model, part of the program.
-static ZEUS_MINI: &[u8] = include_bytes!("../../weights/zeus-mini.safetensors");
+pub(super) static ZEUS_MINI: &[u8] = include_bytes!("../../weights/zeus-mini.safetensors");
 
 /// Watches a segmentation and may take its parts as they come. `()` watches nothing.
 pub trait Observer {
@@ -71,6 +73,8 @@ pub struct Segmenter {
     gpu: Gpu,
     zeus: Zeus,
     zeus_sha256: String,
+    /// What is known of the segmentation model; nothing of a user's own.
+    card: Option<&'static Card>,
     precision: Precision,
     stock: StockTokens,
     home: Home,
@@ -141,6 +145,7 @@ impl Segmenter {
         };
         let zeus = Zeus::new(&gpu, &checkpoint, options.precision)?;
         Ok(Self {
+            card: options.weights.is_none().then(Card::zeus_mini),
             stock: StockTokens::of(&checkpoint, zeus.config().prompt_dim)?,
             zeus,
             zeus_sha256: checkpoint.sha256(),
@@ -410,8 +415,11 @@ impl Segmenter {
             });
         }
         let report = Report {
+            schema: schema::REPORT.id,
             version: VERSION,
-            disclaimer: "Not a medical device; not for clinical use.",
+            disclaimer: DISCLAIMER,
+            citation: CITATION,
+            model: self.card,
             adapter: self.gpu.summary().clone(),
             precision: match self.precision {
                 Precision::Auto if self.gpu.coop_tile().is_some() => {
