@@ -82,8 +82,8 @@ pub(super) fn run(args: &SegmentArgs, from: &Cases, console: &Console) -> Result
             return Err(error);
         }
     };
-    if layout == Some(Layout::Bids) {
-        batch::write_description(&batch.folder)?;
+    if let (Cases::Folder(raw, _), Some(Layout::Bids)) = (from, layout) {
+        batch::write_description(&batch.folder, raw)?;
     }
     let summary = batch::write_summary(&batch.folder, &outcomes)?;
     report(args, console, &outcomes, &summary)

@@ -91,6 +91,8 @@ pub struct Segmentation {
     pub names: Names,
     /// Tables of them for other programs, written with the map.
     pub tables: Vec<LabelTable>,
+    /// The volumes as BIDS calls them, in a BIDS derivative: the map gets a JSON sidecar then.
+    pub sources: Vec<String>,
     /// A row for each target.
     pub structures: Vec<StructureResult>,
     /// The run.

@@ -445,6 +445,7 @@ impl Segmenter {
             reference,
             names,
             tables: request.tables.clone(),
+            sources: Vec::new(),
             structures,
             report,
         })
