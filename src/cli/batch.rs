@@ -10,6 +10,7 @@ use super::console::{Console, Progress};
 use crate::error::{Error, Result};
 use crate::pipeline::Observer;
 use crate::pipeline::batch::{self, Outcome, Status, Watch};
+use crate::pipeline::card::DISCLAIMER;
 use crate::pipeline::cases::{self, Case, Layout};
 use crate::pipeline::{files, finish};
 
@@ -81,8 +82,8 @@ pub(super) fn run(args: &SegmentArgs, from: &Cases, console: &Console) -> Result
             return Err(error);
         }
     };
-    if layout == Some(Layout::Bids) {
-        batch::write_description(&batch.folder)?;
+    if let (Cases::Folder(raw, _), Some(Layout::Bids)) = (from, layout) {
+        batch::write_description(&batch.folder, raw)?;
     }
     let summary = batch::write_summary(&batch.folder, &outcomes)?;
     report(args, console, &outcomes, &summary)
@@ -154,8 +155,7 @@ fn report(
         }))?;
     } else {
         console.tell(&format!(
-            "\n{} done, {} done before, {failed} failed\n\nsummary  {}\nvolumes  {}\n\n\
-             Not a medical device; not for clinical use.\n",
+            "\n{} done, {} done before, {failed} failed\n\nsummary  {}\nvolumes  {}\n\n{DISCLAIMER}\n",
             count(Status::Done),
             count(Status::Skipped),
             summary[0].display(),

@@ -1,9 +1,12 @@
 //! What the user sees: results on stdout, everything else on stderr, bars on a terminal only.
 
+use std::cell::RefCell;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use serde_json::{Value, json};
 use tracing_subscriber::EnvFilter;
 
 use crate::error::{Error, Result};
@@ -17,13 +20,27 @@ const STDOUT: &str = "standard output";
 pub(super) struct Console {
     quiet: bool,
     bars: bool,
+    /// Where something is added to the JSON of a command after it has ended: the object that waits for it.
+    held: Option<RefCell<Option<Value>>>,
 }
 
 impl Console {
     pub(super) fn new(quiet: bool, verbose: bool) -> Self {
         // Log lines and a bar would write over each other.
         let bars = !quiet && !verbose && io::stderr().is_terminal();
-        Self { quiet, bars }
+        Self {
+            quiet,
+            bars,
+            held: None,
+        }
+    }
+
+    /// The same, keeping the JSON object of the command until [`Console::add`] has added to it.
+    pub(super) fn holding(self) -> Self {
+        Self {
+            held: Some(RefCell::default()),
+            ..self
+        }
     }
 
     /// Writes a result to stdout.
@@ -35,11 +52,39 @@ impl Console {
             .map_err(Error::write(Path::new(STDOUT)))
     }
 
-    /// Writes one JSON value to stdout, over several lines.
-    pub(super) fn json(&self, value: &impl serde::Serialize) -> Result<()> {
-        let text = serde_json::to_string_pretty(value)
-            .map_err(|e| Error::write(Path::new(STDOUT))(e.into()))?;
+    /// Writes the command's one JSON object to stdout, over several lines; or keeps it for what will be added.
+    pub(super) fn json(&self, value: &impl Serialize) -> Result<()> {
+        let unfit = |e: serde_json::Error| Error::write(Path::new(STDOUT))(e.into());
+        if let Some(held) = &self.held {
+            *held.borrow_mut() = Some(serde_json::to_value(value).map_err(unfit)?);
+            return Ok(());
+        }
+        let text = serde_json::to_string_pretty(value).map_err(unfit)?;
         self.print(&(text + "\n"))
+    }
+
+    /// Writes one JSON object of several to stdout, in a line.
+    pub(super) fn json_line(&self, value: &Value) -> Result<()> {
+        self.print(&format!("{value}\n"))
+    }
+
+    /// Whether something is to be added to the command's JSON.
+    pub(super) fn holds(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Writes the JSON that was kept, with what is added to it under a name; after lines one more line.
+    pub(super) fn add(&self, name: &str, added: Option<Value>) -> Result<()> {
+        let held = self.held.as_ref().and_then(RefCell::take);
+        match (held, added) {
+            (Some(Value::Object(mut object)), Some(added)) => {
+                object.insert(name.to_owned(), added);
+                self.print(&format!("{:#}\n", Value::Object(object)))
+            }
+            (Some(held), None) => self.print(&format!("{held:#}\n")),
+            (_, Some(added)) => self.json_line(&json!({ name: added })),
+            (None, None) => Ok(()),
+        }
     }
 
     /// Writes to stdout what `--quiet` leaves out.

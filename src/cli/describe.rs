@@ -53,7 +53,7 @@ pub(super) struct DescribeArgs {
     max_tokens: usize,
     /// Prints everything as one JSON object
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     #[command(flatten)]
     pub(super) models: ModelArgs,
 }

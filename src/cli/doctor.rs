@@ -1,28 +1,27 @@
 //! `keraunos doctor`: what this machine has, what will be used and why, and whether it computes right.
 
 use std::fmt::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::args::DoctorArgs;
 use super::console::{Console, size, table};
+use super::models::{folders, place};
 use crate::error::{Error, Result};
 use crate::gpu::{AdapterSummary, Gpu, GpuOptions};
 use crate::ops::choice::Measured;
 use crate::ops::{KernelCheck, self_check};
 use crate::pipeline::adapter;
-use crate::pipeline::home::{Home, Manifest, cache_folder};
+use crate::pipeline::home::{Home, cache_folder};
+use crate::pipeline::known::{self, KnownModel};
 use crate::pipeline::trial::{Trial, trials};
 
-/// A model on this machine, or not.
+/// A model, and what is wrong with it here.
 #[derive(serde::Serialize)]
 struct Found {
-    name: &'static str,
-    role: &'static str,
-    /// Where it is, if it is.
-    path: Option<PathBuf>,
+    #[serde(flatten)]
+    model: KnownModel,
     /// Where it was looked for, or which files are not what they should be.
     problem: Option<String>,
 }
@@ -35,8 +34,17 @@ pub(super) fn run(args: &DoctorArgs, console: &Console) -> Result<ExitCode> {
         console.print(&adapters_text(&adapters))?;
         console.print(&models_text(&home, &models))?;
     }
-    // Without an adapter the rest has still been said.
-    let gpu = Gpu::open(&args.gpu.options())?;
+    // Without an adapter the rest is still said.
+    let gpu = match Gpu::open(&args.gpu.options()) {
+        Ok(gpu) => gpu,
+        Err(problem) => {
+            if args.json {
+                let unused = json!({ "used": null, "problem": problem.to_string() });
+                console.json(&found(&adapters, &home, &models, unused))?;
+            }
+            return Err(problem);
+        }
+    };
     let why = why(&adapters, gpu.summary(), args.gpu.device());
     let options = args.gpu.options();
     let mut checks = self_check(&gpu);
@@ -53,17 +61,14 @@ pub(super) fn run(args: &DoctorArgs, console: &Console) -> Result<ExitCode> {
     };
     let wrong: Vec<String> = trials.iter().filter_map(Trial::fault).collect();
     if args.json {
-        console.json(&json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "adapters": adapters,
+        let used = json!({
             "used": gpu.summary(),
             "why": why,
-            "model_folder": home.root(),
-            "models": models,
             "kernels": checks,
             "choices": choices,
             "trials": trials,
-        }))?;
+        });
+        console.json(&found(&adapters, &home, &models, used))?;
     } else {
         console.print(&format!("Used: {}, {why}\n\n", gpu.summary().name))?;
         console.print(&checks_text(&checks))?;
@@ -108,9 +113,27 @@ fn cooperative(options: &GpuOptions) -> Result<Vec<KernelCheck>> {
     Ok(checks)
 }
 
+/// What is here, and what came of its use.
+fn found(adapters: &[AdapterSummary], home: &Home, models: &[Found], used: Value) -> Value {
+    let mut all = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "adapters": adapters,
+        "model_folder": home.root(),
+        "models": models,
+    });
+    if let (Value::Object(all), Value::Object(used)) = (&mut all, used) {
+        all.extend(used);
+    }
+    all
+}
+
 /// `--device list`.
-pub(super) fn list(console: &Console) -> Result<()> {
-    console.print(&adapters_text(&Gpu::adapters()))
+pub(super) fn list(as_json: bool, console: &Console) -> Result<()> {
+    let adapters = Gpu::adapters();
+    match as_json {
+        true => console.json(&json!({ "adapters": adapters })),
+        false => console.print(&adapters_text(&adapters)),
+    }
 }
 
 fn adapters_text(adapters: &[AdapterSummary]) -> String {
@@ -162,40 +185,32 @@ fn why(adapters: &[AdapterSummary], used: &AdapterSummary, asked: Option<&str>) 
 
 fn models(home: &Home) -> Result<Vec<Found>> {
     let mut found = Vec::new();
-    for model in &Manifest::embedded().models {
-        let (path, problem) = match home.locate(&model.name) {
-            Err(missing) => (None, Some(missing.to_string())),
-            Ok(path) => {
-                let altered = home.altered(&model.name)?;
+    for model in known::models(home)? {
+        let problem = match (&model.path, &model.fetch) {
+            (Some(_), _) => {
+                let altered = home.altered(model.name)?;
                 let names: Vec<String> = altered
                     .iter()
                     .map(|path| format!("`{}`", path.display()))
                     .collect();
                 let problem = format!("other content than published: {}", names.join(", "));
-                (Some(path), (!names.is_empty()).then_some(problem))
+                (!names.is_empty()).then_some(problem)
             }
+            (None, Some(_)) => home.locate(model.name).err().map(|e| e.to_string()),
+            (None, None) => None,
         };
-        found.push(Found {
-            name: &model.name,
-            role: &model.role,
-            path,
-            problem,
-        });
+        found.push(Found { model, problem });
     }
     Ok(found)
 }
 
-fn models_text(home: &Home, models: &[Found]) -> String {
-    let mut text = format!("Models are kept in {}", home.root().display());
-    if let Some(cache) = home.hub_cache() {
-        let _ = write!(text, ", and looked for in {} too", cache.display());
-    }
-    text += ".\n  zeus-mini (segmentation): part of this program\n";
-    for model in models {
-        let state = match (&model.path, &model.problem) {
-            (Some(path), None) => format!("{}, content verified", path.display()),
+fn models_text(home: &Home, found: &[Found]) -> String {
+    let mut text = folders(home) + "\n";
+    for Found { model, problem } in found {
+        let state = match (&model.path, problem) {
             (_, Some(problem)) => problem.clone(),
-            (None, None) => "not here".into(),
+            (Some(path), None) => format!("{}, content verified", path.display()),
+            (None, None) => place(model),
         };
         let _ = writeln!(text, "  {} ({}): {state}", model.name, model.role);
     }

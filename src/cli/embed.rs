@@ -16,15 +16,13 @@ pub(super) fn run(args: &EmbedArgs, console: &Console) -> Result<()> {
     if cut {
         console.warn("a text was longer than the encoder takes; its end was left out");
     }
-    let mut lines = String::new();
     for (text, embedding) in texts.iter().zip(values.chunks_exact(encoder.dim())) {
         if args.json {
-            lines += &json!({ "text": text, "embedding": embedding }).to_string();
+            console.json_line(&json!({ "text": text, "embedding": embedding }))?;
         } else {
             let values: Vec<String> = embedding.iter().map(f32::to_string).collect();
-            lines += &values.join(" ");
+            console.print(&(values.join(" ") + "\n"))?;
         }
-        lines.push('\n');
     }
-    console.print(&lines)
+    Ok(())
 }

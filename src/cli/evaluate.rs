@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use serde::Serialize;
 
 use super::args::{EvaluateArgs, GpuArgs, ModelArgs};
 use super::console::Console;
@@ -13,7 +14,7 @@ use crate::pipeline::cohort::{Cohort, evaluate_folders, summary_path};
 use crate::pipeline::effect::instruction_effect;
 use crate::pipeline::evaluate::evaluate_files;
 use crate::pipeline::files::same_file;
-use crate::pipeline::plot;
+use crate::pipeline::{plot, schema};
 
 /// What `--instructions` needs beside: it segments.
 #[derive(Debug, Args)]
@@ -41,7 +42,7 @@ fn effect(args: &EvaluateArgs, console: &Console) -> Result<ExitCode> {
     let effect = instruction_effect(&segmenter, scan, &args.truth, &pairs, &mut bar)?;
     bar.finish();
     match args.json {
-        true => console.json(&effect)?,
+        true => console.json(&in_schema(&effect))?,
         false => console.print(&format!("{effect}\n"))?,
     }
     for warning in &effect.warnings {
@@ -70,7 +71,7 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<ExitCode> {
                 &Cohort::of_one(prediction, truth, evaluation.clone(), tolerance),
             )?;
             match args.json {
-                true => console.json(&evaluation)?,
+                true => console.json(&in_schema(&evaluation))?,
                 false => console.print(&format!("{evaluation}\n"))?,
             }
             Ok(ExitCode::SUCCESS)
@@ -89,13 +90,29 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<ExitCode> {
     }
 }
 
+/// An outcome, with the schema that it follows.
+fn in_schema<T: Serialize>(outcome: &T) -> InSchema<'_, T> {
+    InSchema {
+        schema: schema::EVALUATION.id,
+        outcome,
+    }
+}
+
+#[derive(Serialize)]
+struct InSchema<'a, T> {
+    #[serde(rename = "$schema")]
+    schema: &'static str,
+    #[serde(flatten)]
+    outcome: &'a T,
+}
+
 fn folders(args: &EvaluateArgs, console: &Console) -> Result<ExitCode> {
     let (prediction, truth) = (&args.prediction, &args.truth);
     let mut tell = |case: &str, n: usize, of: usize| tracing::info!("{} of {of}: {case}", n + 1);
     let cohort = evaluate_folders(prediction, truth, &args.measures(), &mut tell)?;
     write(args, &cohort)?;
     match args.json {
-        true => console.json(&cohort)?,
+        true => console.json(&in_schema(&cohort))?,
         false => console.print(&format!("{cohort}\n"))?,
     }
     for path in &cohort.missing_predictions {

@@ -42,7 +42,7 @@ pub(super) struct GenerateArgs {
     sampling: SamplingArgs,
     /// Prints a JSON object for each prompt, one a line
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     #[command(flatten)]
     pub(super) gpu: GpuArgs,
     #[command(flatten)]
@@ -160,7 +160,7 @@ pub(super) fn run(args: &GenerateArgs, console: &Console) -> Result<()> {
     shown?;
     for (n, (answer, prompt)) in answers.iter().zip(&args.prompts).enumerate() {
         if args.json {
-            console.json(&serde_json::json!({
+            console.json_line(&serde_json::json!({
                 "prompt": prompt,
                 "text": answer.text,
                 "ended": answer.ended,

@@ -29,7 +29,7 @@ pub(super) fn run(args: &InspectArgs, console: &Console) -> Result<()> {
             })
             .collect();
         return console.json(&json!({
-            "file": checkpoint.path(),
+            "path": checkpoint.path(),
             "format": format,
             "bytes": checkpoint.byte_len(),
             "sha256": checkpoint.sha256(),

@@ -6,6 +6,7 @@
 mod args;
 mod batch;
 mod bench;
+mod completions;
 mod console;
 mod describe;
 mod doctor;
@@ -14,10 +15,13 @@ mod evaluate;
 mod generate;
 mod inspect;
 mod instruct;
+mod man;
+mod models;
 mod perplexity;
 mod profile;
 mod pull;
 mod quantize;
+mod schema;
 mod segment;
 mod signals;
 mod structures;
@@ -48,7 +52,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     console::log(cli.verbose, cli.quiet);
     console::hide_guarded_panics();
-    let console = Console::new(cli.quiet, cli.verbose > 0);
+    let mut console = Console::new(cli.quiet, cli.verbose > 0);
+    if cli.command.json() && cli.command.gpu().is_some_and(args::GpuArgs::profiles) {
+        console = console.holding();
+    }
     signals::watch();
     match command(cli.command, &console) {
         Ok(code) => code,
@@ -67,11 +74,18 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn command(command: Command, console: &Console) -> Result<ExitCode> {
     if command.gpu().is_some_and(args::GpuArgs::wants_list) {
-        doctor::list(console)?;
+        doctor::list(command.json(), console)?;
         return Ok(ExitCode::SUCCESS);
     }
     let options = command.gpu().map(args::GpuArgs::options);
-    let code = run_one(command, console)?;
+    let code = match run_one(command, console) {
+        Ok(code) => code,
+        Err(error) => {
+            // What was told before it failed.
+            console.add("profile", None)?;
+            return Err(error);
+        }
+    };
     if let Some(options) = options {
         profile::tell(&options, console)?;
     }
@@ -90,9 +104,13 @@ fn run_one(command: Command, console: &Console) -> Result<ExitCode> {
         Command::Embed(args) => embed::run(&args, console),
         Command::Inspect(args) => inspect::run(&args, console),
         Command::Perplexity(args) => perplexity::run(&args, console),
-        Command::Pull(args) => pull::run(args, console),
+        Command::Pull(args) => pull::run(&args, console),
         Command::Quantize(args) => quantize::run(&args, console),
         Command::Structures(args) => structures::run(&args, console),
+        Command::Models(args) => models::run(&args, console),
+        Command::Schema(args) => schema::run(&args, console),
+        Command::Completions(args) => completions::run(&args, console),
+        Command::Man(args) => man::run(&args, console),
         Command::View(args) => view::run(&args, console),
     }
     .map(|()| ExitCode::SUCCESS)

@@ -22,9 +22,9 @@ pub(super) struct PerplexityArgs {
     /// Tokens of a piece of the text; its second half is measured
     #[arg(long, value_name = "N", default_value_t = 512)]
     context: usize,
-    /// Prints a JSON object
+    /// Prints everything as one JSON object
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     #[command(flatten)]
     kept: KvCacheArgs,
     #[command(flatten)]

@@ -1,6 +1,7 @@
 //! `keraunos pull`: fetches the language models.
 
 use indicatif::ProgressBar;
+use serde_json::json;
 
 use super::args::PullArgs;
 use super::console::Console;
@@ -8,7 +9,7 @@ use crate::error::Result;
 use crate::pipeline::home::{Home, Manifest, Model};
 use crate::pipeline::pull::{Event, Pull};
 
-pub(super) fn run(args: PullArgs, console: &Console) -> Result<()> {
+pub(super) fn run(args: &PullArgs, console: &Console) -> Result<()> {
     let manifest = Manifest::embedded();
     let models: Vec<&Model> = if args.models.is_empty() {
         manifest.models.iter().collect()
@@ -26,6 +27,7 @@ pub(super) fn run(args: PullArgs, console: &Console) -> Result<()> {
         ..from_env
     };
     let home = Home::new(args.model_dir.as_deref())?;
+    let mut there = Vec::new();
     for model in models {
         let mut bar: Option<(String, ProgressBar)> = None;
         let mut fetched = false;
@@ -48,6 +50,17 @@ pub(super) fn run(args: PullArgs, console: &Console) -> Result<()> {
             Event::Note { text } => console.note(text),
             Event::Present { .. } => {}
         })?;
+        if args.json {
+            there.push(json!({
+                "name": model.name,
+                "role": model.role,
+                "licence": model.licence,
+                "bytes": model.bytes(),
+                "path": folder,
+                "fetched": fetched,
+            }));
+            continue;
+        }
         let what = if fetched { "fetched" } else { "already there" };
         console.tell(&format!(
             "{} ({}, {}): {what}, {}\n",
@@ -57,5 +70,8 @@ pub(super) fn run(args: PullArgs, console: &Console) -> Result<()> {
             folder.display()
         ))?;
     }
-    Ok(())
+    match args.json {
+        true => console.json(&json!({ "models": there })),
+        false => Ok(()),
+    }
 }

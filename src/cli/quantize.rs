@@ -22,9 +22,9 @@ pub(super) struct QuantizeArgs {
     /// Leaves tensors whose name contains this as they are; repeatable
     #[arg(long, value_name = "PART")]
     keep: Vec<String>,
-    /// Prints a JSON object
+    /// Prints everything as one JSON object
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 pub(super) fn run(args: &QuantizeArgs, console: &Console) -> Result<()> {

@@ -15,9 +15,6 @@ use crate::pipeline::structures::Target;
 use crate::pipeline::volume::Volume;
 use crate::pipeline::{Observer, Segmentation, finish};
 
-/// Whose work a user of the results should name.
-const CITATION: &str = "Zeus, arXiv:2504.07336, whose topology this is; FreeSurfer for the labels";
-
 /// Bytes of memory from which on they are told unasked.
 const LARGE: u64 = 4_000_000_000;
 
@@ -157,13 +154,14 @@ fn summary(result: &Segmentation, paths: &[PathBuf]) -> String {
         .collect();
     let _ = writeln!(
         text,
-        "\n{total:.1} s on {} ({})\n\nmap      {}\npreview  {}\nreport   {}\n\n{}\nCite {CITATION}.",
+        "\n{total:.1} s on {} ({})\n\nmap      {}\npreview  {}\nreport   {}\n\n{}\nCite {}",
         report.adapter.name,
         stages.join(", "),
         paths[0].display(),
         paths[3].display(),
         paths[4].display(),
         report.disclaimer,
+        report.citation.join("\n     "),
     );
     text
 }

@@ -14,6 +14,11 @@ pub(super) fn run(args: &StructuresArgs, console: &Console) -> Result<()> {
         let structure = target.structure.filter(|_| target.side.is_none());
         structure.map_or(Vec::new(), |structure| structure.synonyms.clone())
     };
+    // What a structure can be asked for by, beside its name alone.
+    let sides = |target: &Target| match (target.side, target.structure) {
+        (None, Some(structure)) if structure.sided => "left, right",
+        _ => "",
+    };
     if args.json {
         let all: Vec<_> = targets
             .iter()
@@ -22,11 +27,12 @@ pub(super) fn run(args: &StructuresArgs, console: &Console) -> Result<()> {
                     "label": target.label,
                     "name": target.name,
                     "side": target.side,
+                    "sided": target.structure.is_some_and(|structure| structure.sided),
                     "synonyms": synonyms(target),
                 })
             })
             .collect();
-        return console.json(&all);
+        return console.json(&json!({ "structures": all }));
     }
     let rows: Vec<Vec<String>> = targets
         .iter()
@@ -34,9 +40,13 @@ pub(super) fn run(args: &StructuresArgs, console: &Console) -> Result<()> {
             vec![
                 target.label.to_string(),
                 target.name.clone(),
+                sides(target).to_owned(),
                 synonyms(target).join(", "),
             ]
         })
         .collect();
-    console.print(&table(&[">label", "structure", "also called"], &rows))
+    console.print(&table(
+        &[">label", "structure", "sides", "also called"],
+        &rows,
+    ))
 }

@@ -10,12 +10,13 @@ use std::time::Instant;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::cases::Case;
+use super::card::{CITATION, DISCLAIMER};
+use super::cases::{Case, RAW};
 use super::inputs::{Loaded, load};
 use super::request::{Asked, Instruct, Request, VERSION};
 use super::segmenter::{Observer, Segmenter};
 use super::structures::Target;
-use super::volume::Volume;
+use super::volume::{LabelTable, Volume};
 use super::{Segmentation, StructureResult, files, finish};
 use crate::error::{Error, Result};
 
@@ -253,7 +254,13 @@ impl Batch {
         } in computed
         {
             result.report.warnings.extend(case.warnings.clone());
-            let outcome = match result.write(&self.folder.join(&case.folder)) {
+            result.sources.clone_from(&case.sources);
+            let folder = self.folder.join(&case.folder);
+            let sidecar = match self.probabilities && !case.sources.is_empty() {
+                true => finish::write_probabilities_sidecar(&folder, &case.stem, &case.sources),
+                false => Ok(()),
+            };
+            let outcome = match sidecar.and_then(|()| result.write(&folder)) {
                 Ok(paths) => succeeded(
                     case,
                     &paths,
@@ -281,7 +288,10 @@ impl Batch {
     ) -> Result<Option<Volumes>> {
         let [_, _, stats, _, report] = paths;
         let folder = self.folder.join(&case.folder);
-        let tables = finish::table_places(&folder, &case.stem, &request.tables, &[])?;
+        let mut tables = finish::table_places(&folder, &case.stem, &request.tables, &[])?;
+        if !case.sources.is_empty() {
+            tables.push(finish::sidecar_place(&folder, &case.stem));
+        }
         if !paths.iter().chain(&tables).all(|path| path.is_file()) {
             return Ok(None);
         }
@@ -447,14 +457,18 @@ pub fn write_summary(folder: &Path, outcomes: &[Outcome]) -> Result<[PathBuf; 2]
     Ok([json, table])
 }
 
-/// Makes the folder of results a BIDS derivative: `dataset_description.json`, unless there is one, and
-/// `.bidsignore` for what BIDS has no name for.
+/// The most bytes of a `.bidsignore` that is added to.
+const MAX_IGNORED: u64 = 1 << 20;
+
+/// Makes the folder of results a BIDS derivative of the dataset `raw`: `dataset_description.json` and `README.md`, unless
+/// there are such, and `.bidsignore` for what BIDS has no name for.
 ///
 /// # Errors
-/// Files that cannot be written.
-pub fn write_description(folder: &Path) -> Result<()> {
+/// Files that cannot be written, or a `.bidsignore` that cannot be read.
+pub fn write_description(folder: &Path, raw: &Path) -> Result<()> {
     let description = folder.join("dataset_description.json");
     if !description.exists() {
+        let link = link(folder, raw)?;
         let value = json!({
             "Name": "keraunos segmentations",
             "BIDSVersion": "1.10.0",
@@ -462,15 +476,69 @@ pub fn write_description(folder: &Path) -> Result<()> {
             "GeneratedBy": [{
                 "Name": "keraunos",
                 "Version": env!("CARGO_PKG_VERSION"),
-                "Description": "Segments volumes by words. Not a medical device; not for clinical use.",
+                "Description": format!("Segments volumes by words. {DISCLAIMER}"),
             }],
+            "SourceDatasets": [{ "URL": link }],
+            "DatasetLinks": { RAW: link },
         });
         finish::write_json(&description, &value)?;
     }
-    let ignored = folder.join(".bidsignore");
-    if !ignored.exists() {
-        let names = "*_stats.json\n*_preview.png\n*_report.json\nkeraunos_*\n";
-        files::atomic_write(&ignored, |out| out.write_all(names.as_bytes()))?;
+    let names = ["README", "README.md", "README.rst", "README.txt"];
+    if !names.iter().any(|name| folder.join(name).exists()) {
+        let cite = CITATION.join("\n* ");
+        let text = format!(
+            "# keraunos segmentations\n\nA label map of each subject and session, `*_dseg.nii.gz`, with the names of its labels \
+             beside it. `*_report.json` says how\neach was made, `*_stats.json` has its volumes; `keraunos_batch.json` says what \
+             became of each case. {DISCLAIMER}\n\nPlease cite:\n\n* {cite}\n"
+        );
+        files::atomic_write(&folder.join("README.md"), |out| {
+            out.write_all(text.as_bytes())
+        })?;
     }
-    Ok(())
+    let ignored = folder.join(".bidsignore");
+    let mut text = match ignored.exists() {
+        true => files::read_text(&ignored, MAX_IGNORED)?,
+        false => String::new(),
+    };
+    let own = [
+        "*_stats.json",
+        "*_preview.png",
+        "*_report.json",
+        "keraunos_*",
+    ]
+    .map(str::to_owned);
+    let tables = LabelTable::ALL.map(|table| format!("*_{}", table.suffix()));
+    let missing: Vec<&String> = own
+        .iter()
+        .chain(&tables)
+        .filter(|line| !text.lines().any(|there| there == line.as_str()))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    for line in missing {
+        text += line;
+        text.push('\n');
+    }
+    files::atomic_write(&ignored, |out| out.write_all(text.as_bytes()))
+}
+
+/// Where `raw` is, seen from `folder`: the way up if it lies above, else its address on this machine.
+fn link(folder: &Path, raw: &Path) -> Result<String> {
+    let folder = fs::canonicalize(folder).map_err(Error::read(folder))?;
+    let raw = fs::canonicalize(raw).map_err(Error::read(raw))?;
+    Ok(match folder.strip_prefix(&raw) {
+        Ok(below) => vec![".."; below.components().count()].join("/"),
+        Err(_) => {
+            let path = raw.to_string_lossy().replace('\\', "/");
+            let path = path.replace('%', "%25").replace(' ', "%20");
+            format!(
+                "file://{}{path}",
+                if path.starts_with('/') { "" } else { "/" }
+            )
+        }
+    })
 }

@@ -14,6 +14,8 @@ use crate::error::{Error, Result};
 
 /// The most bytes of a list of cases.
 const MAX_LIST: u64 = 16 << 20;
+/// The name by which a BIDS derivative calls the dataset that it was made of.
+pub const RAW: &str = "raw";
 /// The most bytes of a case's name: with what is put behind it it names files, of which most disks take 255.
 const MAX_NAME: usize = 180;
 
@@ -28,6 +30,8 @@ pub struct Case {
     pub folder: PathBuf,
     /// What its results are called.
     pub stem: String,
+    /// Its volumes as BIDS calls them, `bids:raw:sub-01/anat/sub-01_T1w.nii.gz`; none outside a BIDS dataset.
+    pub sources: Vec<String>,
     /// What was odd about its files.
     pub warnings: Vec<String>,
     /// Why it cannot be segmented, if that is known already.
@@ -136,6 +140,7 @@ fn case(name: &str, stem: &str, inputs: Vec<Input>) -> Case {
         inputs,
         folder: PathBuf::new(),
         stem: stem.to_owned(),
+        sources: Vec::new(),
         warnings: Vec::new(),
         fault: None,
     }
@@ -266,10 +271,20 @@ fn bids_case(root: &Path, anat: &Path, modalities: &[Modality]) -> Result<Option
     if inputs.is_empty() && missing.is_empty() {
         return Ok(None);
     }
-    let stem = inputs.first().map(|input| finish::stem(&input.path));
+    // The entities stay, the suffix goes: a result has one of its own, `dseg`.
+    let stem = inputs.first().and_then(|input| {
+        let stem = finish::stem(&input.path);
+        Some(stem.rsplit_once('_')?.0.to_owned())
+    });
+    let sources = inputs.iter().map(|input| {
+        let inside = input.path.strip_prefix(root).unwrap_or(&input.path);
+        let parts: Vec<_> = inside.iter().map(|part| part.to_string_lossy()).collect();
+        format!("bids:{RAW}:{}", parts.join("/"))
+    });
     Ok(Some(Case {
         stem: stem.unwrap_or_else(|| name.clone()),
         name,
+        sources: sources.collect(),
         inputs,
         folder: inside.to_path_buf(),
         warnings,

@@ -1,13 +1,17 @@
 //! The files of a result.
 //!
-//! For an input `sub-01_T1w.nii.gz`: `sub-01_T1w_seg-keraunos_dseg.nii.gz` and `.tsv` (BIDS
-//! derivatives), `_stats.json`, `_preview.png` and `_report.json` under the same stem.
+//! For an input `scan.nii.gz`: `scan_seg-keraunos_dseg.nii.gz` and `.tsv`, `_stats.json`, `_preview.png` and
+//! `_report.json` under the same stem. In a BIDS derivative the stem is the input's without its suffix, and the map has a
+//! JSON sidecar.
 
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
+use crate::pipeline::card::DISCLAIMER;
+use crate::pipeline::request::VERSION;
 use crate::pipeline::result::Segmentation;
 use crate::pipeline::structures::Target;
 use crate::pipeline::volume::{LabelTable, Volume, write_labels, write_map, write_names};
@@ -90,8 +94,31 @@ pub fn table_places(
     names.map(|name| place(folder, &name, inputs)).collect()
 }
 
+/// Where the JSON sidecar of a map goes in a BIDS derivative.
+pub fn sidecar_place(folder: &Path, stem: &str) -> PathBuf {
+    folder.join(format!("{stem}_seg-keraunos_dseg.json"))
+}
+
+/// The JSON sidecar of maps or probabilities that were made of `sources`, the first of which gives the grid.
+fn sidecar(what: &str, sources: &[String]) -> Value {
+    json!({
+        "Description": format!("{what} by {VERSION}. {DISCLAIMER}"),
+        "Sources": sources,
+        "SpatialReference": sources.first(),
+    })
+}
+
+/// Writes the JSON sidecar of all probabilities of a case in a BIDS derivative.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn write_probabilities_sidecar(folder: &Path, stem: &str, sources: &[String]) -> Result<()> {
+    let path = folder.join(format!("{stem}_seg-keraunos_probseg.json"));
+    write_json(&path, &sidecar("Probabilities of one structure", sources))
+}
+
 /// Writes all files of a result; returns their paths in the order of [`places`], then those of
-/// [`table_places`]. They appear together, the report last: where a report is, the files are its own.
+/// [`table_places`], then that of the sidecar if there is one. They appear together, the report last: where a report is, the files are its own.
 ///
 /// # Errors
 /// A folder that cannot be written, or a result that would overwrite an input.
@@ -113,6 +140,17 @@ pub fn write(result: &Segmentation, folder: &Path) -> Result<Vec<PathBuf>> {
             let text = table.text(&result.names);
             files::atomic_write(&staged(path), |out| out.write_all(text.as_bytes()))
         })
+    });
+    let mut tables = tables;
+    let written = written.and_then(|()| {
+        if result.sources.is_empty() {
+            return Ok(());
+        }
+        let path = sidecar_place(folder, &result.name);
+        let sidecar = sidecar("Structures segmented", &result.sources);
+        write_json(&staged(&path), &sidecar)?;
+        tables.push(path);
+        Ok(())
     });
     // A message names the file that the user asked for.
     written.map_err(|error| match error {
@@ -141,7 +179,7 @@ fn write_to(result: &Segmentation, paths: &[PathBuf; 5]) -> Result<()> {
 pub fn probabilities_place(folder: &Path, stem: &str, target: &Target) -> PathBuf {
     let words = target
         .name
-        .split(|c: char| !c.is_alphanumeric())
+        .split(|c: char| !c.is_ascii_alphanumeric())
         .filter(|word| !word.is_empty());
     let camel = |word: &str| {
         let mut letters = word.chars();
@@ -155,6 +193,11 @@ pub fn probabilities_place(folder: &Path, stem: &str, target: &Target) -> PathBu
         .chars()
         .take(60)
         .collect();
+    // A name in another script is none in BIDS.
+    let label = match label.is_empty() {
+        true => target.label.to_string(),
+        false => label,
+    };
     folder.join(format!("{stem}_seg-keraunos_label-{label}_probseg.nii.gz"))
 }
 

@@ -89,6 +89,13 @@ pub struct Package {
     pub folder: String,
 }
 
+impl Model {
+    /// The size of all its files.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.size).sum()
+    }
+}
+
 impl Manifest {
     /// The manifest that is part of the program.
     pub fn embedded() -> &'static Self {

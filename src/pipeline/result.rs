@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::gpu::AdapterSummary;
+use crate::pipeline::card::Card;
 use crate::pipeline::inputs::ReportedInput;
 use crate::pipeline::instruct::Instruction;
 use crate::pipeline::prepare::View;
@@ -41,10 +42,18 @@ pub struct StructureResult {
 /// The run, in a form that machines read.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
+    /// The schema that it follows ([`crate::pipeline::schema`]).
+    #[serde(rename = "$schema")]
+    pub schema: &'static str,
     /// The program and its version.
     pub version: &'static str,
     /// What it is not.
     pub disclaimer: &'static str,
+    /// Whose work a user of the result names.
+    pub citation: [&'static str; 2],
+    /// What the segmentation model was made for and of, and where it fails; nothing is known of weights that are not the
+    /// program's own.
+    pub model: Option<&'static Card>,
     /// The adapter.
     pub adapter: AdapterSummary,
     /// How weights are stored and sums are taken.
@@ -82,6 +91,8 @@ pub struct Segmentation {
     pub names: Names,
     /// Tables of them for other programs, written with the map.
     pub tables: Vec<LabelTable>,
+    /// The volumes as BIDS calls them, in a BIDS derivative: the map gets a JSON sidecar then.
+    pub sources: Vec<String>,
     /// A row for each target.
     pub structures: Vec<StructureResult>,
     /// The run.

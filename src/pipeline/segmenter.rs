@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recorder};
 use crate::models::bert::Sentences;
 use crate::models::zeus::Zeus;
+use crate::pipeline::card::{CITATION, Card, DISCLAIMER};
 use crate::pipeline::describe::findings::{Findings, Summary};
 use crate::pipeline::describe::lvlm::{self, Lvlm};
 use crate::pipeline::describe::slices::places;
@@ -35,6 +36,7 @@ use crate::pipeline::request::{
     Asked, Fusion, Instruct, Options, Request, VERSION, slicing, targets,
 };
 use crate::pipeline::result::{LabelMap, Report, Segmentation};
+use crate::pipeline::schema;
 use crate::pipeline::stock::StockTokens;
 use crate::pipeline::structures::Target;
 use crate::pipeline::text_encoder::TextEncoder;
@@ -43,7 +45,7 @@ use crate::pipeline::volume_embedding::{self, VolumeEmbedding};
 use crate::tensor::{Checkpoint, Precision, Tensor};
 
 /// The default model, part of the program.
-static ZEUS_MINI: &[u8] = include_bytes!("../../weights/zeus-mini.safetensors");
+pub(super) static ZEUS_MINI: &[u8] = include_bytes!("../../weights/zeus-mini.safetensors");
 
 /// Slices of each view that the LVLM looks at.
 const LOOKED_AT: usize = 3;
@@ -79,6 +81,8 @@ pub struct Segmenter {
     gpu: Gpu,
     zeus: Zeus,
     zeus_sha256: String,
+    /// What is known of the segmentation model; nothing of a user's own.
+    card: Option<&'static Card>,
     precision: Precision,
     stock: StockTokens,
     home: Home,
@@ -149,6 +153,7 @@ impl Segmenter {
         };
         let zeus = Zeus::new(&gpu, &checkpoint, options.precision)?;
         Ok(Self {
+            card: options.weights.is_none().then(Card::zeus_mini),
             stock: StockTokens::of(&checkpoint, zeus.config().prompt_dim)?,
             zeus,
             zeus_sha256: checkpoint.sha256(),
@@ -444,8 +449,11 @@ impl Segmenter {
             });
         }
         let report = Report {
+            schema: schema::REPORT.id,
             version: VERSION,
-            disclaimer: "Not a medical device; not for clinical use.",
+            disclaimer: DISCLAIMER,
+            citation: CITATION,
+            model: self.card,
             adapter: self.gpu.summary().clone(),
             precision: match self.precision {
                 Precision::Auto if self.gpu.coop_tile().is_some() => {
@@ -471,6 +479,7 @@ impl Segmenter {
             reference,
             names,
             tables: request.tables.clone(),
+            sources: Vec::new(),
             structures,
             report,
         })

@@ -74,6 +74,49 @@ pub(super) fn rows() -> Vec<Row> {
         )
         .file("a.nii", small())
         .file("b.nii", small()),
+        row("place: pages in a file", "man -o b", "*`b`*").file("b", "text"),
+        row(
+            "place: pages below a file",
+            "man -o b/man1",
+            "cannot write `b/man1`: *",
+        )
+        .file("b", "text"),
+        row(
+            "place: a page over a folder",
+            "man -o sub",
+            "cannot write `sub/keraunos.1`: *",
+        )
+        .file("sub/keraunos.1/b", "text"),
+        row(
+            "place: pages without a place",
+            "man --output",
+            "a value is required for '--output <DIR>' but none was supplied",
+        )
+        .usage(),
+        row(
+            "word: a shell of nobody",
+            "completions tcsh",
+            "invalid value 'tcsh' for '<SHELL>'",
+        )
+        .usage(),
+        row(
+            "word: a schema of nothing",
+            "schema scan",
+            "invalid value 'scan' for '<OF>'",
+        )
+        .usage(),
+        row(
+            "word: a model that is not known",
+            "pull --json llama",
+            "no model is called `llama`; known are *",
+        )
+        .usage(),
+        row(
+            "word: JSON beside a comparison",
+            "bench --json --compare b",
+            "the argument '--json' cannot be used with '--compare <FILE>'",
+        )
+        .usage(),
         row(
             "place: an empty name",
             "inspect ",

@@ -143,14 +143,14 @@ fn a_bids_tree_becomes_a_derivative() {
         "{warned}"
     );
     let anat = out.join("sub-01/ses-a/anat");
-    let map = "sub-01_ses-a_T1w_seg-keraunos_dseg.nii.gz";
+    let map = "sub-01_ses-a_seg-keraunos_dseg.nii.gz";
     assert!(
         names_in(&anat).contains(&map.to_owned()),
         "{:?}",
         names_in(&anat)
     );
     assert!(
-        out.join("sub-02/anat/sub-02_T1w_seg-keraunos_dseg.tsv")
+        out.join("sub-02/anat/sub-02_seg-keraunos_dseg.tsv")
             .is_file()
     );
     let description = std::fs::read(out.join("dataset_description.json")).expect("it");
@@ -165,9 +165,174 @@ fn a_bids_tree_becomes_a_derivative() {
         "{}",
         stderr(&output)
     );
+    let report = std::fs::read(anat.join("sub-01_ses-a_report.json")).expect("a report");
+    let report: Value = serde_json::from_slice(&report).expect("JSON");
+    assert_eq!(report["inputs"][0]["modality"], "flair");
+}
+
+/// The files of a folder, by their place in it.
+fn files_in(root: &Path) -> Vec<String> {
+    let (mut found, mut left) = (Vec::new(), vec![root.to_path_buf()]);
+    while let Some(folder) = left.pop() {
+        for name in names_in(&folder) {
+            let path = folder.join(name);
+            match path.is_dir() {
+                true => left.push(path),
+                false => {
+                    let inside = path.strip_prefix(root).expect("inside");
+                    found.push(inside.to_string_lossy().replace('\\', "/"));
+                }
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Whether a line of `.bidsignore` means a file: here a name whose beginning or end does not matter.
+fn is_ignored(line: &str, file: &str) -> bool {
+    let name = file.rsplit('/').next().unwrap_or(file);
+    match (line.strip_prefix('*'), line.strip_suffix('*')) {
+        (Some(end), _) => name.ends_with(end),
+        (_, Some(begin)) => name.starts_with(begin),
+        _ => name == line,
+    }
+}
+
+/// Whether a file of a derivative is called as the BIDS specification has it (1.10.0, "Derivatives", "Imaging data types"):
+/// entities in their order, each once, then `dseg` or `probseg`.
+fn is_bids(file: &str) -> bool {
+    const ENTITIES: [&str; 9] = [
+        "sub", "ses", "acq", "ce", "rec", "run", "space", "seg", "label",
+    ];
+    let Some((folder, name)) = file.rsplit_once('/') else {
+        return ["dataset_description.json", "README.md", ".bidsignore"].contains(&file);
+    };
+    let (stem, extension) = name.split_once('.').unwrap_or((name, ""));
+    let mut parts: Vec<&str> = stem.split('_').collect();
+    let suffix = parts.pop();
+    let extensions: &[&str] = match suffix {
+        Some("dseg") => &["nii.gz", "tsv", "json"],
+        Some("probseg") => &["nii.gz", "json"],
+        _ => &[],
+    };
+    let pairs: Option<Vec<(&str, &str)>> = parts.iter().map(|part| part.split_once('-')).collect();
+    let Some(pairs) = pairs else { return false };
+    let places: Option<Vec<usize>> = pairs
+        .iter()
+        .map(|(entity, _)| ENTITIES.iter().position(|known| known == entity))
+        .collect();
+    let whole = |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric());
+    let above: Vec<String> = pairs
+        .iter()
+        .filter(|(entity, _)| ["sub", "ses"].contains(entity))
+        .map(|(entity, label)| format!("{entity}-{label}"))
+        .collect();
+    extensions.contains(&extension)
+        && places.is_some_and(|places| places.is_sorted_by(|a, b| a < b))
+        && pairs.iter().all(|(_, label)| whole(label))
+        && folder == format!("{}/anat", above.join("/"))
+}
+
+#[test]
+fn a_derivative_has_bids_names_and_says_what_has_none() {
+    let folder = folder();
+    let root = folder.path().join("bids");
+    tiny(
+        &root.join("sub-01/ses-a/anat/sub-01_ses-a_acq-x_run-2_T1w.nii.gz"),
+        1,
+    );
+    tiny(&root.join("sub-01/ses-a/anat/sub-01_ses-a_FLAIR.nii.gz"), 2);
+    tiny(&root.join("sub-02/anat/sub-02_T1w.nii.gz"), 5);
+    let out = root.join("derivatives/keraunos");
+    std::fs::create_dir_all(&out).expect("a folder");
+    // What the user has put there stays.
+    write(&out.join(".bidsignore"), b"mine*");
+    let all = "ctbl,itksnap,freesurfer,fsleyes,niivue";
+    let words = ["--json", "--labels", all, "--save-probabilities"];
+    let value = json(&segment_many(&words, &root, &out));
+    assert_eq!(value["done"], 2);
+    let ignored = std::fs::read_to_string(out.join(".bidsignore")).expect("it");
+    assert!(ignored.starts_with("mine*\n"), "{ignored}");
+    let files = files_in(&out);
+    let (named, other): (Vec<&String>, Vec<&String>) = files.iter().partition(|file| is_bids(file));
+    for file in &other {
+        let line = ignored.lines().find(|line| is_ignored(line, file));
+        assert!(line.is_some(), "{file}: {ignored}");
+    }
+    // Maps, names, probabilities and two sidecars of each case; description, README and what is ignored.
+    assert_eq!(named.len(), 2 * 5 + 3, "{named:?}");
+    assert_eq!(other.len(), 2 * (3 + 5) + 2, "{other:?}");
     assert!(
-        anat.join("sub-01_ses-a_FLAIR_seg-keraunos_dseg.nii.gz")
-            .is_file()
+        named
+            .iter()
+            .all(|file| !ignored.lines().any(|line| is_ignored(line, file)))
+    );
+    let read = |file: &str| -> Value {
+        let text = std::fs::read(out.join(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
+        serde_json::from_slice(&text).expect("JSON")
+    };
+    let stem = "sub-01/ses-a/anat/sub-01_ses-a_acq-x_run-2_seg-keraunos";
+    for suffix in ["dseg", "probseg"] {
+        let sidecar = read(&format!("{stem}_{suffix}.json"));
+        let grid = "bids:raw:sub-01/ses-a/anat/sub-01_ses-a_acq-x_run-2_T1w.nii.gz";
+        let other = "bids:raw:sub-01/ses-a/anat/sub-01_ses-a_FLAIR.nii.gz";
+        assert_eq!(sidecar["SpatialReference"], grid);
+        assert_eq!(sidecar["Sources"], serde_json::json!([grid, other]));
+    }
+    let links = &read("dataset_description.json")["DatasetLinks"];
+    let raw = out.join(links["raw"].as_str().expect("a link"));
+    assert!(
+        raw.join("sub-02/anat/sub-02_T1w.nii.gz").is_file(),
+        "{links}"
+    );
+    let readme = std::fs::read_to_string(out.join("README.md")).expect("it");
+    assert!(readme.contains("Not a medical device") && readme.contains("arXiv:2504.07336"));
+    // Again: nothing to do, nothing said twice.
+    let again = [
+        "--json",
+        "--labels",
+        all,
+        "--save-probabilities",
+        "--skip-existing",
+    ];
+    assert_eq!(json(&segment_many(&again, &root, &out))["skipped"], 2);
+    let after = std::fs::read_to_string(out.join(".bidsignore")).expect("it");
+    assert_eq!(after, ignored);
+    std::fs::remove_file(out.join(format!("{stem}_dseg.json"))).expect("a sidecar");
+    assert_eq!(json(&segment_many(&again, &root, &out))["done"], 1);
+    // Elsewhere the source is named by its address.
+    let far = folder.path().join("far off");
+    said(&segment_many(&[], &root, &far));
+    let text = std::fs::read_to_string(far.join("dataset_description.json")).expect("it");
+    assert!(text.contains("\"raw\": \"file:///"), "{text}");
+    for derivative in [&out, &far] {
+        validate(derivative);
+    }
+}
+
+/// Asks the BIDS validator, where there is one: no error.
+fn validate(derivative: &Path) {
+    let validator = "bids-validator-deno";
+    if !is_there(validator) {
+        return;
+    }
+    let output = Command::new(validator)
+        .arg(derivative)
+        .args(["--format", "json"])
+        .output()
+        .expect("it starts");
+    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let issues = told["issues"]["issues"].as_array().expect("issues");
+    let errors: Vec<&Value> = issues
+        .iter()
+        .filter(|issue| issue["severity"] == "error")
+        .collect();
+    assert!(errors.is_empty() && output.status.success(), "{errors:?}");
+    let warned = |what: &str| issues.iter().any(|issue| issue["subCode"] == what);
+    assert!(
+        !warned("SpatialReference") && !warned("Description"),
+        "{told}"
     );
 }
 

@@ -4,9 +4,13 @@ mod batch;
 mod device;
 mod evaluate;
 mod faults;
+mod json;
 mod language;
 mod limits;
+mod manual;
+mod models;
 mod others;
+mod schema;
 mod segment;
 mod words;
 
@@ -210,4 +214,18 @@ fn tiny(path: &Path, seed: usize) {
     let file = made.file(&voxels.collect::<Vec<_>>());
     std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
     write(path, &gzip(&file));
+}
+
+/// Whether a program is there to be asked.
+fn is_there(program: &str) -> bool {
+    let tried = Command::new(program)
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    let there = tried.is_ok();
+    if !there {
+        println!("not asked: no `{program}` here");
+    }
+    there
 }

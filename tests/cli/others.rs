@@ -10,7 +10,7 @@ fn structures_are_listed() {
             .any(|line| line.trim_start().starts_with("17  left hippocampus"))
     );
     let value = json(&run!("structures", "--json"));
-    let all = value.as_array().expect("an array");
+    let all = value["structures"].as_array().expect("an array");
     assert_eq!(all.len(), 69);
     assert!(
         all.iter()

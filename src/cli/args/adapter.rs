@@ -23,7 +23,7 @@ pub(in crate::cli) struct GpuArgs {
     /// Takes the usual tile of every product, not the one that was the fastest when this adapter was first met
     #[arg(long)]
     untuned: bool,
-    /// Times every dispatch and prints, at the end, where the time went; slower
+    /// Times every dispatch and prints, at the end, where the time went: to stderr, or as `profile` in the JSON; slower
     #[arg(long)]
     profile: bool,
     /// Where the times of `--profile` are collected.
@@ -34,6 +34,11 @@ pub(in crate::cli) struct GpuArgs {
 impl GpuArgs {
     pub(in crate::cli) fn wants_list(&self) -> bool {
         self.device.as_deref() == Some("list")
+    }
+
+    /// Whether the time on the adapter is told at the end.
+    pub(in crate::cli) fn profiles(&self) -> bool {
+        self.profile
     }
 
     pub(in crate::cli) fn options(&self) -> GpuOptions {

@@ -10,11 +10,15 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(super) use adapter::{GpuArgs, KvCacheArgs, ModelArgs};
 pub(super) use request::{Cases, SegmentArgs, ViewArg, VolumeArgs};
 
+use super::completions::{COMPLETIONS_EXAMPLES, CompletionsArgs};
 use super::describe::{DESCRIBE_EXAMPLES, DescribeArgs};
 use super::evaluate::EffectArgs;
 use super::generate::{GENERATE_EXAMPLES, GenerateArgs};
+use super::man::{MAN_EXAMPLES, ManArgs};
+use super::models::ModelsArgs;
 use super::perplexity::PerplexityArgs;
 use super::quantize::QuantizeArgs;
+use super::schema::SchemaArgs;
 use super::view::{VIEW_EXAMPLES, ViewArgs};
 use crate::error::{Error, Result};
 use crate::pipeline::evaluate::{Measures, Pair};
@@ -138,6 +142,16 @@ pub(super) enum Command {
     Pull(PullArgs),
     /// Lists the structures that are known by name
     Structures(StructuresArgs),
+    /// Lists the models that are known: what for, licence, size, and where they are
+    Models(ModelsArgs),
+    /// Prints the JSON Schema of what is written for machines
+    Schema(SchemaArgs),
+    /// Prints a script by which a shell completes this command line
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArgs),
+    /// Prints the manual page, or writes one for each command
+    #[command(after_help = MAN_EXAMPLES)]
+    Man(ManArgs),
 }
 
 impl Command {
@@ -157,7 +171,33 @@ impl Command {
             | Self::Pull(_)
             | Self::Quantize(_)
             | Self::Structures(_)
+            | Self::Models(_)
+            | Self::Schema(_)
+            | Self::Completions(_)
+            | Self::Man(_)
             | Self::View(_) => None,
+        }
+    }
+
+    /// Whether stdout is for JSON alone.
+    pub(super) fn json(&self) -> bool {
+        match self {
+            Self::Segment(args) => args.json,
+            Self::Instruct(args) => args.json,
+            Self::Generate(args) => args.json,
+            Self::Describe(args) => args.json,
+            Self::Perplexity(args) => args.json,
+            Self::Quantize(args) => args.json,
+            Self::Embed(args) => args.json,
+            Self::Inspect(args) => args.json,
+            Self::View(args) => args.json,
+            Self::Evaluate(args) => args.json,
+            Self::Doctor(args) => args.json,
+            Self::Bench(args) => args.json,
+            Self::Pull(args) => args.json,
+            Self::Structures(args) => args.json,
+            Self::Models(args) => args.json,
+            Self::Schema(_) | Self::Completions(_) | Self::Man(_) => false,
         }
     }
 }
@@ -309,11 +349,14 @@ pub(super) struct PullArgs {
     /// Stores in this folder [default: $KERAUNOS_HOME, else the user's data folder]
     #[arg(long, value_name = "DIR")]
     pub(super) model_dir: Option<PathBuf>,
+    /// Prints what is where as one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct StructuresArgs {
-    /// Prints them as a JSON array
+    /// Prints everything as one JSON object
     #[arg(long)]
     pub(super) json: bool,
 }
@@ -348,5 +391,32 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    /// Commands without `--json`, and why.
+    const WITHOUT_JSON: [(&str, &str); 3] = [
+        ("schema", "what it prints is JSON"),
+        ("completions", "what it prints is a shell's script"),
+        ("man", "what it prints is a manual page"),
+    ];
+
+    #[test]
+    fn every_command_prints_json_if_it_is_asked_to() {
+        let cli = Cli::command();
+        for command in cli.get_subcommands() {
+            let json = command.get_arguments().find(|arg| arg.get_id() == "json");
+            let name = command.get_name();
+            let excused = WITHOUT_JSON.iter().any(|(without, _)| *without == name);
+            assert_ne!(json.is_some(), excused, "`{name}`");
+            let Some(json) = json else { continue };
+            assert_eq!(json.get_long(), Some("json"), "`{name}`");
+            let help = json.get_help().map(ToString::to_string).unwrap_or_default();
+            let object =
+                help.contains("one JSON object") || help.contains("a JSON object for each");
+            assert!(object, "`{name} --json`: {help}");
+        }
+        for (name, _) in WITHOUT_JSON {
+            assert!(cli.find_subcommand(name).is_some(), "`{name}`");
+        }
     }
 }

@@ -42,9 +42,9 @@ pub(super) struct ViewArgs {
     /// Opens the page in the browser
     #[arg(long)]
     open: bool,
-    /// Prints the address as a JSON object
+    /// Prints the address as one JSON object
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// What is always the same: name, media type, whether it is compressed, bytes.

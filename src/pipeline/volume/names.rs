@@ -145,6 +145,15 @@ pub enum LabelTable {
 }
 
 impl LabelTable {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Ctbl,
+        Self::Itksnap,
+        Self::Freesurfer,
+        Self::Fsleyes,
+        Self::Niivue,
+    ];
+
     /// What the file's name ends in, after that of its case.
     pub fn suffix(self) -> &'static str {
         match self {

@@ -1,0 +1,99 @@
+//! What every result says of the program and the model behind it: what they are not for, what the model was made of, and
+//! whose work to name.
+
+use std::sync::LazyLock;
+
+use serde::{Deserialize, Serialize};
+
+/// What keraunos is not.
+pub const DISCLAIMER: &str = "Not a medical device; not for clinical use.";
+
+/// Whose work a user of the results names: the program, and the paper whose topology it runs. The words are those of
+/// `CITATION.cff`.
+pub const CITATION: [&str; 2] = [
+    concat!(
+        "The keraunos developers. keraunos ",
+        env!("CARGO_PKG_VERSION"),
+        "."
+    ),
+    "S. Dai, K. Ye, G. Liu, H. Tang, L. Zhan. Zeus: Zero-shot LLM Instruction for Union Segmentation in Multimodal \
+     Medical Imaging. arXiv:2504.07336, 2025.",
+];
+
+static ZEUS_MINI: LazyLock<Card> = LazyLock::new(|| {
+    serde_json::from_str(include_str!("../../weights/zeus-mini.json"))
+        .expect("the embedded card is well-formed; a test parses it")
+});
+
+/// What a model was made for and of, and where it fails; `weights/README.md` in short.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Card {
+    /// What it is called.
+    pub name: String,
+    /// What it does here; reports name the hash of its weights by this word.
+    pub role: String,
+    /// The licence of its weights, as an SPDX expression.
+    pub licence: String,
+    /// What it is for.
+    pub intended_use: String,
+    /// What it was trained on.
+    pub data: String,
+    /// What it cannot do, or was never asked to.
+    pub limits: Vec<String>,
+}
+
+impl Card {
+    /// The card of the model that is part of the program.
+    pub fn zeus_mini() -> &'static Self {
+        &ZEUS_MINI
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The values of a key in `CITATION.cff`, in their order, without quotes and list marks.
+    fn values(key: &str) -> Vec<&'static str> {
+        let lines = include_str!("../../CITATION.cff").lines();
+        let lines = lines.map(|line| line.trim_start().trim_start_matches("- "));
+        let values = lines.filter_map(|line| line.strip_prefix(key)?.strip_prefix(": "));
+        values.map(|value| value.trim_matches('"')).collect()
+    }
+
+    #[test]
+    fn the_citation_is_that_of_the_citation_file() {
+        let ([title, paper], [program]) = (values("title")[..], values("name")[..]) else {
+            panic!("{:?}, {:?}", values("title"), values("name"));
+        };
+        let version = values("version")[0];
+        assert_eq!(CITATION[0], format!("{program}. {title} {version}."));
+        let authors = values("family-names")
+            .into_iter()
+            .zip(values("given-names"));
+        let initial = |given: &str| given.chars().next().expect("a name");
+        let authors: Vec<String> = authors
+            .map(|(family, given)| format!("{}. {family}", initial(given)))
+            .collect();
+        let (place, year) = (values("value")[0], values("year")[0]);
+        let whole = format!("{}. {paper}. {place}, {year}.", authors.join(", "));
+        assert_eq!(CITATION[1], whole);
+    }
+
+    #[test]
+    fn the_card_is_that_of_the_weights() {
+        let card = Card::zeus_mini();
+        let text = include_str!("../../weights/README.md");
+        let row = text
+            .lines()
+            .find(|line| line.starts_with(&format!("| `{}.safetensors`", card.name)));
+        let row = row.expect("a row of the table of models");
+        assert!(
+            row.contains(&card.role) && row.contains(&card.licence),
+            "{row}"
+        );
+        assert!(!card.data.is_empty() && !card.intended_use.is_empty());
+        assert!(card.limits.len() >= 5, "{:?}", card.limits);
+    }
+}
