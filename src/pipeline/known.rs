@@ -6,6 +6,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::card::Card;
+use super::describe::lvlm;
 use super::home::{Home, Manifest};
 use super::segmenter::ZEUS_MINI;
 use crate::error::{Error, Result};
@@ -43,13 +44,13 @@ pub struct KnownFile {
     pub sha256: String,
 }
 
-/// All models, the embedded one first. Of those in `home` presence and size are looked at, not the content
+/// All models, the embedded ones first. Of those in `home` presence and size are looked at, not the content
 /// ([`Home::altered`]).
 ///
 /// # Errors
 /// Those of [`Home::locate`], but for a model that is not there.
 pub fn models(home: &Home) -> Result<Vec<KnownModel>> {
-    let mut models = vec![embedded()];
+    let mut models = vec![embedded(), projector()?];
     for model in &Manifest::embedded().models {
         let path = match home.locate(&model.name) {
             Ok(path) => Some(path),
@@ -95,4 +96,21 @@ fn embedded() -> KnownModel {
             sha256: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
         }],
     }
+}
+
+/// What lets the language model see, of the same licence as the embedded model.
+fn projector() -> Result<KnownModel> {
+    let checkpoint = lvlm::projector()?;
+    let bytes = checkpoint.byte_len() as u64;
+    Ok(KnownModel {
+        name: "zeus-mini-projector",
+        role: "projector",
+        bytes,
+        files: vec![KnownFile {
+            name: "zeus-mini-projector.safetensors".to_owned(),
+            bytes,
+            sha256: checkpoint.sha256(),
+        }],
+        ..embedded()
+    })
 }

@@ -31,7 +31,10 @@ fn what_is_known_is_what_can_be_pulled() {
     assert_eq!(embedded["bytes"], inspected["bytes"]);
     // Each of the others is known to `pull` by its name, and by no other.
     let mut known = String::new();
-    for model in &models[1..] {
+    assert_eq!(models[1]["role"], "projector");
+    let published = |model: &&Value| model["embedded"] == false;
+    assert_eq!(models.iter().filter(published).count(), 2);
+    for model in models.iter().filter(published) {
         let name = model["name"].as_str().expect("a name");
         assert_eq!(model["path"], Value::Null);
         assert_eq!(model["fetch"], format!("keraunos pull {name}"));
@@ -86,10 +89,11 @@ fn reports_name_the_weights_by_what_they_are_for() {
         "--find",
         "thalamus",
         "--instruct",
-        "llm",
+        "lvlm",
         "--json"
     );
     let report = &json(&segment)["report"];
+    super::schema::Schema::of("report").holds(report);
     let weights = report["weights"].as_object().expect("weights");
     assert_eq!(
         weights["segmentation"],
@@ -99,6 +103,7 @@ fn reports_name_the_weights_by_what_they_are_for() {
         weights["language model"],
         hash_of("language model", ".gguf")
     );
+    assert_eq!(weights["projector"], hash_of("projector", ".safetensors"));
     // The text encoder is loaded where the sentence is not built in.
     if let Some(encoder) = weights.get("text encoder") {
         assert_eq!(*encoder, hash_of("text encoder", ".safetensors"));

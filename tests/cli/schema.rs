@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use super::*;
 
 /// A schema as `keraunos schema` prints it.
-struct Schema {
+pub(super) struct Schema {
     value: Value,
     validator: jsonschema::Validator,
 }
 
 impl Schema {
-    fn of(what: &str) -> Self {
+    pub(super) fn of(what: &str) -> Self {
         let value = json(&run!("schema", what));
         jsonschema::meta::validate(&value).expect("a schema");
         let validator = jsonschema::validator_for(&value).expect("a schema that can be used");
@@ -19,7 +19,7 @@ impl Schema {
     }
 
     #[track_caller]
-    fn holds(&self, document: &Value) {
+    pub(super) fn holds(&self, document: &Value) {
         let faults: Vec<String> = self
             .validator
             .iter_errors(document)
