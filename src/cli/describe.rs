@@ -17,10 +17,12 @@ use crate::pipeline::volume::Volume;
 pub(super) const DESCRIBE_EXAMPLES: &str = "\
 Examples:
   keraunos describe t1.nii.gz --model SmolVLM-256M-Instruct/
-  keraunos describe t1.nii.gz --model llava-1.5-7b-hf/ --view axial --slices 3 --prompt \"Is there a lesion?\" --json
+  keraunos describe t1.nii.gz --model llava-1.5-7b-hf/ --view axial --slices 3 --json \\
+      --prompt \"Is there a lesion?\"
 
---model takes a folder of Hugging Face's (config.json, tokenizer.json, preprocessor_config.json, chat template, safetensors) with
-Idefics3, SmolVLM or LLaVA 1.5. What it says is not checked: not a medical device.";
+--model takes a folder of Hugging Face's (config.json, tokenizer.json, preprocessor_config.json, chat
+template, safetensors) with Idefics3, SmolVLM or LLaVA 1.5. No such model is built in or fetched. What it
+says is not checked: not a medical device.";
 
 #[derive(Debug, Args)]
 pub(super) struct DescribeArgs {
