@@ -21,11 +21,13 @@ Examples:
   keraunos describe t1.nii.gz
   keraunos describe t1.nii.gz --slices 9 --view axial --json
   keraunos describe t1.nii.gz --model SmolVLM-256M-Instruct/
-  keraunos describe t1.nii.gz --model llava-1.5-7b-hf/ --view axial --slices 3 --prompt \"Is there a lesion?\"
+  keraunos describe t1.nii.gz --model llava-1.5-7b-hf/ --view axial --slices 3 \
+      --prompt \"Is there a lesion?\"
 
-Without --model the built-in model states sequence, view, level and structures of MRI of heads, by the language model that
-`keraunos pull` gets. --model takes a folder of Hugging Face's (config.json, tokenizer.json, preprocessor_config.json, chat
-template, safetensors) with Idefics3, SmolVLM or LLaVA 1.5. What either says is not checked: not a medical device.";
+Without --model the built-in model states sequence, view, level and structures of MRI of heads, by the language
+model that `keraunos pull` gets. --model takes a folder of Hugging Face's (config.json, tokenizer.json,
+preprocessor_config.json, chat template, safetensors) with Idefics3, SmolVLM or LLaVA 1.5; none is fetched. What
+either says is not checked: not a medical device.";
 
 #[derive(Debug, Args)]
 pub(super) struct DescribeArgs {

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::pipeline::Input;
 use crate::pipeline::cohort::{Cohort, evaluate_folders, summary_path};
 use crate::pipeline::effect::instruction_effect;
-use crate::pipeline::evaluate::evaluate_files;
+use crate::pipeline::evaluate::{Agreement, evaluate_files};
 use crate::pipeline::files::same_file;
 use crate::pipeline::{plot, schema};
 
@@ -73,6 +73,11 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<ExitCode> {
             match args.json {
                 true => console.json(&in_schema(&evaluation))?,
                 false => console.print(&format!("{evaluation}\n"))?,
+            }
+            let shared = |row: &Agreement| row.predicted_voxels > 0 && row.true_voxels > 0;
+            let unpaired = measures.pairs.is_empty() && !evaluation.labels.is_empty();
+            if unpaired && !evaluation.labels.iter().any(shared) {
+                console.warn("no label is in both maps; --pair says which belong together");
             }
             Ok(ExitCode::SUCCESS)
         }

@@ -31,7 +31,7 @@ pub(super) fn run(args: &PullArgs, console: &Console) -> Result<()> {
     for model in models {
         let mut bar: Option<(String, ProgressBar)> = None;
         let mut fetched = false;
-        let folder = pull.fetch(&home, model, &mut |event| match event {
+        pull.fetch(&home, model, &mut |event| match event {
             Event::Progress { file, done, total } => {
                 if bar.as_ref().is_none_or(|(name, _)| name != file) {
                     let new = console.bytes(total).with_prefix(file.to_owned());
@@ -50,13 +50,14 @@ pub(super) fn run(args: &PullArgs, console: &Console) -> Result<()> {
             Event::Note { text } => console.note(text),
             Event::Present { .. } => {}
         })?;
+        let path = home.locate(&model.name)?;
         if args.json {
             there.push(json!({
                 "name": model.name,
                 "role": model.role,
                 "licence": model.licence,
                 "bytes": model.bytes(),
-                "path": folder,
+                "path": path,
                 "fetched": fetched,
             }));
             continue;
@@ -67,7 +68,7 @@ pub(super) fn run(args: &PullArgs, console: &Console) -> Result<()> {
             model.name,
             model.role,
             model.licence,
-            folder.display()
+            path.display()
         ))?;
     }
     match args.json {

@@ -9,7 +9,7 @@ use crate::pipeline::schema;
 #[derive(Debug, Args)]
 pub(super) struct SchemaArgs {
     /// Of what
-    #[arg(value_enum)]
+    #[arg(value_enum, value_name = "WHAT")]
     of: SchemaArg,
 }
 

@@ -154,11 +154,12 @@ fn summary(result: &Segmentation, paths: &[PathBuf]) -> String {
         .collect();
     let _ = writeln!(
         text,
-        "\n{total:.1} s on {} ({})\n\nmap      {}\npreview  {}\nreport   {}\n\n{}\nCite {}",
+        "\n{total:.1} s on {} ({})\n\nmap      {}\npreview  {}\nreport   {}\nlook     keraunos view \"{}\" --open\n\n{}\nCite {}",
         report.adapter.name,
         stages.join(", "),
         paths[0].display(),
         paths[3].display(),
+        paths[4].display(),
         paths[4].display(),
         report.disclaimer,
         report.citation.join("\n     "),

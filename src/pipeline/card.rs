@@ -64,8 +64,9 @@ mod tests {
 
     #[test]
     fn the_citation_is_that_of_the_citation_file() {
-        let ([title, paper], [program]) = (values("title")[..], values("name")[..]) else {
-            panic!("{:?}, {:?}", values("title"), values("name"));
+        let (titles, names) = (values("title"), values("name"));
+        let ([title, paper], [program]) = (titles.as_slice(), names.as_slice()) else {
+            panic!("{titles:?}, {names:?}");
         };
         let version = values("version")[0];
         assert_eq!(CITATION[0], format!("{program}. {title} {version}."));

@@ -102,7 +102,7 @@ pub(super) fn rows() -> Vec<Row> {
         row(
             "word: a schema of nothing",
             "schema scan",
-            "invalid value 'scan' for '<OF>'",
+            "invalid value 'scan' for '<WHAT>'",
         )
         .usage(),
         row(

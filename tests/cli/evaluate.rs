@@ -55,6 +55,10 @@ fn evaluate_scores_labels_pairs_and_thresholds() {
         "--json"
     ));
     assert_eq!(half["labels"][0]["true_voxels"].as_u64(), Some(32));
+    // Two tables of numbers: said, and how to go on.
+    let apart = run!("evaluate", &ours, &truth, "--json");
+    assert_eq!(json(&apart)["mean_dice"].as_f64(), Some(0.0));
+    assert!(stderr(&apart).contains("no label is in both maps; --pair says"));
     let neither = json(&run!("evaluate", &ours, &truth, "--pair", "2=3", "--json"));
     assert!(neither["mean_dice"].is_null() && neither["left_out"] == 1);
     let line = refused(

@@ -134,7 +134,14 @@ fn pull_says_where_what_is_there_lies() {
     let value = json(&run!("pull", "--offline", "--json"));
     let models = value["models"].as_array().expect("models");
     assert_eq!(models.len(), 2, "{value}");
-    for model in models {
+    let known = json(&run!("models", "--json"));
+    for (model, known) in models
+        .iter()
+        .zip(&known["models"].as_array().expect("models")[1..])
+    {
+        for field in ["name", "role", "licence", "bytes", "path"] {
+            assert_eq!(model[field], known[field], "{field}");
+        }
         assert_eq!(model["fetched"], false);
         assert!(model["bytes"].as_u64() > Some(90_000_000));
         assert!(Path::new(model["path"].as_str().expect("a path")).exists());

@@ -216,7 +216,7 @@ fn every_evaluation_follows_its_schema() {
     let map = |path: &Path, shift: usize| {
         let labels: Vec<f64> = (0..216)
             .map(|v| {
-                f64::from(u8::from((v + shift) % 7 == 0)) * 17.0
+                f64::from(u8::from((v + shift).is_multiple_of(7))) * 17.0
                     + f64::from(u8::from(v == shift)) * 3.0
             })
             .collect();

@@ -24,13 +24,20 @@ use crate::error::{Error, Result};
 use crate::pipeline::evaluate::{Measures, Pair};
 use crate::pipeline::pull::Source;
 
+/// The most columns of `--help`.
+const WIDTH: usize = 120;
+
+const ABOUT: &str =
+    "Segments radiology volumes by words: a scan and \"left hippocampus\" in, a label map out";
+
 const EXAMPLES: &str = "\
 Examples:
   keraunos pull                                            fetch the two language models, once
   keraunos segment sub-01_T1w.nii.gz -o out/               every structure, all three views
   keraunos segment t1.nii.gz -o out/ --find \"left hippocampus\" --fast
   keraunos segment --t1 a.nii.gz --flair b.nii.gz -o out/  two modalities, fused
-  keraunos segment bids/ -o bids/derivatives/keraunos/     many cases: BIDS, nnU-Net's names, or a flat folder
+  keraunos segment bids/ -o bids/derivatives/keraunos/     many cases; also nnU-Net's names, or any folder
+  keraunos structures                                      what can be asked for by name
   keraunos view out/ --open                                the result in the browser
   keraunos evaluate out/a_seg-keraunos_dseg.nii.gz truth.nii.gz
   keraunos doctor                                          is this machine fit for it?
@@ -90,11 +97,12 @@ Examples:
 
 Of each case: the least time of several submits, operations and bytes a second, and how near that is to the
 ceiling that binds it: copying beyond the caches (memory), multiply-adds in registers (math), products of
-cooperative matrices (coop), or a dispatch that does nothing (launch). Every case is compared with plain loops before it is timed.";
+cooperative matrices (coop), or a dispatch that does nothing (launch). Every case is compared with plain loops
+before it is timed.";
 
-/// Segments radiology volumes by words, on the GPU.
+/// Segments radiology volumes by words, on the GPU
 #[derive(Debug, Parser)]
-#[command(name = "keraunos", version, about, after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "keraunos", version, about = ABOUT, after_help = EXAMPLES, max_term_width = WIDTH)]
 pub(super) struct Cli {
     /// Says nothing but errors (and --json)
     #[arg(short, long, global = true, conflicts_with = "verbose")]
@@ -111,39 +119,39 @@ pub(super) enum Command {
     /// Segments a volume, or several of one patient: map, statistics, preview and report
     #[command(after_help = SEGMENT_EXAMPLES)]
     Segment(SegmentArgs),
-    /// Writes only the instructions that `segment` would use
-    Instruct(InstructArgs),
-    /// Lets the language model answer prompts, several at once
-    #[command(after_help = GENERATE_EXAMPLES)]
-    Generate(GenerateArgs),
-    /// Lets a model that sees answer a question about slices of a volume
-    #[command(after_help = DESCRIBE_EXAMPLES)]
-    Describe(DescribeArgs),
-    /// Measures how surprised a language model is by a text
-    Perplexity(PerplexityArgs),
-    /// Writes the matrices of a safetensors model in eight or four bits
-    Quantize(QuantizeArgs),
-    /// Prints the sentence embedding of texts
-    Embed(EmbedArgs),
-    /// Lists what is in a safetensors or GGUF file
-    Inspect(InspectArgs),
     /// Shows a result in the browser, on this machine alone
     #[command(after_help = VIEW_EXAMPLES)]
     View(ViewArgs),
     /// Compares label maps with the truth: overlaps, distances between surfaces, volumes
     #[command(after_help = EVALUATE_EXAMPLES)]
     Evaluate(EvaluateArgs),
+    /// Lists the structures that are known by name
+    Structures(StructuresArgs),
+    /// Writes only the instructions that `segment` would use
+    Instruct(InstructArgs),
+    /// Lists the models that are known: what for, licence, size, and where they are
+    Models(ModelsArgs),
+    /// Fetches the language models; the only command that opens a connection
+    Pull(PullArgs),
     /// Says what this machine has, what will be used and why, and checks every kernel
     Doctor(DoctorArgs),
     /// Measures every kernel on this adapter beside the ceiling that binds it
     #[command(after_help = BENCH_EXAMPLES)]
     Bench(BenchArgs),
-    /// Fetches the language models; the only command that opens a connection
-    Pull(PullArgs),
-    /// Lists the structures that are known by name
-    Structures(StructuresArgs),
-    /// Lists the models that are known: what for, licence, size, and where they are
-    Models(ModelsArgs),
+    /// Lets a model that sees answer a question about slices of a volume
+    #[command(after_help = DESCRIBE_EXAMPLES)]
+    Describe(DescribeArgs),
+    /// Lets the language model answer prompts, several at once
+    #[command(after_help = GENERATE_EXAMPLES)]
+    Generate(GenerateArgs),
+    /// Prints the sentence embedding of texts
+    Embed(EmbedArgs),
+    /// Measures how surprised a language model is by a text
+    Perplexity(PerplexityArgs),
+    /// Writes the matrices of a safetensors model in eight or four bits
+    Quantize(QuantizeArgs),
+    /// Lists what is in a safetensors or GGUF file
+    Inspect(InspectArgs),
     /// Prints the JSON Schema of what is written for machines
     Schema(SchemaArgs),
     /// Prints a script by which a shell completes this command line
@@ -391,6 +399,18 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn examples_fit_the_width_of_help() {
+        let cli = Cli::command();
+        for command in cli.get_subcommands().chain([&cli]) {
+            let text = command.get_after_help().map(ToString::to_string);
+            for line in text.unwrap_or_default().lines() {
+                let name = command.get_name();
+                assert!(line.chars().count() <= WIDTH, "`{name} --help`: {line}");
+            }
+        }
     }
 
     /// Commands without `--json`, and why.
