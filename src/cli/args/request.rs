@@ -20,8 +20,8 @@ const MANY: &str = "Many cases";
 /// Which volumes, what to find in them, and how to say it.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct VolumeArgs {
-    /// NIfTI volumes of one patient, one per modality; the first gives the grid of the result. Or, for `segment`, a
-    /// folder of many cases
+    /// Volumes (NIfTI, MGH or NRRD) of one patient, one per modality; the first gives the grid of the result. Or, for
+    /// `segment`, a folder of many cases
     #[arg(value_name = "VOLUME|FOLDER")]
     inputs: Vec<PathBuf>,
     /// The modality of each VOLUME in turn, or of each channel in a FOLDER [default: from the file's name, else
