@@ -7,7 +7,7 @@ use keraunos::error::{Error, Result};
 use keraunos::pipeline::files::{atomic_write, same_file};
 use keraunos::pipeline::geometry;
 use keraunos::pipeline::prepare::Prepared;
-use keraunos::pipeline::preview;
+use keraunos::pipeline::preview::{self, Style};
 use keraunos::pipeline::volume::{
     Labels, Names, Version, Volume, colour, read_names, sidecar, write_labels, write_map,
     write_names,
@@ -733,7 +733,7 @@ proptest! {
                 prop_assert_eq!(prepared.restore_labels(&vec![1_u8; prepared.data.len()]).len(), 60);
             }
             if small && cut < 100 {
-                preview::render(&volume, &[1_u8; 60], &Names::new());
+                preview::render(&volume, &[1_u8; 60], &Names::new(), Style::Both);
             }
         }
     }

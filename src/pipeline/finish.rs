@@ -128,7 +128,13 @@ fn write_to(result: &Segmentation, paths: &[PathBuf; 5]) -> Result<()> {
     write_labels(labels, &result.reference, &result.labels, &result.names)?;
     write_names(labels, &result.names)?;
     write_json(stats, &result.structures)?;
-    preview::write_preview(picture, &result.reference, &result.labels, &result.names)?;
+    preview::write_preview(
+        picture,
+        &result.reference,
+        &result.labels,
+        &result.names,
+        result.preview,
+    )?;
     write_json(report, &result.report)
 }
 

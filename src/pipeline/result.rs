@@ -10,6 +10,7 @@ use crate::gpu::AdapterSummary;
 use crate::pipeline::inputs::ReportedInput;
 use crate::pipeline::instruct::Instruction;
 use crate::pipeline::prepare::View;
+use crate::pipeline::preview::Style;
 use crate::pipeline::request::{Asked, Fusion};
 use crate::pipeline::statistics;
 use crate::pipeline::structures::Target;
@@ -82,6 +83,8 @@ pub struct Segmentation {
     pub names: Names,
     /// Tables of them for other programs, written with the map.
     pub tables: Vec<LabelTable>,
+    /// How the preview draws structures.
+    pub preview: Style,
     /// A row for each target.
     pub structures: Vec<StructureResult>,
     /// The run.

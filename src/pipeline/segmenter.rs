@@ -437,6 +437,7 @@ impl Segmenter {
             reference,
             names,
             tables: request.tables.clone(),
+            preview: request.preview,
             structures,
             report,
         })

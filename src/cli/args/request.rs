@@ -10,6 +10,7 @@ use crate::pipeline::batch::Batch;
 use crate::pipeline::cases::Layout;
 use crate::pipeline::modality::Modality;
 use crate::pipeline::prepare::View;
+use crate::pipeline::preview::Style;
 use crate::pipeline::structures::Target;
 use crate::pipeline::volume::LabelTable;
 use crate::pipeline::{Fusion, Input, Instruct, Request};
@@ -182,6 +183,9 @@ pub(in crate::cli) struct SegmentArgs {
     /// Writes the labels' names for 3D Slicer, ITK-SNAP, FreeSurfer, FSLeyes or niivue too
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PROGRAM,...")]
     labels: Vec<LabelsArg>,
+    /// How the preview draws structures
+    #[arg(long, value_enum, value_name = "STYLE", default_value = "both")]
+    preview: PreviewArg,
     /// Writes each structure's probabilities as a volume too
     #[arg(long)]
     pub(in crate::cli) save_probabilities: bool,
@@ -272,6 +276,7 @@ impl SegmentArgs {
         let mut request = self.volumes.request_for(Vec::new())?;
         request.fusion = self.fusion.known();
         request.tables = self.tables();
+        request.preview = self.preview.known();
         Ok(Batch {
             request,
             folder: self.output()?.clone(),
@@ -284,6 +289,7 @@ impl SegmentArgs {
         let mut request = self.volumes.request()?;
         request.fusion = self.fusion.known();
         request.tables = self.tables();
+        request.preview = self.preview.known();
         Ok(request)
     }
 
@@ -332,6 +338,26 @@ enum LayoutArg {
     Nnunet,
     /// Every volume is a case
     Flat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum PreviewArg {
+    /// Outlines, and a tint inside
+    Both,
+    /// Outlines alone, which leave the image as it is
+    Contour,
+    /// Areas alone
+    Fill,
+}
+
+impl PreviewArg {
+    fn known(self) -> Style {
+        match self {
+            Self::Both => Style::Both,
+            Self::Contour => Style::Contour,
+            Self::Fill => Style::Fill,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
