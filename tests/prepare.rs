@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use approx::assert_abs_diff_eq;
 use keraunos::error::Error;
+use keraunos::pipeline::Input;
 use keraunos::pipeline::geometry::{
     self, Affine, Grid, IDENTITY, Orientation, apply, compose, inverse, reorient, resample,
     resample_labels, resample_nearest, restore,
 };
-use keraunos::pipeline::modality::{Modality, estimate};
+use keraunos::pipeline::inputs::load;
+use keraunos::pipeline::modality::{Modality, estimate, look_exchanged};
 use keraunos::pipeline::prepare::{Fit, Prepared, SIZE, View, normalise, percentile};
 use keraunos::pipeline::volume::{Names, Volume, write_labels};
 use proptest::prelude::*;
@@ -775,4 +777,75 @@ fn modality_from_the_intensities() {
         println!("{name}: {} ({})", found.modality, found.reason);
         assert_eq!(found.modality, want, "{name}: {}", found.reason);
     }
+}
+
+/// A head of tissue around fluid, in air, with a little texture.
+fn head(air: f64, tissue: f64, fluid: f64) -> Vec<u8> {
+    let mut file = Made::new([40; 3], 16);
+    file.pixdim[1..4].fill(4.0);
+    (0..3).for_each(|axis| file.rows.1[axis][axis] = 4.0);
+    let values = (0..40_usize.pow(3)).map(|n| {
+        let place = [n % 40, n / 40 % 40, n / 1600].map(|at| at as f64 - 19.5);
+        let radius = place.iter().map(|v| v * v).sum::<f64>().sqrt();
+        let mean = match radius {
+            r if r < 4.0 => fluid,
+            r if r < 18.0 => tissue,
+            _ => air,
+        };
+        mean + (n % 11) as f64
+    });
+    file.file(&values.collect::<Vec<_>>())
+}
+
+#[test]
+fn what_is_given_for_something_else_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    };
+    let dark = put("dark.nii", &head(0.0, 100.0, 30.0));
+    let bright = put("bright.nii", &head(0.0, 100.0, 300.0));
+    let units = put("units.nii", &head(-1000.0, 40.0, 10.0));
+    let said = |given: &[(&PathBuf, Modality)]| {
+        let inputs: Vec<Input> = given
+            .iter()
+            .map(|(path, modality)| Input {
+                path: path.to_path_buf(),
+                modality: Some(*modality),
+            })
+            .collect();
+        load(&inputs).unwrap().warnings().join("; ")
+    };
+    assert_eq!(said(&[(&dark, Modality::T1), (&bright, Modality::T2)]), "");
+    assert_eq!(said(&[(&bright, Modality::T2), (&dark, Modality::T1)]), "");
+    assert_eq!(
+        said(&[(&dark, Modality::Flair), (&bright, Modality::T2)]),
+        ""
+    );
+    let exchanged = said(&[(&bright, Modality::T1), (&dark, Modality::T2)]);
+    assert!(exchanged.contains("they look exchanged"), "{exchanged}");
+    let ct = said(&[(&units, Modality::T1)]);
+    assert!(ct.contains("given as T1, but looks like CT"), "{ct}");
+    let t1 = said(&[(&dark, Modality::Ct)]);
+    assert!(t1.contains("given as CT, but looks like T1"), "{t1}");
+}
+
+/// No two scans of one patient that are what they are given for are taken to be exchanged; PD for a T2, as no T2 of a
+/// head is there.
+#[test]
+fn real_scans_are_not_taken_to_be_exchanged() {
+    let Some(root) = shared() else { return };
+    for (t1, t2) in [
+        ("chris/chris_t1", "chris/chris_PD"),
+        ("spinalcord/t1w", "spinalcord/t2"),
+        ("spinalcord/t1w", "spinalcord/t2s"),
+    ] {
+        let [t1, t2] = [t1, t2].map(|name| estimate(&open(&root, &format!("{name}.nii.gz"))));
+        println!("{:?} {:?}", t1.bright_tail, t2.bright_tail);
+        assert!(!look_exchanged(&t1, &t2));
+    }
+    let chris = |name: &str| estimate(&open(&root, &format!("chris/chris_{name}.nii.gz")));
+    assert!(look_exchanged(&chris("PD"), &chris("t1")));
 }

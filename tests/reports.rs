@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use keraunos::error::Error;
 use keraunos::pipeline::cohort::{self, evaluate_folders};
 use keraunos::pipeline::evaluate::{Measures, evaluate, evaluate_files};
 use keraunos::pipeline::geometry::{Grid, IDENTITY};
 use keraunos::pipeline::plot;
-use keraunos::pipeline::preview;
+use keraunos::pipeline::preview::{self, Style};
 use keraunos::pipeline::statistics::measure;
 use keraunos::pipeline::surface::{SurfaceDistances, element_areas};
 use keraunos::pipeline::volume::{LabelTable, Labels, Names, Volume, colour, sidecar};
@@ -522,15 +523,101 @@ fn previews_of_a_small_volume() {
             .collect();
         let out = folder.path().join("out_preview.png");
         let long = "a very long name of a structure ".repeat(9);
-        preview::write_preview(&out, &volume, &labels, &names(&[(1, &long)])).unwrap();
+        let titled = names(&[(1, &long)]);
+        preview::write_preview(&out, &volume, &labels, &titled, Style::Both).unwrap();
         let picture = image::open(&out).unwrap().to_rgb8();
         assert_eq!(
             picture,
-            preview::render(&volume, &labels, &names(&[(1, &long)]))
+            preview::render(&volume, &labels, &titled, Style::Both)
         );
         assert!(picture.width() < 2000 && picture.height() < 2000);
-        preview::render(&volume, &vec![0_u8; labels.len()], &Names::new());
+        preview::render(
+            &volume,
+            &vec![0_u8; labels.len()],
+            &Names::new(),
+            Style::Both,
+        );
     }
+}
+
+/// An egg with two balls in it, left-handed: the right one high up, the left one low.
+fn egg() -> (Volume, Vec<u8>, Names) {
+    const SHAPE: [usize; 3] = [36, 44, 40];
+    let mut file = Made::new(SHAPE, 16);
+    file.pixdim[1..4].fill(4.0);
+    for axis in 0..3 {
+        file.rows.1[axis][axis] = 4.0;
+        file.rows.1[axis][3] = -2.0 * SHAPE[axis] as f64;
+    }
+    (file.rows.1[0][0], file.rows.1[0][3]) = (-4.0, 70.0);
+    let balls = [([10.0, 22.0, 28.0], 5.0), ([26.0, 26.0, 14.0], 4.0)];
+    let (mut values, mut labels) = (Vec::new(), Vec::new());
+    for n in 0..SHAPE.iter().product::<usize>() {
+        let at = [n % 36, n / 36 % 44, n / (36 * 44)].map(|at| at as f64);
+        let far = |middle: [f64; 3]| (0..3).map(|i| (at[i] - middle[i]).powi(2)).sum::<f64>();
+        let radius: f64 = (0..3)
+            .map(|i| (at[i] / (SHAPE[i] - 1) as f64 * 2.0 - 1.0).powi(2))
+            .sum();
+        let ball = balls.iter().position(|(middle, r)| far(*middle) <= r * r);
+        values.push(match (ball, radius) {
+            (Some(_), _) => 150.0,
+            (None, r) if r < 0.7 => 90.0,
+            (None, r) if r < 0.85 => 200.0,
+            _ => 0.0,
+        });
+        labels.push(ball.map_or(0, |ball| ball as u8 + 1));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("egg.nii");
+    std::fs::write(&path, file.file(&values)).unwrap();
+    let titled = names(&[(1, "right ball"), (2, "left ball")]);
+    (Volume::read(&path).unwrap(), labels, titled)
+}
+
+/// The picture as it was accepted by eye; `KERAUNOS_WRITE_RESULTS` keeps another.
+#[test]
+fn a_preview_is_the_one_that_was_looked_at() {
+    let (volume, labels, titled) = egg();
+    let picture = preview::render(&volume, &labels, &titled, Style::Both);
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/preview.png");
+    if std::env::var_os("KERAUNOS_WRITE_RESULTS").is_some() {
+        let out = std::fs::File::create(&kept).unwrap();
+        let encoder =
+            PngEncoder::new_with_quality(out, CompressionType::Best, FilterType::Adaptive);
+        picture.write_with_encoder(encoder).unwrap();
+    }
+    let want = image::open(&kept).unwrap().to_rgb8();
+    assert_eq!(picture.dimensions(), want.dimensions());
+    // A rounding of the last bit may turn out otherwise on another processor.
+    let is_other = |(a, b): (&u8, &u8)| a.abs_diff(*b) > 1;
+    let others = picture
+        .iter()
+        .zip(want.iter())
+        .filter(|pair| is_other(*pair))
+        .count();
+    assert!(
+        others <= picture.len() / 100_000,
+        "{others} of {} values",
+        picture.len()
+    );
+}
+
+#[test]
+fn styles_of_a_preview_draw_lines_or_areas() {
+    let (volume, labels, titled) = egg();
+    let draw = |style| preview::render(&volume, &labels, &titled, style);
+    let bare = preview::render(&volume, &vec![0_u8; labels.len()], &titled, Style::Both);
+    let plain = draw(Style::Both);
+    assert_ne!(bare.dimensions(), plain.dimensions());
+    let tinted = |picture: &image::RgbImage| {
+        let planes = picture.rows().take(600).flatten();
+        planes.filter(|p| p.0[0].abs_diff(p.0[1]) > 25).count()
+    };
+    let [both, contour, fill] =
+        [Style::Both, Style::Contour, Style::Fill].map(|style| tinted(&draw(style)));
+    // Lines are few pixels of an area.
+    assert!(4 * contour < fill, "{contour} {fill}");
+    assert!(both >= fill, "{both} {fill}");
 }
 
 #[test]
@@ -549,7 +636,7 @@ fn previews_of_real_volumes() {
     ] {
         let volume = Volume::read(&data.join(format!("{image}.nii.gz"))).unwrap();
         let labels = Labels::read(&data.join(format!("{labels}.nii.gz"))).unwrap();
-        let picture = preview::render(&volume, &labels.data, &labels.names);
+        let picture = preview::render(&volume, &labels.data, &labels.names, Style::Both);
         let coloured = picture
             .pixels()
             .filter(|p| p.0[0].abs_diff(p.0[1]) > 40)
@@ -587,7 +674,7 @@ fn previews_of_real_volumes() {
                 .zip(1..)
                 .map(|(s, label)| (label, s.1.to_owned()))
                 .collect();
-            let picture = preview::render(&volume, &wanted, &titled);
+            let picture = preview::render(&volume, &wanted, &titled, Style::Contour);
             if let Some(folder) = &keep {
                 picture.save(folder.join("few_preview.png")).unwrap();
             }

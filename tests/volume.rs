@@ -7,7 +7,7 @@ use keraunos::error::{Error, Result};
 use keraunos::pipeline::files::{atomic_write, same_file};
 use keraunos::pipeline::geometry;
 use keraunos::pipeline::prepare::Prepared;
-use keraunos::pipeline::preview;
+use keraunos::pipeline::preview::{self, Style};
 use keraunos::pipeline::volume::{
     Labels, Names, Version, Volume, colour, read_names, sidecar, write_labels, write_map,
     write_names,
@@ -330,8 +330,8 @@ fn other_formats_are_named() {
     }
     refused("v.nii", b"\x89PNG\r\n\x1a\nxxxxxxxxx", "a PNG picture");
     refused("v.nii", b"\xff\xd8\xff\xe0xxxxxxxxx", "a JPEG picture");
-    refused("v.nii", b"NRRD0004\n", "NRRD");
-    refused("v.nii.gz", &gzip(&[0, 0, 0, 1, 0, 0]), "MGH");
+    refused("v.nii", b"ObjectType = Image\n", "a MetaImage header");
+    refused("v.nii.gz", &gzip(b"CDF\x01...."), "MINC 1");
     refused("v.nii.gz", &gzip(&gzip(&[0; 400])), "compressed twice");
     refused("v.nii", &[7; 400], "does not begin with a header size");
 }
@@ -493,6 +493,26 @@ fn spacing_and_affine() {
     for bad in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         let mut file = Made::new([3, 4, 5], 4);
         file.pixdim[2] = bad;
+        file.rows.1[1][1] = 2.5;
+        for file in [
+            file.clone(),
+            file.clone().big_endian(),
+            file.clone().version_two(),
+        ] {
+            let volume = read("v.nii", &file.counting()).unwrap();
+            warned(&volume, "no voxel size; the sform's voxel sizes are used");
+            assert_eq!(volume.affine, file.rows.1);
+            // The results are sound.
+            let folder = Folder::new();
+            let path = folder.path("r.nii");
+            write_labels(&path, &volume, &[1_u16; 60], &Names::new()).unwrap();
+            let written = Volume::read(&path).map(|_| ()).unwrap_err().to_string();
+            assert!(written.contains("are all 1"), "{written}");
+            let labels = Labels::read(&path).unwrap();
+            assert_eq!(labels.header.pixdim[1..4], [1.0, 2.5, 1.0]);
+            assert!(labels.warnings.is_empty(), "{:?}", labels.warnings);
+        }
+        file.rows.0 = 0;
         refused("v.nii", &file.counting(), "pixdim [2] is");
     }
     for row in [[2.0, 2.0, 0.0, 1.0], [0.0, f64::NAN, 0.0, 1.0], [0.0; 4]] {
@@ -574,6 +594,57 @@ fn the_rule_of_forms() {
         &read("v.nii", &file.counting()).unwrap(),
         "neither sform nor qform",
     );
+}
+
+#[test]
+fn an_affine_that_knows_no_orientation_is_doubted() {
+    for (rows, is_doubted) in [
+        (
+            [
+                [1.0, 0.0, 0.0, 0.0],
+                [0.0, 1.0, 0.0, 0.0],
+                [0.0, 0.0, 1.0, 0.0],
+            ],
+            true,
+        ),
+        (
+            [
+                [-1.0, 0.0, 0.0, 0.0],
+                [0.0, -1.0, 0.0, 0.0],
+                [0.0, 0.0, 1.0, 0.0],
+            ],
+            true,
+        ),
+        (
+            [
+                [1.0, 0.0, 0.0, -0.5],
+                [0.0, 1.0, 0.0, 0.0],
+                [0.0, 0.0, 1.0, 0.0],
+            ],
+            false,
+        ),
+        (
+            [
+                [0.0, 1.0, 0.0, 0.0],
+                [1.0, 0.0, 0.0, 0.0],
+                [0.0, 0.0, 1.0, 0.0],
+            ],
+            false,
+        ),
+    ] {
+        let mut file = Made::new([3, 4, 5], 4);
+        file.rows = (2, rows);
+        let volume = read("v.nii", &file.counting()).unwrap();
+        assert_eq!(
+            volume.warnings.len(),
+            usize::from(is_doubted),
+            "{rows:?}: {:?}",
+            volume.warnings
+        );
+        if is_doubted {
+            warned(&volume, "programs write it that know no orientation");
+        }
+    }
 }
 
 #[test]
@@ -662,7 +733,7 @@ proptest! {
                 prop_assert_eq!(prepared.restore_labels(&vec![1_u8; prepared.data.len()]).len(), 60);
             }
             if small && cut < 100 {
-                preview::render(&volume, &[1_u8; 60], &Names::new());
+                preview::render(&volume, &[1_u8; 60], &Names::new(), Style::Both);
             }
         }
     }

@@ -21,7 +21,7 @@ Examples:
   keraunos describe t1.nii.gz
   keraunos describe t1.nii.gz --slices 9 --view axial --json
   keraunos describe t1.nii.gz --model SmolVLM-256M-Instruct/
-  keraunos describe t1.nii.gz --model llava-1.5-7b-hf/ --view axial --slices 3 \
+  keraunos describe t1.nii.gz --model llava-1.5-7b-hf/ --view axial --slices 3 \\
       --prompt \"Is there a lesion?\"
 
 Without --model the built-in model states sequence, view, level and structures of MRI of heads, by the language

@@ -16,7 +16,7 @@ use super::inputs::{Loaded, load};
 use super::request::{Asked, Instruct, Request, VERSION};
 use super::segmenter::{Observer, Segmenter};
 use super::structures::Target;
-use super::volume::{LabelTable, Volume};
+use super::volume::{self, LabelTable, Volume};
 use super::{Segmentation, StructureResult, files, finish};
 use crate::error::{Error, Result};
 
@@ -322,7 +322,7 @@ impl Batch {
             return Ok(None);
         }
         for (input, told) in case.inputs.iter().zip(hashes) {
-            if told["sha256"] != files::sha256(&input.path)? {
+            if told["sha256"] != volume::sha256(&input.path)? {
                 return Ok(None);
             }
         }

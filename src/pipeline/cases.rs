@@ -91,7 +91,7 @@ pub fn in_folder(folder: &Path, layout: Layout, modalities: &[Modality]) -> Resu
         let what = match layout {
             Layout::Bids => "no sub-*/[ses-*/]anat/*_{T1w,T2w,FLAIR,PDw}.nii[.gz]",
             Layout::Nnunet => "no volume named case_0000.nii[.gz]",
-            Layout::Flat => "no NIfTI volume",
+            Layout::Flat => "no volume (NIfTI, MGH or NRRD)",
         };
         let folder = folder.display();
         return Err(Error::Argument(format!("`{folder}` has {what}")));

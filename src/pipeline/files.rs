@@ -6,6 +6,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::volume::SUFFIXES;
 use crate::error::{Error, Result};
 pub use crate::tensor::read_bounded;
 
@@ -260,14 +261,16 @@ fn identity(path: &Path) -> Option<Identity> {
     Some(Identity::Path(folder.join(path.file_name()?)))
 }
 
-/// The NIfTI volumes in a folder and the folders in it, by path; of a `.hdr` and `.img` pair the
+/// The volumes in a folder and the folders in it, by path; of a `.hdr` and `.img` pair the
 /// header. Names that begin with a dot are passed over.
 ///
 /// # Errors
 ///
 /// [`Error::Read`] for a folder that cannot be listed.
 pub fn volumes_under(folder: &Path) -> Result<Vec<PathBuf>> {
-    files_under(folder, &[".nii", ".nii.gz", ".hdr", ".hdr.gz"])
+    let is_header = |suffix: &&str| !suffix.starts_with(".img");
+    let suffixes: Vec<&str> = SUFFIXES.into_iter().filter(is_header).collect();
+    files_under(folder, &suffixes)
 }
 
 /// The files in a folder and the folders in it whose names end in one of some suffixes, in any case, by path.
@@ -307,14 +310,26 @@ pub fn files_under(folder: &Path, suffixes: &[&str]) -> Result<Vec<PathBuf>> {
 ///
 /// [`Error::Read`].
 pub fn sha256(path: &Path) -> Result<String> {
+    sha256_of(&[path])
+}
+
+/// SHA-256 of files one after the other, in lower-case hexadecimal.
+///
+/// # Errors
+///
+/// [`Error::Read`].
+pub fn sha256_of(paths: &[impl AsRef<Path>]) -> Result<String> {
     use sha2::{Digest, Sha256};
     use std::io::Read;
-    let mut file = File::open(path).map_err(Error::read(path))?;
     let (mut hasher, mut bytes) = (Sha256::new(), vec![0; 1 << 16]);
-    loop {
-        match file.read(&mut bytes).map_err(Error::read(path))? {
-            0 => return Ok(crate::tensor::hex(&hasher.finalize())),
-            count => hasher.update(&bytes[..count]),
+    for path in paths.iter().map(AsRef::as_ref) {
+        let mut file = File::open(path).map_err(Error::read(path))?;
+        loop {
+            match file.read(&mut bytes).map_err(Error::read(path))? {
+                0 => break,
+                count => hasher.update(&bytes[..count]),
+            }
         }
     }
+    Ok(crate::tensor::hex(&hasher.finalize()))
 }

@@ -14,7 +14,7 @@ use crate::pipeline::card::DISCLAIMER;
 use crate::pipeline::request::VERSION;
 use crate::pipeline::result::Segmentation;
 use crate::pipeline::structures::Target;
-use crate::pipeline::volume::{LabelTable, Volume, write_labels, write_map, write_names};
+use crate::pipeline::volume::{self, LabelTable, Volume, write_labels, write_map, write_names};
 use crate::pipeline::{files, preview};
 
 /// The input's name without its folder and its suffix: `sub-01_T1w` of `x/sub-01_T1w.nii.gz`.
@@ -24,14 +24,9 @@ pub fn stem(input: &Path) -> String {
         .unwrap_or_default()
         .to_string_lossy()
         .into_owned();
-    let lower = name.to_lowercase();
-    let suffixes = [
-        ".nii.gz", ".hdr.gz", ".img.gz", ".nii", ".hdr", ".img", ".gz",
-    ];
-    let cut = suffixes
-        .iter()
-        .find(|suffix| lower.ends_with(*suffix))
-        .map_or(0, |suffix| suffix.len());
+    let lower = name.to_ascii_lowercase();
+    let bare = || lower.ends_with(".gz").then_some(".gz");
+    let cut = volume::suffix(input).or_else(bare).map_or(0, str::len);
     let stem = name[..name.len() - cut].trim_matches('.').to_owned();
     if stem.is_empty() {
         "volume".to_owned()
@@ -171,7 +166,13 @@ fn write_to(result: &Segmentation, paths: &[PathBuf; 5]) -> Result<()> {
     write_labels(labels, &result.reference, &result.labels, &result.names)?;
     write_names(labels, &result.names)?;
     write_json(stats, &result.structures)?;
-    preview::write_preview(picture, &result.reference, &result.labels, &result.names)?;
+    preview::write_preview(
+        picture,
+        &result.reference,
+        &result.labels,
+        &result.names,
+        result.preview,
+    )?;
     write_json(report, &result.report)
 }
 
@@ -248,6 +249,9 @@ mod tests {
             ("a/sub-01_T1w.nii.gz", "sub-01_T1w"),
             ("case.01.NII.GZ", "case.01"),
             ("x.nii", "x"),
+            ("x.mgz", "x"),
+            ("x.seg.nrrd", "x.seg"),
+            ("x.nhdr", "x"),
             ("plain", "plain"),
             (".nii.gz", "volume"),
         ] {

@@ -77,6 +77,15 @@ pub fn is_usable(affine: &Affine) -> bool {
         && determinant(affine).abs() > 1e-4 * sizes.iter().product::<f64>()
 }
 
+/// Whether voxel 0 is at the origin and the axes are the world's: an affine that says no more than voxel sizes. The
+/// isocentre of no scanner is in the corner of its image.
+pub fn is_made_up(affine: &Affine) -> bool {
+    let rows = affine.iter().enumerate();
+    let mut cells =
+        rows.flat_map(|(r, row)| row.iter().enumerate().map(move |(c, v)| (r == c, *v)));
+    cells.all(|(is_diagonal, value)| is_diagonal == (value != 0.0))
+}
+
 /// How an array's axes lie in the patient: one of 48.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Orientation {
@@ -168,6 +177,37 @@ fn polar(affine: &Affine) -> [[f64; 3]; 3] {
         }
     }
     x.map(|row| [row[0], row[1], row[2]])
+}
+
+/// The quaternion (b, c, d) of the rotation nearest to the linear part of a usable affine, and whether its third axis
+/// is turned round for that, as it is in left-handed axes: the qform of NIfTI-1.
+pub fn quaternion(affine: &Affine) -> ([f64; 3], bool) {
+    let mut r = polar(affine);
+    let is_left_handed = determinant(affine) < 0.0;
+    if is_left_handed {
+        r.iter_mut().for_each(|row| row[2] = -row[2]);
+    }
+    let [[xx, xy, xz], [yx, yy, yz], [zx, zy, zz]] = r;
+    // Four times the square of each component; the largest is safe to divide by.
+    let squares = [
+        1.0 + xx + yy + zz,
+        1.0 + xx - yy - zz,
+        1.0 - xx + yy - zz,
+        1.0 - xx - yy + zz,
+    ];
+    let largest = (0..4).max_by(|&i, &j| squares[i].total_cmp(&squares[j]));
+    // Each component times four times the largest.
+    let products = match largest {
+        Some(1) => [zy - yz, squares[1], xy + yx, xz + zx],
+        Some(2) => [xz - zx, xy + yx, squares[2], yz + zy],
+        Some(3) => [yx - xy, xz + zx, yz + zy, squares[3]],
+        _ => [squares[0], zy - yz, xz - zx, yx - xy],
+    };
+    let length = products.iter().map(|v| v * v).sum::<f64>().sqrt();
+    // The first component is not stored: it is taken to be positive.
+    let sign = if products[0] < 0.0 { -1.0 } else { 1.0 };
+    let [b, c, d] = [1, 2, 3].map(|n| sign * products[n] / length);
+    ([b, c, d], is_left_handed)
 }
 
 /// A box of voxels in space.

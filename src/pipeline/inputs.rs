@@ -8,17 +8,17 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::pipeline::describe::findings::Summary;
 use crate::pipeline::files;
-use crate::pipeline::modality::{self, Modality};
+use crate::pipeline::modality::{self, Estimate, Modality};
 use crate::pipeline::prepare::Prepared;
 use crate::pipeline::request::Input;
-use crate::pipeline::volume::Volume;
+use crate::pipeline::volume::{self, Volume};
 
 /// A file that was read.
 #[derive(Clone, Debug, Serialize)]
 pub struct ReportedInput {
     /// The path as given.
     pub path: PathBuf,
-    /// SHA-256 of the file.
+    /// SHA-256 of the file, or of header and voxels one after the other if they are two files.
     pub sha256: String,
     /// The modality that was taken.
     pub modality: Modality,
@@ -58,6 +58,13 @@ pub struct Loaded {
     pub(super) warnings: Vec<String>,
 }
 
+impl Loaded {
+    /// What was odd about the volumes and what was made of it, a sentence each.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+}
+
 /// Reads the volumes and brings them to the first one's prepared grid.
 ///
 /// # Errors
@@ -67,8 +74,13 @@ pub fn load(inputs: &[Input]) -> Result<Loaded> {
     let Some(first) = inputs.first() else {
         return Err(Error::Argument("no volume to segment".into()));
     };
-    let (mut images, mut reported, mut warnings) = (Vec::<Prepared>::new(), Vec::new(), Vec::new());
+    let (mut images, mut reported, mut warnings) = (
+        Vec::<Prepared>::new(),
+        Vec::<ReportedInput>::new(),
+        Vec::new(),
+    );
     let mut reference = None;
+    let mut estimates = Vec::<Estimate>::new();
     for (n, input) in inputs.iter().enumerate() {
         if let Some(twin) = inputs[..n]
             .iter()
@@ -81,11 +93,12 @@ pub fn load(inputs: &[Input]) -> Result<Loaded> {
             )));
         }
         let volume = Volume::read(&input.path)?;
+        let measured = modality::estimate(&volume);
         let (modality, modality_from) = match (input.modality, Modality::from_name(&input.path)) {
             (Some(modality), _) => (modality, "flag".to_owned()),
             (None, Some(modality)) => (modality, "file name".to_owned()),
             (None, None) => {
-                let estimate = modality::estimate(&volume);
+                let estimate = &measured;
                 let path = input.path.display();
                 warnings.push(format!(
                     "`{path}` is taken for {}, an estimate: {}",
@@ -94,7 +107,6 @@ pub fn load(inputs: &[Input]) -> Result<Loaded> {
                 (estimate.modality, format!("estimate: {}", estimate.reason))
             }
         };
-        let measured = modality::estimate(&volume);
         if (modality == Modality::Ct) != (measured.modality == Modality::Ct) {
             let path = input.path.display();
             warnings.push(format!(
@@ -102,6 +114,7 @@ pub fn load(inputs: &[Input]) -> Result<Loaded> {
                 measured.modality, measured.reason
             ));
         }
+        estimates.push(measured);
         if modality == Modality::Ct {
             warnings.push("the default model was not trained on CT; expect little of it".into());
         }
@@ -114,7 +127,7 @@ pub fn load(inputs: &[Input]) -> Result<Loaded> {
         let grid = volume.grid();
         reported.push(ReportedInput {
             path: input.path.clone(),
-            sha256: files::sha256(&input.path)?,
+            sha256: volume::sha256(&input.path)?,
             modality,
             modality_from,
             shape: volume.shape,
@@ -130,6 +143,17 @@ pub fn load(inputs: &[Input]) -> Result<Loaded> {
             }
         }
         reference.get_or_insert(volume);
+    }
+    let of = |modality| reported.iter().position(|input| input.modality == modality);
+    if let (Some(t1), Some(t2)) = (of(Modality::T1), of(Modality::T2))
+        && modality::look_exchanged(&estimates[t1], &estimates[t2])
+    {
+        warnings.push(format!(
+            "`{}` is given as T1 and `{}` as T2, but fluid is bright in the first and dark in the second: \
+             they look exchanged",
+            reported[t1].path.display(),
+            reported[t2].path.display()
+        ));
     }
     let Some(reference) = reference else {
         return Err(Error::Argument(format!(

@@ -78,6 +78,18 @@ pub struct Estimate {
     pub modality: Modality,
     /// What it rests on, a sentence with the numbers.
     pub reason: String,
+    /// How much longer the bright tail of the middle's intensities is than the dark one,
+    /// `(p98 − p50) / (p50 − p5)`: small in T1, large in T2. Nothing where there is no such middle.
+    pub bright_tail: Option<f64>,
+}
+
+/// How much longer the bright tail of a T1 must be than that of a T2 of the same patient for the two to look exchanged.
+const EXCHANGED: f64 = 3.0;
+
+/// Whether a T1 and a T2 look as if each were the other, by their [`Estimate::bright_tail`].
+pub fn look_exchanged(t1: &Estimate, t2: &Estimate) -> bool {
+    let tails = t1.bright_tail.zip(t2.bright_tail);
+    tails.is_some_and(|(t1, t2)| t1 > EXCHANGED * t2)
 }
 
 /// Estimates the modality of a volume of a head from its intensities.
@@ -104,6 +116,7 @@ pub fn estimate(volume: &Volume) -> Estimate {
         return Estimate {
             modality: Modality::Ct,
             reason,
+            bright_tail: None,
         };
     }
     let (threshold, [low, high]) = super::prepare::foreground(data, volume.shape);
@@ -125,6 +138,7 @@ pub fn estimate(volume: &Volume) -> Estimate {
         return Estimate {
             modality: Modality::T1,
             reason,
+            bright_tail: None,
         };
     }
     core.sort_unstable_by(f32::total_cmp);
@@ -140,5 +154,10 @@ pub fn estimate(volume: &Volume) -> Estimate {
     let reason = format!(
         "{why}: the 5th, 50th and 98th percentiles of the middle are {p5:.4}, {p50:.4} and {p98:.4}"
     );
-    Estimate { modality, reason }
+    let tail = (p98 - p50) / (p50 - p5);
+    Estimate {
+        modality,
+        reason,
+        bright_tail: Some(tail).filter(|tail| tail.is_finite()),
+    }
 }

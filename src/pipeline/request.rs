@@ -9,6 +9,7 @@ use crate::gpu::GpuOptions;
 use crate::pipeline::finish;
 use crate::pipeline::modality::Modality;
 use crate::pipeline::prepare::View;
+use crate::pipeline::preview::Style;
 use crate::pipeline::structures::Target;
 use crate::pipeline::volume::LabelTable;
 use crate::pipeline::volume_embedding::Slicing;
@@ -101,6 +102,8 @@ pub struct Request {
     pub name: Option<String>,
     /// Tables of the labels for other programs, written beside the map.
     pub tables: Vec<LabelTable>,
+    /// How the preview draws structures.
+    pub preview: Style,
 }
 
 /// What a request asks for, as the report keeps it.
@@ -144,6 +147,7 @@ impl Request {
             fusion: Fusion::Late,
             name: None,
             tables: Vec::new(),
+            preview: Style::default(),
         }
     }
 

@@ -11,6 +11,7 @@ use crate::pipeline::card::Card;
 use crate::pipeline::inputs::ReportedInput;
 use crate::pipeline::instruct::Instruction;
 use crate::pipeline::prepare::View;
+use crate::pipeline::preview::Style;
 use crate::pipeline::request::{Asked, Fusion};
 use crate::pipeline::statistics;
 use crate::pipeline::structures::Target;
@@ -93,6 +94,8 @@ pub struct Segmentation {
     pub tables: Vec<LabelTable>,
     /// The volumes as BIDS calls them, in a BIDS derivative: the map gets a JSON sidecar then.
     pub sources: Vec<String>,
+    /// How the preview draws structures.
+    pub preview: Style,
     /// A row for each target.
     pub structures: Vec<StructureResult>,
     /// The run.

@@ -480,6 +480,7 @@ impl Segmenter {
             names,
             tables: request.tables.clone(),
             sources: Vec::new(),
+            preview: request.preview,
             structures,
             report,
         })

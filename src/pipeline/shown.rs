@@ -10,7 +10,7 @@ use crate::pipeline::files;
 use crate::pipeline::finish;
 use crate::pipeline::geometry::{self, Grid};
 use crate::pipeline::result::StructureResult;
-use crate::pipeline::volume::{Labels, colour, read_grid};
+use crate::pipeline::volume::{self, Labels, colour, read_grid};
 
 /// What the name of a report ends in.
 const REPORT: &str = "_report.json";
@@ -143,7 +143,7 @@ impl Shown {
         warnings.extend(labels.warnings.iter().cloned());
         let found = found_scans(&kept.inputs, scans, folder)?;
         for (path, input) in found.iter().zip(&kept.inputs) {
-            if files::sha256(path)? != input.sha256 {
+            if volume::sha256(path)? != input.sha256 {
                 warnings.push(format!(
                     "`{}` is not the file that was segmented: its content is another",
                     path.display()
@@ -173,7 +173,7 @@ impl Shown {
         Ok(Self {
             statistics,
             map,
-            scans: found.into_iter().map(parts).collect(),
+            scans: found.iter().map(|path| volume::files_of(path)).collect(),
             page,
             report,
         })
@@ -257,21 +257,6 @@ fn check_grid(scan: &Path, map: &Path, grid: &Grid) -> Result<()> {
         grid.shape
     );
     Err(Error::volume(scan, "grid", problem))
-}
-
-/// The file, or the two of a pair, header first.
-fn parts(path: PathBuf) -> Vec<PathBuf> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let pair = [(".hdr", ".img"), (".img", ".hdr")];
-    let other = pair.iter().find_map(|(own, other)| {
-        let stem = name.strip_suffix(own)?;
-        Some(path.with_file_name(format!("{stem}{other}")))
-    });
-    match other {
-        Some(voxels) if voxels.is_file() && name.ends_with(".hdr") => vec![path, voxels],
-        Some(header) if header.is_file() => vec![header, path],
-        _ => vec![path],
-    }
 }
 
 /// What is said of each structure, sorted for a list.

@@ -155,7 +155,7 @@ fn folders() -> Vec<Row> {
         flat(
             "no volume",
             "segment none -o out",
-            "`none` has no NIfTI volume",
+            "`none` has no volume (NIfTI, MGH or NRRD)",
         ),
         flat(
             "neither cases nor channels",

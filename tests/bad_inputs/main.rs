@@ -3,6 +3,7 @@
 //! the row's folder. And what the rows spoil is sound: the same without the fault succeeds.
 
 mod files;
+mod formats;
 mod gguf;
 mod hub;
 mod lists;
@@ -26,6 +27,8 @@ use keraunos::pipeline::adapter;
 mod made;
 #[path = "../support/model_files.rs"]
 mod models;
+#[path = "../support/formats.rs"]
+mod others;
 
 /// How long a row may take on a busy machine; most take a tenth of a second.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -79,6 +82,12 @@ impl Row {
     /// Refused as a wrong command line.
     fn usage(self) -> Self {
         Self { code: 2, ..self }
+    }
+
+    /// Says something else.
+    fn saying(mut self, says: &str) -> Self {
+        self.says = says.to_owned();
+        self
     }
 
     /// With what no bytes can say.
@@ -280,6 +289,7 @@ fn all_hold(rows: &[Row]) {
 fn every_row() -> Vec<Row> {
     [
         volumes::rows(),
+        formats::rows(),
         files::rows(),
         places::rows(),
         weights::rows(),

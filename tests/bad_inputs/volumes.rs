@@ -296,22 +296,22 @@ fn forms() -> Vec<Row> {
         refused(
             "no voxel size",
             "pixdim [1] is 0: *",
-            spoilt(|m| m.pixdim[1] = 0.0),
+            spoilt(|m| (m.rows.0, m.pixdim[1]) = (0, 0.0)),
         ),
         refused(
             "voxel size below nothing",
             "pixdim [2] is -4: *",
-            spoilt(|m| m.pixdim[2] = -4.0),
+            spoilt(|m| (m.rows.0, m.pixdim[2]) = (0, -4.0)),
         ),
         refused(
             "voxel size of no number",
             "pixdim [3] is NaN: *",
-            spoilt(|m| m.pixdim[3] = f64::NAN),
+            spoilt(|m| (m.rows.0, m.pixdim[3]) = (0, f64::NAN)),
         ),
         refused(
             "infinite voxel size",
             "pixdim [3] is inf: *",
-            spoilt(|m| m.pixdim[3] = f64::INFINITY),
+            spoilt(|m| (m.rows.0, m.pixdim[3]) = (0, f64::INFINITY)),
         ),
         refused(
             "smaller than a seed",

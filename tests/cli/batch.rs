@@ -415,7 +415,7 @@ fn many_cases_that_make_no_sense_are_refused() {
             2,
             "lies in the input's `sub-1`",
         ),
-        (&[], "empty", "out", 2, "has no NIfTI volume"),
+        (&[], "empty", "out", 2, "has no volume (NIfTI, MGH or NRRD)"),
         (&["--layout", "nnunet"], "flat", "out", 2, "case_0000.nii"),
         (&["--layout", "bids"], "flat", "out", 2, "_{T1w,T2w"),
         (

@@ -10,6 +10,7 @@ use crate::pipeline::batch::Batch;
 use crate::pipeline::cases::Layout;
 use crate::pipeline::modality::Modality;
 use crate::pipeline::prepare::View;
+use crate::pipeline::preview::Style;
 use crate::pipeline::structures::Target;
 use crate::pipeline::volume::LabelTable;
 use crate::pipeline::{Fusion, Input, Instruct, Request};
@@ -20,8 +21,8 @@ const MANY: &str = "Many cases";
 /// Which volumes, what to find in them, and how to say it.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct VolumeArgs {
-    /// NIfTI volumes of one patient, one per modality; the first gives the grid of the result. Or, for `segment`, a
-    /// folder of many cases
+    /// Volumes (NIfTI, MGH or NRRD) of one patient, one per modality; the first gives the grid of the result. Or, for
+    /// `segment`, a folder of many cases
     #[arg(value_name = "VOLUME|FOLDER")]
     inputs: Vec<PathBuf>,
     /// The modality of each VOLUME in turn, or of each channel in a FOLDER [default: from the file's name, else
@@ -183,6 +184,9 @@ pub(in crate::cli) struct SegmentArgs {
     /// Writes the labels' names for 3D Slicer, ITK-SNAP, FreeSurfer, FSLeyes or niivue too
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PROGRAM,...")]
     labels: Vec<LabelsArg>,
+    /// How the preview draws structures
+    #[arg(long, value_enum, value_name = "STYLE", default_value = "both")]
+    preview: PreviewArg,
     /// Writes each structure's probabilities as a volume too
     #[arg(long)]
     pub(in crate::cli) save_probabilities: bool,
@@ -273,6 +277,7 @@ impl SegmentArgs {
         let mut request = self.volumes.request_for(Vec::new())?;
         request.fusion = self.fusion.known();
         request.tables = self.tables();
+        request.preview = self.preview.known();
         Ok(Batch {
             request,
             folder: self.output()?.clone(),
@@ -285,6 +290,7 @@ impl SegmentArgs {
         let mut request = self.volumes.request()?;
         request.fusion = self.fusion.known();
         request.tables = self.tables();
+        request.preview = self.preview.known();
         Ok(request)
     }
 
@@ -333,6 +339,26 @@ enum LayoutArg {
     Nnunet,
     /// Every volume is a case
     Flat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum PreviewArg {
+    /// Outlines, and a tint inside
+    Both,
+    /// Outlines alone, which leave the image as it is
+    Contour,
+    /// Areas alone
+    Fill,
+}
+
+impl PreviewArg {
+    fn known(self) -> Style {
+        match self {
+            Self::Both => Style::Both,
+            Self::Contour => Style::Contour,
+            Self::Fill => Style::Fill,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -17,7 +17,7 @@ use super::console::Console;
 use super::signals;
 use crate::error::{Error, Result};
 use crate::pipeline::shown::Shown;
-use crate::pipeline::volume::LabelTable;
+use crate::pipeline::volume::{self, LabelTable};
 
 pub(super) const VIEW_EXAMPLES: &str = "\
 Examples:
@@ -135,7 +135,7 @@ fn table(shown: &Shown) -> Result<BTreeMap<String, Served>> {
     for (n, paths) in shown.scans.iter().enumerate() {
         let names: Vec<String> = paths
             .iter()
-            .map(|path| format!("scan-{}{}", n + 1, suffix(path)))
+            .map(|path| format!("scan-{}{}", n + 1, volume::suffix(path).unwrap_or(".nii")))
             .collect();
         for (name, path) in names.iter().zip(paths) {
             file(name.clone(), VOLUME, path);
@@ -159,13 +159,4 @@ fn table(shown: &Shown) -> Result<BTreeMap<String, Served>> {
         },
     );
     Ok(table)
-}
-
-/// What a viewer tells a volume's format by.
-fn suffix(path: &Path) -> String {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let name = name.to_lowercase();
-    let suffixes = [".nii.gz", ".hdr.gz", ".img.gz", ".nii", ".hdr", ".img"];
-    let known = suffixes.iter().find(|suffix| name.ends_with(*suffix));
-    known.map_or(".nii", |suffix| suffix).to_owned()
 }

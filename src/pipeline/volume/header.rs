@@ -242,6 +242,32 @@ macro_rules! number_at {
     }};
 }
 
+pub(super) use number_at;
+
+/// Stores the `index`-th of the version's floats that begin at byte `at`.
+pub(super) fn put_real(
+    raw: &mut [u8],
+    version: Version,
+    endian: Endian,
+    at: usize,
+    index: usize,
+    value: f64,
+) {
+    let mut bytes = match version {
+        Version::One => (value as f32).to_le_bytes().to_vec(),
+        Version::Two => value.to_le_bytes().to_vec(),
+    };
+    if endian == Endian::Big {
+        bytes.reverse();
+    }
+    let at = at + index * bytes.len();
+    raw[at..at + bytes.len()].copy_from_slice(&bytes);
+}
+
+/// What is said of an affine that looks made up.
+pub(super) const MADE_UP: &str = "voxel 0 is at the origin and the axes are the world's, as programs write it that know \
+                                  no orientation; left and right may be exchanged";
+
 impl Header {
     /// The version and byte order that the first four bytes of a file announce, if any.
     pub(super) fn announced(start: &[u8; 4]) -> Option<(Version, Endian)> {
@@ -318,14 +344,6 @@ impl Header {
         }
 
         let pixdim: [f64; 8] = std::array::from_fn(|i| real(fields.pixdim, i));
-        for (axis, &size) in pixdim.iter().enumerate().take(4).skip(1) {
-            if !(size > 0.0 && size.is_finite()) {
-                return Err(bad(
-                    "pixdim",
-                    format!("[{axis}] is {size}: a voxel size must be positive"),
-                ));
-            }
-        }
 
         let vox_offset = match version {
             Version::One => real(fields.vox_offset, 0),
@@ -353,7 +371,7 @@ impl Header {
             .filter(|c| !c.is_control())
             .collect();
 
-        Ok(Self {
+        let mut header = Self {
             version,
             endian,
             pair,
@@ -367,10 +385,39 @@ impl Header {
             intent_code: code(fields.intent_code),
             description,
             raw,
-        })
+        };
+        header.mend_pixdim(path, warnings)?;
+        Ok(header)
     }
 
-    /// The header's bytes as they were read.
+    /// Puts the sform's voxel sizes in the place of those that are none, also for the results, as readers make origin
+    /// and directions of both.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Volume`] if there is no sform to take them from.
+    fn mend_pixdim(&mut self, path: &Path, warnings: &mut Vec<String>) -> Result<()> {
+        let is_size = |size: f64| size > 0.0 && size.is_finite();
+        let Some(axis) = (1..4).find(|&axis| !is_size(self.pixdim[axis])) else {
+            return Ok(());
+        };
+        let (size, sform) = (self.pixdim[axis], self.sform());
+        if self.sform_code <= 0 || !geometry::is_usable(&sform) {
+            let problem = format!("[{axis}] is {size}: a voxel size must be positive");
+            return Err(Error::volume(path, "pixdim", problem));
+        }
+        warnings.push(format!(
+            "pixdim [{axis}] is {size}: no voxel size; the sform's voxel sizes are used"
+        ));
+        let at = self.version.fields().pixdim;
+        for (axis, size) in (1..4).zip(geometry::voxel_sizes(&sform)) {
+            self.pixdim[axis] = size;
+            put_real(&mut self.raw, self.version, self.endian, at, axis, size);
+        }
+        Ok(())
+    }
+
+    /// The header's bytes as they were read, but for voxel sizes that were none.
     pub fn raw(&self) -> &[u8] {
         &self.raw
     }
@@ -391,24 +438,11 @@ impl Header {
             Version::One => i32::from(self.raw[at]),
             Version::Two => self.int(at),
         };
-        let (name, scale) = match units & 7 {
-            1 => ("metres", 1000.0),
-            3 => ("microns", 0.001),
-            _ => return 1.0,
-        };
-        let plausible = |scale: f64| {
-            sizes
-                .iter()
-                .all(|size| (0.005..50.0).contains(&(size * scale)))
-        };
-        if !plausible(scale) && plausible(1.0) {
-            warnings.push(format!(
-                "xyzt_units says {name}, but voxels of {sizes:?} are only plausible in mm; mm are used"
-            ));
-            return 1.0;
+        match units & 7 {
+            1 => unit("xyzt_units", "metres", 1000.0, sizes, warnings),
+            3 => unit("xyzt_units", "microns", 0.001, sizes, warnings),
+            _ => 1.0,
         }
-        warnings.push(format!("xyzt_units says {name}; converted to mm"));
-        scale
     }
 
     /// Voxel index to RAS millimetres, by one rule:
@@ -450,6 +484,9 @@ impl Header {
                 affine
             }
         };
+        if (sform_ok || qform_ok) && geometry::is_made_up(&affine) {
+            warnings.push(MADE_UP.into());
+        }
         if self.sform_code > 0 && !sform_ok && qform_ok {
             warnings.push(format!(
                 "sform code is {} but its rows are unusable; the qform is used",
@@ -487,7 +524,7 @@ impl Header {
     }
 
     /// The farthest that two affines place a corner of the volume apart.
-    fn farthest_corner(&self, a: &Affine, b: &Affine) -> f64 {
+    pub(super) fn farthest_corner(&self, a: &Affine, b: &Affine) -> f64 {
         let shape = self.shape();
         (0..8)
             .map(|corner| {
@@ -508,7 +545,7 @@ impl Header {
             .fold(0.0, f64::max)
     }
 
-    fn sform(&self) -> Affine {
+    pub(super) fn sform(&self) -> Affine {
         let at = self.version.fields().srow_x;
         std::array::from_fn(|row| std::array::from_fn(|column| self.real(at, 4 * row + column)))
     }
@@ -517,7 +554,7 @@ impl Header {
     ///
     /// A quaternion longer than one is brought back to length one, as in the standard's own
     /// library.
-    fn qform(&self) -> Option<Affine> {
+    pub(super) fn qform(&self) -> Option<Affine> {
         let fields = self.version.fields();
         let mut quaternion: [f64; 3] = std::array::from_fn(|i| self.real(fields.quatern_b, i));
         let square: f64 = quaternion.iter().map(|v| v * v).sum();
@@ -568,8 +605,32 @@ impl Header {
     }
 }
 
+/// Millimetres per unit of voxels of `sizes`, by what `field` says: `name`, which is `scale` mm, unless only mm are
+/// plausible.
+pub(super) fn unit(
+    field: &str,
+    name: &str,
+    scale: f64,
+    sizes: [f64; 3],
+    warnings: &mut Vec<String>,
+) -> f64 {
+    let is_plausible = |scale: f64| {
+        sizes
+            .iter()
+            .all(|size| (0.005..50.0).contains(&(size * scale)))
+    };
+    if !is_plausible(scale) && is_plausible(1.0) {
+        warnings.push(format!(
+            "{field} says {name}, but voxels of {sizes:?} are only plausible in mm; mm are used"
+        ));
+        return 1.0;
+    }
+    warnings.push(format!("{field} says {name}; converted to mm"));
+    scale
+}
+
 /// Whether the axes are those of one 3-D volume of a size that can be held.
-fn check_dim(dim: &[i64; 8]) -> Result<(), (&'static str, String)> {
+pub(super) fn check_dim(dim: &[i64; 8]) -> Result<(), (&'static str, String)> {
     let bad = |problem: String| Err(("dim", problem));
     let axes = match dim[0] {
         3..=7 => dim[0] as usize,

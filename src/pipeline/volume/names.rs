@@ -7,6 +7,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::header::Endian;
+use super::suffix;
 use crate::error::{Error, Result};
 use crate::pipeline::files;
 
@@ -52,15 +53,11 @@ pub fn colour(label: u32) -> [u8; 3] {
     })
 }
 
-/// The table that belongs to an image: the same name with `.tsv` for `.nii` or `.nii.gz`.
+/// The table that belongs to an image: the same name with `.tsv` for `.nii.gz` or what else it ends in.
 pub fn sidecar(image: &Path) -> PathBuf {
     let name = image.file_name().unwrap_or_default().to_string_lossy();
-    let lower = name.to_ascii_lowercase();
-    let stem = [".nii.gz", ".nii", ".img.gz", ".img", ".hdr.gz", ".hdr"]
-        .iter()
-        .find(|suffix| lower.ends_with(*suffix))
-        .map_or(&*name, |suffix| &name[..name.len() - suffix.len()]);
-    image.with_file_name(format!("{stem}.tsv"))
+    let cut = suffix(image).map_or(0, str::len);
+    image.with_file_name(format!("{}.tsv", &name[..name.len() - cut]))
 }
 
 /// The names in the BIDS table beside `image` (columns `index` and `name`); empty without one.

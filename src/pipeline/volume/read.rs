@@ -1,29 +1,22 @@
 //! Reading a volume: plain or compressed, one file or a pair, and nothing believed unchecked.
 
-use std::fs::{self, File};
-use std::io::{self, BufReader, Cursor, ErrorKind, Read};
-use std::path::{Path, PathBuf};
-
-use flate2::bufread::MultiGzDecoder;
+use std::path::Path;
 
 use super::header::{Datatype, Endian, Header};
-use super::names;
-use super::{Labels, Volume};
+use super::names::{self, Names};
+use super::source::{CHUNK, Source};
+use super::{Labels, Volume, digits, mgh, nifti, nrrd};
 use crate::error::{Error, Result};
 use crate::pipeline::geometry::{Affine, Grid};
 
-/// Deflate cannot shrink data further than this factor.
-const MAX_RATIO: u64 = 1032;
 /// The most bytes between the header and the voxels.
-const MAX_GAP: u64 = 1 << 28;
-/// The most bytes that may follow the voxels.
-const MAX_TAIL: u64 = 1 << 26;
-/// The bytes decoded at a time; a multiple of every voxel's size.
-const CHUNK: usize = 1 << 18;
+pub(super) const MAX_GAP: u64 = 1 << 28;
 
 impl Volume {
     /// Reads a NIfTI-1 or NIfTI-2 volume from `.nii`, `.nii.gz`, or either file of a
-    /// `.hdr`/`.img` pair, in either byte order, compressed or not whatever the name says.
+    /// `.hdr`/`.img` pair, in either byte order, compressed or not whatever the name says; or a
+    /// volume of FreeSurfer's (`.mgh`, `.mgz`); or NRRD (`.nrrd`, or `.nhdr` with its voxels in
+    /// another file). The format is told by the content.
     ///
     /// The intensities are `stored · scl_slope + scl_inter`, computed in `f64`; a slope of zero
     /// or NaN means unscaled. Voxels that are not finite become 0, with a warning. Axes after
@@ -31,8 +24,8 @@ impl Volume {
     ///
     /// # Errors
     ///
-    /// [`Error::Read`] if the system cannot read the file; [`Error::Volume`] if it is not a
-    /// NIfTI file, is damaged or truncated (the checksum of a compressed file is verified), is
+    /// [`Error::Read`] if the system cannot read the file; [`Error::Volume`] if it is in
+    /// no such format, is damaged or truncated (the checksum of a compressed file is verified), is
     /// not one 3-D volume of real numbers with at least two voxels along each axis, or holds
     /// nothing (all voxels equal or none finite). Sizes are checked against the file before
     /// memory is asked for.
@@ -134,14 +127,14 @@ impl Labels {
         })?;
         let Opened {
             header,
-            extensions,
             affine,
             warnings,
+            names: own,
             ..
         } = file;
         let mut names = names::read_names(path)?;
         if names.is_empty() {
-            names = names::embedded(&extensions, header.endian);
+            names = own;
         }
         Ok(Self {
             path: path.into(),
@@ -170,169 +163,72 @@ fn reserve<T>(file: &Opened) -> Result<Vec<T>> {
     Ok(data)
 }
 
-/// A file of bytes, inflated on the way if it is compressed.
-struct Source {
-    path: PathBuf,
-    reader: Box<dyn Read>,
-    compressed: bool,
-    /// The most bytes that can come out of it.
-    capacity: u64,
-    /// The bytes that came out so far.
-    position: u64,
+/// How the voxels lie in their file.
+#[derive(Clone, Copy)]
+pub(super) struct Stored {
+    pub(super) datatype: Datatype,
+    pub(super) endian: Endian,
+    /// Factor and summand that turn stored numbers into intensities; nothing if unscaled.
+    pub(super) scaling: Option<(f64, f64)>,
+    /// Whether they are written out in digits instead of as bytes of `datatype`.
+    pub(super) digits: bool,
+    /// The byte of the first one.
+    pub(super) start: u64,
 }
 
-impl Source {
-    /// Opens a regular file and looks at its first bytes.
-    fn open(path: &Path, warnings: &mut Vec<String>) -> Result<Self> {
-        let found = fs::metadata(path).map_err(Error::read(path))?;
-        let refused = |problem: &str| Err(Error::volume(path, "file", problem));
-        if found.is_dir() {
-            return refused("is a folder; give one volume");
+impl Stored {
+    /// Whether the file can hold as many as the header claims, before memory is asked for.
+    pub(super) fn check_size(&self, shape: [usize; 3], source: &Source) -> Result<()> {
+        // At most 2³⁰ voxels of 8 bytes behind at most 2²⁸ bytes. Of a number in digits there is at least one, and
+        // something between it and the next.
+        let voxels: u64 = shape.iter().map(|&n| n as u64).product();
+        let wanted = self.start
+            + match self.digits {
+                true => 2 * voxels - 1,
+                false => voxels * self.datatype.size() as u64,
+            };
+        if wanted > source.capacity {
+            let holds = if source.compressed {
+                "can at most inflate to"
+            } else {
+                "holds"
+            };
+            let problem = format!(
+                "is truncated: it {holds} {} bytes, the header asks for {wanted}",
+                source.capacity
+            );
+            return Err(Error::volume(&source.path, "file", problem));
         }
-        if !found.is_file() {
-            return refused("is not a regular file");
-        }
-        if found.len() == 0 {
-            return refused("is empty");
-        }
-        let mut file = File::open(path).map_err(Error::read(path))?;
-        let mut magic = Vec::new();
-        file.by_ref()
-            .take(2)
-            .read_to_end(&mut magic)
-            .map_err(Error::read(path))?;
-        let compressed = magic == [0x1f, 0x8b];
-        let named = path
-            .extension()
-            .is_some_and(|suffix| suffix.eq_ignore_ascii_case("gz"));
-        match (compressed, named) {
-            (true, false) => warnings.push("the file is gzip-compressed, unlike its name".into()),
-            (false, true) => warnings.push("the file is not compressed, unlike its name".into()),
-            _ => {}
-        }
-        let start = BufReader::with_capacity(CHUNK, Cursor::new(magic).chain(file));
-        let (reader, capacity): (Box<dyn Read>, u64) = if compressed {
-            let capacity = found.len().saturating_mul(MAX_RATIO);
-            (Box::new(MultiGzDecoder::new(start)), capacity)
-        } else {
-            (Box::new(start), found.len())
-        };
-        Ok(Self {
-            path: path.into(),
-            reader,
-            compressed,
-            capacity,
-            position: 0,
-        })
-    }
-
-    /// What to say about a failed read.
-    fn failed(&self, error: io::Error) -> Error {
-        match error.kind() {
-            ErrorKind::UnexpectedEof if self.compressed => Error::volume(
-                &self.path,
-                "gzip stream",
-                "ends too early: the file is truncated",
-            ),
-            ErrorKind::InvalidInput | ErrorKind::InvalidData if self.compressed => {
-                Error::volume(&self.path, "gzip stream", format!("is damaged: {error}"))
-            }
-            _ => Error::read(&self.path)(error),
-        }
-    }
-
-    /// Up to `count` further bytes; fewer only at the end of the file.
-    fn take(&mut self, count: u64) -> Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        let read = (&mut self.reader).take(count).read_to_end(&mut bytes);
-        read.map_err(|error| self.failed(error))?;
-        self.position += bytes.len() as u64;
-        Ok(bytes)
-    }
-
-    /// Fills `bytes`, of which `wanted` in all should be there.
-    fn fill(&mut self, bytes: &mut [u8], wanted: u64) -> Result<()> {
-        let mut done = 0;
-        while done < bytes.len() {
-            match self.reader.read(&mut bytes[done..]) {
-                Ok(0) => {
-                    let found = self.position + done as u64;
-                    return Err(Error::volume(
-                        &self.path,
-                        "file",
-                        format!(
-                            "is truncated: it holds {found} bytes, the header asks for {wanted}"
-                        ),
-                    ));
-                }
-                Ok(count) => done += count,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.failed(error)),
-            }
-        }
-        self.position += bytes.len() as u64;
         Ok(())
-    }
-
-    /// Reads and counts what is left, which makes a decoder check its checksum.
-    fn drain(&mut self) -> Result<u64> {
-        let copied = io::copy(&mut (&mut self.reader).take(MAX_TAIL + 1), &mut io::sink());
-        let rest = copied.map_err(|error| self.failed(error))?;
-        if rest > MAX_TAIL {
-            let problem = format!("goes on for more than {MAX_TAIL} bytes after the voxels");
-            return Err(Error::volume(&self.path, "file", problem));
-        }
-        Ok(rest)
     }
 }
 
 /// A volume whose header is read and whose voxels are to come.
-struct Opened {
-    header: Header,
-    extensions: Vec<u8>,
-    affine: Affine,
-    warnings: Vec<String>,
+pub(super) struct Opened {
+    /// The NIfTI header, or one made of another format's.
+    pub(super) header: Header,
+    pub(super) stored: Stored,
+    pub(super) extensions: Vec<u8>,
+    pub(super) affine: Affine,
+    /// Names of labels in the file itself.
+    pub(super) names: Names,
+    /// Whether something of the format's own follows the voxels.
+    pub(super) has_footer: bool,
+    pub(super) warnings: Vec<String>,
     /// Stands at the first voxel.
-    source: Source,
+    pub(super) source: Source,
 }
 
 impl Opened {
     fn open(path: &Path) -> Result<Self> {
         let mut warnings = Vec::new();
-        let mut source = Source::open(&header_path(path), &mut warnings)?;
-        let header = read_header(&mut source, &mut warnings)?;
-        let affine = header.affine(path, &mut warnings)?;
-        let start = source.position;
-        let mut after_header = if header.pair {
-            let rest = source.take(MAX_GAP)?;
-            source.drain()?;
-            source = Source::open(&voxel_path(&source.path)?, &mut warnings)?;
-            check_size(&header, &source)?;
-            let mut skipped = source.take(header.vox_offset)?;
-            skipped.clear();
-            rest
-        } else {
-            check_size(&header, &source)?;
-            source.take(header.vox_offset - start)?
-        };
-        let mut extensions = Vec::new();
-        if after_header.len() > 4 && after_header[0] != 0 {
-            let (whole, broken) = names::whole_extensions(after_header.split_off(4), header.endian);
-            extensions = whole;
-            if let Some(size) = broken {
-                warnings.push(format!(
-                    "a header extension claims {size} bytes; skipped, the voxels begin at byte {}",
-                    header.vox_offset
-                ));
-            }
+        let mut source = Source::open(&nifti::header_path(path), &mut warnings)?;
+        let start = source.take(4)?;
+        match &start[..] {
+            mgh::VERSION => mgh::open(source, warnings),
+            nrrd::MAGIC => nrrd::open(source, warnings),
+            _ => nifti::open(path, source, start, warnings),
         }
-        Ok(Self {
-            header,
-            extensions,
-            affine,
-            warnings,
-            source,
-        })
     }
 
     fn voxels(&self) -> usize {
@@ -342,15 +238,33 @@ impl Opened {
     /// Hands every voxel, scaled, to `each`, in the order of the file; then reads the file to
     /// its end.
     fn decode(mut self, mut each: impl FnMut(f64) -> Result<()>) -> Result<Self> {
-        let Header {
+        if self.stored.digits {
+            let count = self.voxels();
+            if digits::decode(&mut self.source, count, each)? {
+                self.warnings
+                    .push("what follows the voxels was ignored".into());
+            }
+        } else {
+            self.decode_bytes(&mut each)?;
+        }
+        let rest = self.source.drain()?;
+        if rest > 0 && !self.has_footer && !self.stored.digits {
+            self.warnings
+                .push(format!("{rest} bytes after the voxels were ignored"));
+        }
+        Ok(self)
+    }
+
+    fn decode_bytes(&mut self, mut each: impl FnMut(f64) -> Result<()>) -> Result<()> {
+        let Stored {
             datatype,
             endian,
             scaling,
-            vox_offset,
+            start,
             ..
-        } = self.header;
+        } = self.stored;
         let mut left = self.voxels() * datatype.size();
-        let wanted = vox_offset + left as u64;
+        let wanted = start + left as u64;
         let mut buffer = vec![0; CHUNK.min(left)];
         while left > 0 {
             let chunk = &mut buffer[..CHUNK.min(left)];
@@ -363,12 +277,7 @@ impl Opened {
             }
             left -= chunk.len();
         }
-        let rest = self.source.drain()?;
-        if rest > 0 {
-            self.warnings
-                .push(format!("{rest} bytes after the voxels were ignored"));
-        }
-        Ok(self)
+        Ok(())
     }
 }
 
@@ -404,141 +313,4 @@ fn decode(
         Datatype::F32 => decode_as!(f32),
         Datatype::F64 => decode_as!(f64),
     }
-}
-
-fn read_header(source: &mut Source, warnings: &mut Vec<String>) -> Result<Header> {
-    let path = source.path.clone();
-    let mut raw = source.take(348)?;
-    let announced = raw.first_chunk().and_then(Header::announced);
-    let Some((version, endian)) = announced else {
-        let problem = match foreign(&raw) {
-            Some(what) => format!("is {what}"),
-            None => {
-                "is not a NIfTI file: it does not begin with a header size of 348 or 540".into()
-            }
-        };
-        return Err(Error::volume(&path, "file", problem));
-    };
-    raw.extend(source.take((version.header_len() - 348) as u64)?);
-    if raw.len() < version.header_len() {
-        let (found, wanted) = (raw.len(), version.header_len());
-        let problem = format!("is truncated: {found} bytes, the header alone has {wanted}");
-        return Err(Error::volume(&path, "file", problem));
-    }
-    Header::parse(&path, raw, version, endian, warnings)
-}
-
-/// What a file that is not NIfTI is, by its first bytes, and what to do with it.
-fn foreign(start: &[u8]) -> Option<&'static str> {
-    const KNOWN: [(usize, &[u8], &str); 14] = [
-        (
-            128,
-            b"DICM",
-            "a DICOM file; convert the series with dcm2niix",
-        ),
-        (0, b"\x89PNG", "a PNG picture; give a NIfTI volume"),
-        (0, b"\xff\xd8\xff", "a JPEG picture; give a NIfTI volume"),
-        (0, b"GIF8", "a GIF picture; give a NIfTI volume"),
-        (0, b"II*\0", "a TIFF picture; give a NIfTI volume"),
-        (0, b"MM\0*", "a TIFF picture; give a NIfTI volume"),
-        (
-            0,
-            b"NRRD",
-            "an NRRD file; convert it to NIfTI, for instance with 3D Slicer",
-        ),
-        (
-            0,
-            b"ObjectType",
-            "a MetaImage header; convert it to NIfTI, for instance with SimpleITK",
-        ),
-        (
-            0,
-            b"\x89HDF",
-            "an HDF5 or MINC 2 file; convert MINC with mnc2nii",
-        ),
-        (
-            0,
-            b"CDF\x01",
-            "a NetCDF or MINC 1 file; convert it with mnc2nii",
-        ),
-        (
-            0,
-            b"\0\0\0\x01",
-            "perhaps a FreeSurfer MGH file; convert it with mri_convert",
-        ),
-        (
-            0,
-            b"PK\x03\x04",
-            "a zip archive; extract the NIfTI volume from it",
-        ),
-        (0, b"%PDF", "a PDF document"),
-        (0, b"\x1f\x8b", "compressed twice"),
-    ];
-    KNOWN
-        .iter()
-        .find(|(at, magic, _)| start[(*at).min(start.len())..].starts_with(magic))
-        .map(|(_, _, what)| *what)
-}
-
-/// Whether the file can hold what the header claims, before memory is asked for.
-fn check_size(header: &Header, source: &Source) -> Result<()> {
-    let path = &source.path;
-    let gap = header.vox_offset;
-    if gap > MAX_GAP + header.version.data_start() {
-        let problem = format!("is {gap}: implausibly far into the file");
-        return Err(Error::volume(path, "vox_offset", problem));
-    }
-    // At most 2³⁰ voxels of 8 bytes behind at most 2²⁸ bytes.
-    let voxels: u64 = header.shape().iter().map(|&n| n as u64).product();
-    let wanted = gap + voxels * header.datatype.size() as u64;
-    if wanted > source.capacity {
-        let holds = if source.compressed {
-            "can at most inflate to"
-        } else {
-            "holds"
-        };
-        let problem = format!(
-            "is truncated: it {holds} {} bytes, the header asks for {wanted}",
-            source.capacity
-        );
-        return Err(Error::volume(path, "file", problem));
-    }
-    Ok(())
-}
-
-/// `path` with the first of `suffixes` it ends in, in any case, replaced by each of `by`, in
-/// both cases.
-fn siblings(path: &Path, suffixes: &[&str], by: [&str; 2]) -> Vec<PathBuf> {
-    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-        return Vec::new();
-    };
-    let lower = name.to_ascii_lowercase();
-    let Some(suffix) = suffixes.iter().find(|suffix| lower.ends_with(*suffix)) else {
-        return Vec::new();
-    };
-    let stem = &name[..name.len() - suffix.len()];
-    by.iter()
-        .flat_map(|new| [(*new).to_owned(), new.to_ascii_uppercase()])
-        .map(|new| path.with_file_name(format!("{stem}{new}")))
-        .collect()
-}
-
-/// The file that holds the header: the `.hdr` beside a `.img`, otherwise the file itself.
-fn header_path(path: &Path) -> PathBuf {
-    siblings(path, &[".img", ".img.gz"], [".hdr", ".hdr.gz"])
-        .into_iter()
-        .find(|header| header.is_file())
-        .unwrap_or_else(|| path.into())
-}
-
-/// The `.img` that belongs to a header of a pair.
-fn voxel_path(header: &Path) -> Result<PathBuf> {
-    let suffixes = [".hdr", ".hdr.gz", ".nii", ".nii.gz"];
-    siblings(header, &suffixes, [".img", ".img.gz"])
-        .into_iter()
-        .find(|file| file.is_file())
-        .ok_or_else(|| {
-            let problem = "says that the voxels are in a `.img` file, but there is none beside it";
-            Error::volume(header, "magic", problem)
-        })
 }

@@ -3,7 +3,8 @@
 //! The reference's header is taken byte for byte, in its own version and byte order (both forms,
 //! units, voxel sizes, description, axes of length one), and only what describes the stored
 //! numbers is changed: datatype, scaling, display range, intent and where the voxels begin. Its
-//! extensions are kept. A `.hdr`/`.img` pair becomes a single file.
+//! extensions are kept. A `.hdr`/`.img` pair becomes a single file, and so does a volume of another format, with the
+//! header that was made for it.
 
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -12,7 +13,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use super::Volume;
-use super::header::{Datatype, Endian, Header, Version};
+use super::header::{self, Datatype, Endian, Header, Version};
 use super::names::{self, Names};
 use crate::error::{Error, Result};
 use crate::pipeline::files;
@@ -91,7 +92,7 @@ pub fn write_map(path: &Path, reference: &Volume, map: &[f32]) -> Result<()> {
 }
 
 /// A reference's header, changed to describe other voxels, and everything before them.
-struct Patched {
+pub(super) struct Patched {
     raw: Vec<u8>,
     version: Version,
     endian: Endian,
@@ -99,12 +100,32 @@ struct Patched {
 }
 
 impl Patched {
-    fn new(header: &Header, datatype: Datatype, mut extensions: Vec<u8>) -> Self {
+    fn new(header: &Header, datatype: Datatype, extensions: Vec<u8>) -> Self {
+        let raw = header.raw().to_vec();
+        Self::of(raw, header.version, header.endian, datatype, extensions)
+    }
+
+    /// A header of zeros, little-endian, but for what describes the stored numbers.
+    pub(super) fn blank(version: Version, datatype: Datatype) -> Self {
+        let mut raw = vec![0; version.header_len()];
+        raw[..4].copy_from_slice(&(version.header_len() as u32).to_le_bytes());
+        if version == Version::Two {
+            raw[8..12].copy_from_slice(b"\r\n\x1a\n");
+        }
+        Self::of(raw, version, Endian::Little, datatype, Vec::new())
+    }
+
+    fn of(
+        raw: Vec<u8>,
+        version: Version,
+        endian: Endian,
+        datatype: Datatype,
+        mut extensions: Vec<u8>,
+    ) -> Self {
         // Readers like voxels at a multiple of 16; both headers with their extender end on one.
         extensions.resize(extensions.len().next_multiple_of(16), 0);
-        let (version, endian) = (header.version, header.endian);
         let mut patched = Self {
-            raw: header.raw().to_vec(),
+            raw,
             version,
             endian,
             extensions,
@@ -130,11 +151,7 @@ impl Patched {
     /// Sets the intent, without parameters or a name, and a display range from 0 to `highest`.
     fn meaning(&mut self, intent: i32, highest: f64) {
         let fields = self.version.fields();
-        match self.version {
-            // The codes in use fit into 16 bits.
-            Version::One => self.put(fields.intent_code, (intent as i16).to_be_bytes()),
-            Version::Two => self.put(fields.intent_code, intent.to_be_bytes()),
-        }
+        self.put_code(fields.intent_code, intent);
         let parameters = match self.version {
             Version::One => 12,
             Version::Two => 24,
@@ -146,14 +163,32 @@ impl Patched {
     }
 
     fn put_real(&mut self, at: usize, value: f64) {
-        match self.version {
-            Version::One => self.put(at, (value as f32).to_be_bytes()),
-            Version::Two => self.put(at, value.to_be_bytes()),
+        header::put_real(&mut self.raw, self.version, self.endian, at, 0, value);
+    }
+
+    /// Stores real numbers side by side.
+    pub(super) fn put_reals(&mut self, at: usize, values: &[f64]) {
+        for (n, value) in values.iter().enumerate() {
+            header::put_real(&mut self.raw, self.version, self.endian, at, n, *value);
         }
     }
 
+    /// Stores a code of a form or an intent.
+    pub(super) fn put_code(&mut self, at: usize, code: i32) {
+        match self.version {
+            // The codes in use fit into 16 bits.
+            Version::One => self.put(at, (code as i16).to_be_bytes()),
+            Version::Two => self.put(at, code.to_be_bytes()),
+        }
+    }
+
+    /// The bytes of the header.
+    pub(super) fn into_raw(self) -> Vec<u8> {
+        self.raw
+    }
+
     /// Stores a number, given most significant byte first, in the header's byte order.
-    fn put<const N: usize>(&mut self, at: usize, mut bytes: [u8; N]) {
+    pub(super) fn put<const N: usize>(&mut self, at: usize, mut bytes: [u8; N]) {
         if self.endian == Endian::Little {
             bytes.reverse();
         }
