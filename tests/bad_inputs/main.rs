@@ -7,6 +7,7 @@ mod gguf;
 mod hub;
 mod lists;
 mod places;
+mod prompts;
 mod volumes;
 mod weights;
 mod words;
@@ -282,6 +283,7 @@ fn every_row() -> Vec<Row> {
         volumes::rows(),
         files::rows(),
         places::rows(),
+        prompts::rows(),
         weights::rows(),
         gguf::rows(),
         words::rows(),

@@ -7,6 +7,7 @@ mod faults;
 mod language;
 mod limits;
 mod others;
+mod prompts;
 mod segment;
 mod words;
 
