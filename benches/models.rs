@@ -4,12 +4,17 @@
 //! Times are the least of several runs, from recording to read-back. The language models are looked for
 //! where the product looks; rows that need one which is absent say so.
 
+#[path = "../tests/support/model_files.rs"]
+mod model_files;
+
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use keraunos::gpu::{Gpu, GpuOptions};
 use keraunos::models::llama::Batch;
+use keraunos::models::sam::{Prompt, Sam};
 use keraunos::models::zeus::Zeus;
 use keraunos::ops::{argmax, matmul};
 use keraunos::pipeline::home::Home;
@@ -41,6 +46,7 @@ fn main() -> Result<(), keraunos::Error> {
     );
     cold_start()?;
     zeus(&gpu)?;
+    sam(&gpu)?;
     let home = Home::new(None)?;
     match TextEncoder::open(&gpu, &home) {
         Ok(encoder) => sentences(&gpu, &encoder)?,
@@ -185,6 +191,45 @@ fn zeus(gpu: &Gpu) -> Result<(), keraunos::Error> {
         seconds(prompts),
         "0.1 s",
     );
+    Ok(())
+}
+
+/// SAM ViT-B with numbers for weights, one slice and one box; what PyTorch takes is `peers/sam_vit_b.py`'s to say.
+fn sam(gpu: &Gpu) -> Result<(), keraunos::Error> {
+    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/sam_whole.json");
+    let text = std::fs::read_to_string(&goldens).map_err(keraunos::Error::read(&goldens))?;
+    let fault = |error: serde_json::Error| keraunos::Error::config(&goldens, error.to_string());
+    let goldens: serde_json::Value = serde_json::from_str(&text).map_err(fault)?;
+    let case = &goldens["vit_b"];
+    let tensors: BTreeMap<String, Vec<usize>> =
+        serde_json::from_value(case["tensors"].clone()).map_err(fault)?;
+    let folder = model_files::model_folder(&case["config"], &tensors, str::to_owned);
+    let sam = Sam::new(gpu, &Checkpoint::open(folder.path())?, Precision::F32)?;
+    let size = sam.config().image_size;
+    let pixels: Vec<f32> = (0..size * size * 4)
+        .map(|n| (n % 251) as f32 / 125.0 - 1.0)
+        .collect();
+    let pixels = Tensor::upload(gpu, "pixels", [1, size, size, 4], &pixels)?;
+    let time = least(3, || {
+        let rec = gpu.record("encoder");
+        let image = sam.encode(&rec, &pixels, |_, _| ());
+        rec.read::<f32>(&[(&image, 4)]).map(drop)
+    })?;
+    row(
+        "SAM ViT-B, f32: a slice of 1024 x 1024 encoded",
+        seconds(time),
+        "-",
+    );
+    let rec = gpu.record("encoder");
+    let image = sam.encode(&rec, &pixels, |_, _| ());
+    rec.submit()?;
+    let prompts = [Prompt::corners([[200.0, 300.0], [600.0, 700.0]])];
+    let time = least(7, || {
+        let rec = gpu.record("decoder");
+        let masks = sam.decode(&rec, &image, &prompts, None, |_, _| ())?;
+        rec.read::<f32>(&[(&masks.low_res, 4)]).map(drop)
+    })?;
+    row("SAM ViT-B, f32: a box decoded", seconds(time), "-");
     Ok(())
 }
 

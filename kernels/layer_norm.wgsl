@@ -1,4 +1,4 @@
-// y[r, c] = (x[r, c] - mean_c(x[r, :])) / sqrt(var_c(x[r, :]) + eps) · weight[c] + bias[c]
+// y[r, c] = activate((x[r, c] - mean_c(x[r, :])) / sqrt(var_c(x[r, :]) + eps) · weight[c] + bias[c])
 //
 // LANES lanes to a row, WG / LANES rows to a workgroup; a lane strides over the vec4s of its row.
 // LANES 1 has no barrier and is what a CPU driver wants; a GPU wants 32.
@@ -69,7 +69,7 @@ fn main(
 
     if row < params.rows {
         for (var c = member; c < params.quads; c += LANES) {
-            y[start + c] = fma((x[start + c] - mean) * scale, weight[c], bias[c]);
+            y[start + c] = activate(fma((x[start + c] - mean) * scale, weight[c], bias[c]));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `keraunos segment`: volumes and words in, a labelled map out.
+//! `keraunos segment`: volumes and words, or boxes and points, in, a labelled map out.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use super::batch;
 use super::console::{Console, Progress, table};
 use crate::error::Result;
 use crate::pipeline::memory::{Needs, gigabytes};
+use crate::pipeline::prompted::PromptedRequest;
 use crate::pipeline::structures::Target;
 use crate::pipeline::volume::Volume;
 use crate::pipeline::{Observer, Segmentation, finish};
@@ -50,21 +51,63 @@ impl Observer for Watch<'_> {
 }
 
 pub(super) fn run(args: SegmentArgs, console: &Console) -> Result<ExitCode> {
-    match args.cases()? {
-        Some(cases) => batch::run(&args, &cases, console),
-        None => one(&args, console).map(|()| ExitCode::SUCCESS),
+    let shown = args.shown()?;
+    match (shown, args.cases()?) {
+        (None, Some(cases)) => batch::run(&args, &cases, console),
+        (None, None) => by_words(&args, console).map(|()| ExitCode::SUCCESS),
+        (Some((model, request)), _) => {
+            by_prompts(&args, model, &request, console).map(|()| ExitCode::SUCCESS)
+        }
     }
 }
 
-fn one(args: &SegmentArgs, console: &Console) -> Result<()> {
+fn by_words(args: &SegmentArgs, console: &Console) -> Result<()> {
     let request = args.request()?;
-    let folder = args.output()?;
     let inputs: Vec<PathBuf> = request.inputs.iter().map(|i| i.path.clone()).collect();
-    // What cannot work is found out before the long run.
-    finish::places(folder, &request.stem(), &inputs)?;
+    let segment = |watch: &mut Watch| {
+        let segmenter = args.models.segmenter(console, "segment")?;
+        segmenter.segment(&request, watch)
+    };
+    into_folder(args, &request.stem(), &inputs, console, segment)
+}
+
+fn by_prompts(
+    args: &SegmentArgs,
+    model: &Path,
+    request: &PromptedRequest,
+    console: &Console,
+) -> Result<()> {
+    let inputs = [request.input.path.clone()];
+    let segment = |watch: &mut Watch| {
+        let segmenter = args.models.prompted(console, model)?;
+        segmenter.segment(request, watch)
+    };
+    into_folder(args, &request.stem(), &inputs, console, segment)
+}
+
+/// Segments, writes the results and says what they are. What cannot work is found out before the long run.
+fn into_folder(
+    args: &SegmentArgs,
+    stem: &str,
+    inputs: &[PathBuf],
+    console: &Console,
+    segment: impl FnOnce(&mut Watch) -> Result<Segmentation>,
+) -> Result<()> {
+    let folder = args.output()?;
+    finish::places(folder, stem, inputs)?;
     let is_new = !folder.exists();
     finish::prepare_folder(folder)?;
-    let result = segment(args, &request, folder, console);
+    let mut watch = Watch {
+        console,
+        stem,
+        progress: console.progress(),
+        probabilities: args.save_probabilities.then_some(folder),
+        written: Vec::new(),
+    };
+    let result = segment(&mut watch).and_then(|result| {
+        watch.progress.finish();
+        tell(args, &result, folder, &watch)
+    });
     if result.is_err() && is_new {
         // Only an empty folder is removed.
         let _ = std::fs::remove_dir(folder);
@@ -72,23 +115,8 @@ fn one(args: &SegmentArgs, console: &Console) -> Result<()> {
     result
 }
 
-fn segment(
-    args: &SegmentArgs,
-    request: &crate::pipeline::Request,
-    folder: &Path,
-    console: &Console,
-) -> Result<()> {
-    let stem = request.stem();
-    let mut watch = Watch {
-        console,
-        stem: &stem,
-        progress: console.progress(),
-        probabilities: args.save_probabilities.then_some(folder),
-        written: Vec::new(),
-    };
-    let segmenter = args.models.segmenter(console, "segment")?;
-    let result = segmenter.segment(request, &mut watch)?;
-    watch.progress.finish();
+fn tell(args: &SegmentArgs, result: &Segmentation, folder: &Path, watch: &Watch) -> Result<()> {
+    let console = watch.console;
     let paths = result.write(folder)?;
     for warning in &result.report.warnings {
         console.warn(warning);
@@ -108,7 +136,7 @@ fn segment(
             "report": result.report,
         }));
     }
-    console.tell(&summary(&result, &paths))
+    console.tell(&summary(result, &paths))
 }
 
 /// The table of structures, the timings, the places of the files, and what else must be said.
@@ -146,6 +174,17 @@ fn summary(result: &Segmentation, paths: &[PathBuf]) -> String {
     ];
     let mut text = table(&heads, &rows);
     let report = &result.report;
+    for object in &report.followed {
+        let slices = object.slices.iter().map(|found| found.slice);
+        if let (Some(first), Some(last)) = (slices.clone().min(), slices.max()) {
+            let [below, above] = object.ended;
+            let name = &object.name;
+            let _ = write!(
+                text,
+                "\n{name}: slices {first} to {last} (below: {below}; above: {above})"
+            );
+        }
+    }
     let total: f64 = report.seconds.iter().map(|(_, seconds)| seconds).sum();
     let stages: Vec<String> = report
         .seconds

@@ -25,6 +25,17 @@ impl Embedding {
         })
     }
 
+    /// The rows of several tensors one after the other, `(name, rows)` each.
+    ///
+    /// # Errors
+    /// A missing or misshapen tensor.
+    pub fn stacked(parts: &[(&str, usize)], dim: usize, w: &Weights) -> Result<Self> {
+        Ok(Self {
+            parts: w.stacked(parts, dim)?,
+            scale: 1.0,
+        })
+    }
+
     /// The same table, its rows times `scale` when they are read.
     #[must_use]
     pub fn scaled(self, scale: f32) -> Self {

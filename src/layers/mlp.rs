@@ -47,16 +47,24 @@ impl Mlp3 {
     ///
     /// # Errors
     /// A missing or misshapen tensor.
-    pub fn new(
+    pub fn new(sizes: [usize; 3], last: Activation, w: &Weights) -> Result<Self> {
+        Self::named(sizes, last, ["layers.0", "layers.1", "layers.2"], w)
+    }
+
+    /// The same where a checkpoint calls its layers otherwise.
+    ///
+    /// # Errors
+    /// A missing or misshapen tensor.
+    pub fn named(
         [inputs, hidden, outputs]: [usize; 3],
         last: Activation,
+        [first, second, third]: [&str; 3],
         w: &Weights,
     ) -> Result<Self> {
-        let w = w.at("layers");
         let layers = [
-            Linear::new([inputs, hidden], &w.at(0))?,
-            Linear::new([hidden, hidden], &w.at(1))?,
-            Linear::new([hidden, outputs], &w.at(2))?,
+            Linear::new([inputs, hidden], &w.at(first))?,
+            Linear::new([hidden, hidden], &w.at(second))?,
+            Linear::new([hidden, outputs], &w.at(third))?,
         ];
         Ok(Self { layers, last })
     }

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::gpu::Recorder;
-use crate::ops::{Operand, layer_norm, rms_norm};
+use crate::ops::{Activation, Operand, layer_norm, layer_norm_activated, rms_norm};
 use crate::tensor::{Tensor, Weights};
 
 /// `(x − mean) / √(var + eps) · weight + bias`.
@@ -29,6 +29,11 @@ impl LayerNorm {
     /// Norms each row.
     pub fn forward(&self, rec: &Recorder, x: &Tensor) -> Tensor {
         layer_norm(rec, x, &self.weight, &self.bias, self.eps)
+    }
+
+    /// Norms each row and activates it.
+    pub fn activated(&self, rec: &Recorder, x: &Tensor, activation: Activation) -> Tensor {
+        layer_norm_activated(rec, x, &self.weight, &self.bias, self.eps, activation)
     }
 }
 

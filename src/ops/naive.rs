@@ -594,6 +594,23 @@ pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f64) -> Vec<f32>
     y
 }
 
+/// Places `(column, line)` by frequencies, those of columns first.
+pub fn fourier(x: &[f32], weight: &[f32]) -> Vec<f32> {
+    let (across, down) = weight.split_at(weight.len() / 2);
+    let mut y = Vec::new();
+    for place in x.chunks_exact(2) {
+        let [column, line] = [0, 1].map(|axis| 2.0 * f64::from(place[axis]) - 1.0);
+        let turns = across.iter().zip(down);
+        let angles: Vec<f64> = turns
+            .map(|(a, d)| column * f64::from(*a) + line * f64::from(*d))
+            .map(|turns| std::f64::consts::TAU * turns)
+            .collect();
+        y.extend(angles.iter().map(|angle| angle.sin() as f32));
+        y.extend(angles.iter().map(|angle| angle.cos() as f32));
+    }
+    y
+}
+
 pub fn rms_norm(x: &[f32], weight: &[f32], eps: f64) -> Vec<f32> {
     let cols = weight.len();
     let mut y = Vec::new();

@@ -20,6 +20,13 @@ pub const CITATION: [&str; 2] = [
      Medical Imaging. arXiv:2504.07336, 2025.",
 ];
 
+/// The same where boxes and points showed what to segment: SAM's paper, and MedSAM's.
+pub const PROMPTED_CITATION: [&str; 2] = [
+    CITATION[0],
+    "A. Kirillov et al. Segment Anything. arXiv:2304.02643, 2023; where MedSAM's weights were used also J. Ma et al. \
+     Segment Anything in Medical Images. arXiv:2304.12306, 2023.",
+];
+
 static ZEUS_MINI: LazyLock<Card> = LazyLock::new(|| {
     serde_json::from_str(include_str!("../../weights/zeus-mini.json"))
         .expect("the embedded card is well-formed; a test parses it")

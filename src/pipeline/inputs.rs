@@ -92,48 +92,12 @@ pub fn load(inputs: &[Input]) -> Result<Loaded> {
                 twin.path.display()
             )));
         }
-        let volume = Volume::read(&input.path)?;
-        let measured = modality::estimate(&volume);
-        let (modality, modality_from) = match (input.modality, Modality::from_name(&input.path)) {
-            (Some(modality), _) => (modality, "flag".to_owned()),
-            (None, Some(modality)) => (modality, "file name".to_owned()),
-            (None, None) => {
-                let estimate = &measured;
-                let path = input.path.display();
-                warnings.push(format!(
-                    "`{path}` is taken for {}, an estimate: {}",
-                    estimate.modality, estimate.reason
-                ));
-                (estimate.modality, format!("estimate: {}", estimate.reason))
-            }
-        };
-        if (modality == Modality::Ct) != (measured.modality == Modality::Ct) {
-            let path = input.path.display();
-            warnings.push(format!(
-                "`{path}` is given as {modality}, but looks like {}: {}",
-                measured.modality, measured.reason
-            ));
-        }
+        let (volume, input, measured) = read_input(input, &mut warnings)?;
         estimates.push(measured);
-        if modality == Modality::Ct {
+        if input.modality == Modality::Ct {
             warnings.push("the default model was not trained on CT; expect little of it".into());
         }
-        warnings.extend(
-            volume
-                .warnings
-                .iter()
-                .map(|warning| format!("`{}`: {warning}", input.path.display())),
-        );
-        let grid = volume.grid();
-        reported.push(ReportedInput {
-            path: input.path.clone(),
-            sha256: volume::sha256(&input.path)?,
-            modality,
-            modality_from,
-            shape: volume.shape,
-            voxel_size: grid.voxel_sizes(),
-            orientation: grid.orientation().letters(),
-        });
+        reported.push(input);
         match images.first() {
             None => images.push(Prepared::new(&volume)?),
             Some(first) => {
@@ -168,6 +132,49 @@ pub fn load(inputs: &[Input]) -> Result<Loaded> {
         inputs: reported,
         warnings,
     })
+}
+
+/// Reads one volume, and takes its modality from whoever knows it; gives what its intensities say too.
+///
+/// # Errors
+/// A volume that cannot be used.
+pub(super) fn read_input(
+    input: &Input,
+    warnings: &mut Vec<String>,
+) -> Result<(Volume, ReportedInput, Estimate)> {
+    let volume = Volume::read(&input.path)?;
+    let measured = modality::estimate(&volume);
+    let path = input.path.display();
+    let (modality, modality_from) = match (input.modality, Modality::from_name(&input.path)) {
+        (Some(modality), _) => (modality, "flag".to_owned()),
+        (None, Some(modality)) => (modality, "file name".to_owned()),
+        (None, None) => {
+            warnings.push(format!(
+                "`{path}` is taken for {}, an estimate: {}",
+                measured.modality, measured.reason
+            ));
+            (measured.modality, format!("estimate: {}", measured.reason))
+        }
+    };
+    if (modality == Modality::Ct) != (measured.modality == Modality::Ct) {
+        warnings.push(format!(
+            "`{path}` is given as {modality}, but looks like {}: {}",
+            measured.modality, measured.reason
+        ));
+    }
+    let odd = volume.warnings.iter();
+    warnings.extend(odd.map(|warning| format!("`{path}`: {warning}")));
+    let grid = volume.grid();
+    let reported = ReportedInput {
+        path: input.path.clone(),
+        sha256: volume::sha256(&input.path)?,
+        modality,
+        modality_from,
+        shape: volume.shape,
+        voxel_size: grid.voxel_sizes(),
+        orientation: grid.orientation().letters(),
+    };
+    Ok((volume, reported, measured))
 }
 
 /// What was measured from the first volume and, where a model looked at it, what it shows, in words for the language model.

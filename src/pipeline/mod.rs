@@ -30,6 +30,7 @@ pub mod plot;
 pub mod prepare;
 pub mod preview;
 pub mod prompt;
+pub mod prompted;
 pub mod pull;
 pub mod quantize;
 pub mod request;

@@ -12,6 +12,7 @@ use crate::pipeline::inputs::ReportedInput;
 use crate::pipeline::instruct::Instruction;
 use crate::pipeline::prepare::View;
 use crate::pipeline::preview::Style;
+use crate::pipeline::prompted::{Followed, Preprocessing};
 use crate::pipeline::request::{Asked, Fusion};
 use crate::pipeline::statistics;
 use crate::pipeline::structures::Target;
@@ -73,6 +74,12 @@ pub struct Report {
     pub fusion: Fusion,
     /// Every instruction that was used.
     pub instructions: Vec<Instruction>,
+    /// How slices were shown to a model that was prompted by boxes and points.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preprocessing: Option<Preprocessing>,
+    /// What boxes and points showed, and where it was found.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub followed: Vec<Followed>,
     /// Seconds per stage, in order.
     pub seconds: Vec<(&'static str, f64)>,
     /// What the user should know.

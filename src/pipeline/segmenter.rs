@@ -99,13 +99,21 @@ struct Kept {
 }
 
 /// Times stages.
-struct Clock {
+pub(super) struct Clock {
     last: Instant,
-    seconds: Vec<(&'static str, f64)>,
+    pub(super) seconds: Vec<(&'static str, f64)>,
 }
 
 impl Clock {
-    fn lap(&mut self, stage: &'static str) {
+    /// From now on.
+    pub(super) fn new() -> Self {
+        Self {
+            last: Instant::now(),
+            seconds: Vec::new(),
+        }
+    }
+
+    pub(super) fn lap(&mut self, stage: &'static str) {
         let now = Instant::now();
         let seconds = (now - self.last).as_secs_f64();
         tracing::info!("{stage}: {seconds:.3} s");
@@ -118,7 +126,7 @@ impl Clock {
 ///
 /// # Errors
 /// [`Error::Gpu`] if one is not a number.
-fn check_logits(name: &str, logits: &[f32]) -> Result<Option<String>> {
+pub(super) fn check_logits(name: &str, logits: &[f32]) -> Result<Option<String>> {
     let broken = logits.iter().filter(|logit| logit.is_nan()).count();
     if broken > 0 {
         return Err(Error::Gpu(format!(
@@ -130,6 +138,19 @@ fn check_logits(name: &str, logits: &[f32]) -> Result<Option<String>> {
     Ok(nothing.then(|| {
         format!("all values of `{name}` are 0: the adapter may have computed nothing; `keraunos doctor` checks it")
     }))
+}
+
+/// How weights are stored and sums are taken, as a report says it.
+pub(super) fn precision_in_words(precision: Precision, gpu: &Gpu) -> String {
+    let words = match precision {
+        Precision::Auto if gpu.coop_tile().is_some() => {
+            "weights as stored, products of f16 on cooperative matrices"
+        }
+        Precision::Auto => "weights as stored, f32 sums",
+        Precision::F16 => "f16 weights, f32 sums",
+        Precision::F32 => "f32",
+    };
+    words.into()
 }
 
 impl Segmenter {
@@ -335,10 +356,8 @@ impl Segmenter {
             mut warnings,
         } = loaded;
         tracing::info!("read: {seconds:.3} s");
-        let mut clock = Clock {
-            last: Instant::now(),
-            seconds: vec![("read", seconds)],
-        };
+        let mut clock = Clock::new();
+        clock.seconds.push(("read", seconds));
         warnings.extend(self.gpu.distrusted());
         let mut weights = BTreeMap::from([("segmentation", self.zeus_sha256.clone())]);
 
@@ -455,14 +474,7 @@ impl Segmenter {
             citation: CITATION,
             model: self.card,
             adapter: self.gpu.summary().clone(),
-            precision: match self.precision {
-                Precision::Auto if self.gpu.coop_tile().is_some() => {
-                    "weights as stored, products of f16 on cooperative matrices".into()
-                }
-                Precision::Auto => "weights as stored, f32 sums".into(),
-                Precision::F16 => "f16 weights, f32 sums".into(),
-                Precision::F32 => "f32".into(),
-            },
+            precision: precision_in_words(self.precision, &self.gpu),
             weights,
             asked,
             inputs,
@@ -470,6 +482,8 @@ impl Segmenter {
             fast: request.fast,
             fusion: request.fusion,
             instructions,
+            preprocessing: None,
+            followed: Vec::new(),
             seconds: clock.seconds,
             warnings,
         };

@@ -8,6 +8,7 @@ mod gguf;
 mod hub;
 mod lists;
 mod places;
+mod prompts;
 mod volumes;
 mod weights;
 mod words;
@@ -292,6 +293,7 @@ fn every_row() -> Vec<Row> {
         formats::rows(),
         files::rows(),
         places::rows(),
+        prompts::rows(),
         weights::rows(),
         gguf::rows(),
         words::rows(),

@@ -10,6 +10,7 @@ mod limits;
 mod manual;
 mod models;
 mod others;
+mod prompts;
 mod schema;
 mod segment;
 mod words;

@@ -236,6 +236,20 @@ def rel_pos():
 
 
 @op
+def fourier():
+    """Places x (rows, 2) 0..1 by frequencies weight (2, half), by transformers' SAM: y (rows, 2 * half)."""
+    from transformers import SamVisionConfig
+    from transformers.models.sam.modeling_sam import SamPositionalEmbedding
+
+    for case, (rows, half, scale) in {'few': (7, 8, 1.0), 'sam': (16, 128, 1.0), 'many_turns': (9, 12, 30.0)}.items():
+        layer = SamPositionalEmbedding(SamVisionConfig(num_pos_feats=half)).double()
+        with torch.no_grad():
+            layer.positional_embedding.copy_(rand(2, half, scale=scale))
+            x = torch.rand(1, rows, 2).double()
+            yield case, {}, dict(x=x[0], weight=layer.positional_embedding.detach(), y=layer(x)[0])
+
+
+@op
 def windows():
     """Pictures x (images, height, width, channels) cut into windows y (windows, side*side, channels), by transformers' SAM and Swin."""
     from transformers import SwinConfig

@@ -71,6 +71,27 @@ fn layer_norm_and_rms_norm_at_every_edge() {
 }
 
 #[test]
+fn layer_norm_activated_is_both() {
+    for activation in [Activation::Gelu, Activation::Relu] {
+        for (rows, cols) in [(1, 4), (65, 16), (131, 64)] {
+            let mut random = Random::new((rows + cols) as u64);
+            let x = random.values(rows * cols);
+            let (weight, bias) = (random.values(cols), random.values(cols));
+            let want: Vec<f32> = naive::layer_norm(&x, &weight, &bias, 1e-6)
+                .iter()
+                .map(|v| naive::activate(activation, f64::from(*v)) as f32)
+                .collect();
+            let rec = gpu().record("norms");
+            let x = staged(&rec, [rows, cols], &x);
+            let (weight, bias) = (staged(&rec, cols, &weight), staged(&rec, cols, &bias));
+            check_norms_op(rec, &want, |rec| {
+                layer_norm_activated(rec, &x, &weight, &bias, 1e-6, activation)
+            });
+        }
+    }
+}
+
+#[test]
 fn layer_norm_and_rms_norm_over_more_groups_than_one_dimension_holds() {
     // Lanes that share a row are what a GPU has; alone, 64 rows make a group.
     check_norms(2 * 65_535 + 9, 8, 1.0, Some(32));

@@ -1,4 +1,4 @@
-//! Relative positions, and windows of pictures.
+//! Positions, and windows of pictures.
 
 use super::attention::{Stacked, heads};
 
@@ -142,5 +142,47 @@ fn windows_like_transformers() {
         let size: [usize; 4] = golden.shape(case, "x").try_into().unwrap();
         let (x, y) = (golden.values(case, "x"), golden.values(case, "y"));
         check_windows(size, &x, &y, number("side"), number("shift"));
+    }
+}
+
+#[track_caller]
+fn check_fourier(x: &[f32], weight: &[f32], want: &[f32]) {
+    let largest = |values: &[f32]| {
+        values
+            .iter()
+            .fold(0.0_f64, |m, v| m.max(f64::from(v.abs())))
+    };
+    let most = 2.0 * largest(weight) * (2.0 * largest(x) + 1.0);
+    let rec = gpu().record("fourier");
+    let x = staged(&rec, [x.len() / 2, 2], x);
+    let weight = staged(&rec, [2, weight.len() / 2], weight);
+    // A turn is a sum of two products in f32, rounded by its size; in radians that is 2π times as far.
+    check(rec, want, 2e-6 + most * 1.5e-6, 0.0, |rec| {
+        fourier(rec, &x, &weight)
+    });
+}
+
+#[test]
+fn fourier_at_every_edge() {
+    for rows in [1, 2, 15, 16, 17, 67] {
+        for half in [4, 12, 64, 132] {
+            let mut random = Random::new((1009 * rows + half) as u64);
+            let x = random.values(2 * rows);
+            let weight: Vec<f32> = random.values(2 * half).iter().map(|v| 3.0 * v).collect();
+            check_fourier(&x, &weight, &naive::fourier(&x, &weight));
+        }
+    }
+    // Whole and half quarters of a turn, on either side of zero.
+    let x: Vec<f32> = (0..68).flat_map(|n| [n as f32 / 8.0 - 4.0, 0.5]).collect();
+    let weight = [1.0, -1.0, 0.5, 0.25, 0.0, 0.0, 0.0, 0.0];
+    check_fourier(&x, &weight, &naive::fourier(&x, &weight));
+}
+
+#[test]
+fn fourier_like_transformers() {
+    let golden = Golden::open("fourier");
+    for case in golden.cases.keys() {
+        let [x, weight, y] = ["x", "weight", "y"].map(|role| golden.values(case, role));
+        check_fourier(&x, &weight, &y);
     }
 }

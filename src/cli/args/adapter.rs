@@ -1,6 +1,6 @@
 //! Which adapter computes, and with which models.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use crate::cli::console::Console;
 use crate::error::Result;
 use crate::gpu::{Gpu, GpuOptions, Profile};
+use crate::pipeline::prompted::PromptedSegmenter;
 use crate::pipeline::{Options, Segmenter, adapter, ahead, home};
 use crate::tensor::Precision;
 
@@ -100,6 +101,16 @@ impl ModelArgs {
             ..self.options()
         };
         Segmenter::on(gpu, &options)
+    }
+
+    /// A SAM, for boxes and points.
+    pub(in crate::cli) fn prompted(
+        &self,
+        console: &Console,
+        model: &Path,
+    ) -> Result<PromptedSegmenter> {
+        let gpu = open(&self.gpu_options(), console, Some("segment-prompted"))?;
+        PromptedSegmenter::on(gpu, model, self.options().precision)
     }
 
     fn gpu_options(&self) -> GpuOptions {

@@ -1,6 +1,7 @@
 //! What may be written on the command line. Parsing only makes plain data: nothing is opened here.
 
 mod adapter;
+mod prompts;
 mod request;
 
 use std::path::PathBuf;
@@ -63,6 +64,14 @@ Many cases:
   keraunos segment imagesTs/ -o out/ --modality t1 --modality flair       case_0000.nii.gz, case_0001.nii.gz
   keraunos segment scans/ -o out/ --modality t1                           every volume is a case
   keraunos segment --cases list.csv -o out/                               columns case, t1, t2, flair, pd, ct, volume
+
+By boxes and points:
+  keraunos segment t1.nii.gz --model sam-vit-base/ --box 60,80,95,120,70 -o out/            voxels i and j, slice k
+  keraunos segment ct.nii.gz --model medsam.safetensors --box 60,80,95,120,70 --slices 10 -o out/
+  keraunos segment t1.nii.gz --model sam-vit-base/ --point 70,90,70 --point 75,60,70,- -o out/
+  keraunos segment t1.nii.gz --model sam-vit-base/ --mm --point -24.5,-18,-16 --find \"left hippocampus\" -o out/
+
+An object is followed from slice to slice by the box of the mask before, 5 % larger at each side.
 
 Models are loaded once. A case that fails is named and does not stop the others; the exit code is 1 then.
 keraunos_batch.json tells what became of each, keraunos_volumes.tsv has their volumes.";

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::adapter::ModelArgs;
+use super::prompts::PromptArgs;
 use crate::error::{Error, Result};
 use crate::pipeline::batch::Batch;
 use crate::pipeline::cases::Layout;
@@ -108,7 +109,17 @@ impl VolumeArgs {
         Ok(request)
     }
 
-    fn inputs(&self) -> Result<Vec<Input>> {
+    /// The structures' names.
+    pub(super) fn find(&self) -> &[String] {
+        &self.find
+    }
+
+    /// The views that are named, each once.
+    pub(super) fn named_views(&self) -> Vec<View> {
+        ViewArg::named(&self.view)
+    }
+
+    pub(super) fn inputs(&self) -> Result<Vec<Input>> {
         if self.modality.len() > self.inputs.len() {
             return Err(Error::Argument(format!(
                 "{} times --modality for {} volumes; one names the modality of one VOLUME",
@@ -166,6 +177,8 @@ pub(in crate::cli) struct SegmentArgs {
     fusion: FusionArg,
     #[command(flatten)]
     pub(in crate::cli) models: ModelArgs,
+    #[command(flatten)]
+    pub(in crate::cli) prompts: PromptArgs,
     /// Segments the cases of a list, CSV or JSON, instead of a folder's
     #[arg(long, value_name = "FILE", help_heading = MANY)]
     cases: Option<PathBuf>,
@@ -294,7 +307,7 @@ impl SegmentArgs {
         Ok(request)
     }
 
-    fn tables(&self) -> Vec<LabelTable> {
+    pub(super) fn tables(&self) -> Vec<LabelTable> {
         let mut tables = Vec::new();
         for table in self.labels.iter().map(|labels| labels.known()) {
             if !tables.contains(&table) {

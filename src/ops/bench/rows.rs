@@ -4,7 +4,8 @@ use super::{Bench, Trial, Work};
 use crate::error::Result;
 use crate::ops::check::inputs::{random, upload};
 use crate::ops::{
-    add, argmax, copy_rows, cross_entropy, gather_rows, layer_norm, mean_pool, naive, rms_norm,
+    add, argmax, copy_rows, cross_entropy, fourier, gather_rows, layer_norm, mean_pool, naive,
+    rms_norm,
 };
 
 /// Bytes and nothing to compute.
@@ -54,6 +55,20 @@ pub(super) fn measure(bench: &mut Bench) -> Result<()> {
             Ok(Trial::new(0, want, move |rec| add(rec, &a, &b)))
         })?;
     }
+    let (rows, half) = (64 * 64, 128);
+    let work = Work {
+        flops: 30 * rows * half,
+        bytes: 8 * (rows + half + rows * half),
+    };
+    bench.row("fourier", format!("{rows} x {}", 2 * half), work, |gpu| {
+        let (x, weight) = (random(1, 2 * rows), random(2, 2 * half));
+        let want = naive::fourier(&x, &weight);
+        let (x, weight) = (
+            upload(gpu, [rows, 2], &x)?,
+            upload(gpu, [2, half], &weight)?,
+        );
+        Ok(Trial::new(0, want, move |rec| fourier(rec, &x, &weight)))
+    })?;
     let cols = 49_152;
     bench.row("argmax", format!("1 x {cols}"), moved(4 * cols), |gpu| {
         let x = random(1, cols);

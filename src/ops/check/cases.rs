@@ -9,10 +9,10 @@ use crate::ops::{
     Activation, Added, Columns, Heads, Operand, Pairs, Placement, Residual, Rotation, Scores,
     Window, add_scaled, argmax, attention_broadcast, attention_coop, attention_merge,
     attention_narrow, attention_spans, attention_split, attention_tile, conv_broadcast,
-    conv_depthwise, conv_tile, copy_rows, cross_entropy, embed, fuse_view, gather_rows, head_norm,
-    joined_windows, layer_norm, linear_broadcast, linear_coop, linear_tile, linear_vec, matmul,
-    mean_pool, pack_half, pixel_shuffle, rel_pos, resample, rms_norm, rope_cache, slice_masks,
-    unpack_half, windows,
+    conv_depthwise, conv_tile, copy_rows, cross_entropy, embed, fourier, fuse_view, gather_rows,
+    head_norm, joined_windows, layer_norm, linear_broadcast, linear_coop, linear_tile, linear_vec,
+    matmul, mean_pool, pack_half, pixel_shuffle, rel_pos, resample, rms_norm, rope_cache,
+    slice_masks, unpack_half, windows,
 };
 use crate::tensor::{Matrix, Tensor};
 
@@ -68,6 +68,7 @@ pub(super) const ALL: &[Case] = &[
     case("embed", "q4_k", 0.0, check_embed),
     case("embed", "q5_k", 0.0, check_embed),
     case("embed", "q6_k", 0.0, check_embed),
+    case("fourier", "", 1e-5, check_fourier),
     case("fuse_view", "", 2e-5, check_fuse_view),
     case("gather_rows", "", 0.0, check_gather_rows),
     case("head_norm", "", 1e-5, check_head_norm),
@@ -526,6 +527,14 @@ fn check_gather_rows(gpu: &Gpu, _: &'static str) -> Result<Ran> {
     let want = naive::gather_rows(&x, 12, 6, 2, 3);
     let x = upload(gpu, [20, 12], &x)?;
     values(gpu, want, |rec| vec![gather_rows(rec, &x, 6, 2, 3)])
+}
+
+fn check_fourier(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    let (x, weight) = (random(70, 67 * 2), random(71, 2 * 68));
+    let weight: Vec<f32> = weight.iter().map(|v| 3.0 * v).collect();
+    let want = naive::fourier(&x, &weight);
+    let (x, weight) = (upload(gpu, [67, 2], &x)?, upload(gpu, [2, 68], &weight)?);
+    values(gpu, want, |rec| vec![fourier(rec, &x, &weight)])
 }
 
 fn check_layer_norm(gpu: &Gpu, _: &'static str) -> Result<Ran> {

@@ -1,0 +1,284 @@
+//! The sizes of a SAM, read off its tensors; what those do not tell is `config.json`'s, or usual.
+
+use serde_json::Value;
+
+use super::names::Names;
+use crate::error::{Error, Result};
+use crate::models::config_json;
+use crate::ops::Heads;
+use crate::tensor::Checkpoint;
+
+/// The widest head that the attention kernels take.
+const WIDEST_HEAD: usize = 128;
+/// The largest side of the grid of image tokens: 4096 pixels in patches of 16.
+const LARGEST_GRID: usize = 256;
+/// The largest patch side: a convolution's kernel has at most 31 rows and slices together.
+const LARGEST_PATCH: usize = 29;
+
+/// Image encoder, prompt encoder and mask decoder in numbers. ViT-B, L and H differ in `dim`, `heads`, `depth` and `global`.
+#[derive(Clone, Debug)]
+pub struct SamConfig {
+    /// Rows and columns of the picture in pixels.
+    pub image_size: usize,
+    /// Side of the square that becomes a token, in pixels.
+    pub patch_size: usize,
+    /// Width of an image encoder's token.
+    pub dim: usize,
+    /// Heads of the image encoder.
+    pub heads: Heads,
+    /// Of each block of the image encoder the side of its windows, in tokens; nothing where it sees the whole picture.
+    pub windows: Vec<Option<usize>>,
+    /// Width of the image encoder's MLP.
+    pub mlp_dim: usize,
+    /// Whether q, k and v of the image encoder have a bias.
+    pub qkv_bias: bool,
+    /// Epsilon of the image encoder's norms.
+    pub ln_eps: f32,
+    /// Width of a prompt's token and of what the neck gives.
+    pub prompt_dim: usize,
+    /// Channels of a mask that is given as a prompt, before it has `prompt_dim`.
+    pub mask_in_chans: usize,
+    /// Epsilon of the norms on the way there.
+    pub mask_ln_eps: f32,
+    /// Blocks of the mask decoder.
+    pub decoder_depth: usize,
+    /// Heads of the mask decoder.
+    pub decoder_heads: usize,
+    /// Width of the mask decoder's MLP.
+    pub decoder_mlp: usize,
+    /// Width within the attentions between tokens and image.
+    pub decoder_inner: usize,
+    /// Masks of a prompt: the one, then those to choose from.
+    pub mask_tokens: usize,
+    /// Width of the head that predicts the masks' IoU.
+    pub iou_head_dim: usize,
+    /// Epsilon of the mask decoder's norms.
+    pub decoder_ln_eps: f32,
+}
+
+impl SamConfig {
+    /// Rows and columns of image tokens.
+    pub fn grid(&self) -> usize {
+        self.image_size / self.patch_size
+    }
+
+    /// Rows and columns of a mask's logits.
+    pub fn low_res(&self) -> usize {
+        4 * self.grid()
+    }
+
+    /// `ViT-B`, `ViT-L` or `ViT-H`, if it is one.
+    pub fn name(&self) -> Option<&'static str> {
+        Some(match (self.dim, self.windows.len()) {
+            (768, 12) => "ViT-B",
+            (1024, 24) => "ViT-L",
+            (1280, 32) => "ViT-H",
+            _ => return None,
+        })
+    }
+
+    /// Reads a checkpoint's shapes, and `config.json` beside Hugging Face's tensors.
+    ///
+    /// # Errors
+    /// A missing tensor, sizes that do not fit each other or the kernels, or a `config.json` that says otherwise.
+    pub(super) fn of(checkpoint: &Checkpoint, names: &Names) -> Result<Self> {
+        let shapes = Shapes { checkpoint, names };
+        let encoder = names.image_encoder;
+        let [_, grid, _, dim] = shapes.of(&format!("{encoder}.pos_embed"))?;
+        let [_, _, patch_size, _] =
+            shapes.of(&format!("{encoder}.{}.weight", names.patch_embed))?;
+        let block = |n: usize| format!("{encoder}.{}.{n}", names.blocks);
+        let depth = shapes.count(|n| format!("{}.attn.qkv.weight", block(n)));
+        let mut windows = Vec::new();
+        let mut width = 0;
+        for n in 0..depth {
+            let [rows, columns] = shapes.of(&format!("{}.attn.rel_pos_h", block(n)))?;
+            width = columns;
+            let side = rows / 2 + 1;
+            windows.push((side != grid).then_some(side));
+        }
+        let [mlp_dim, _] = shapes.of(&format!("{}.mlp.lin1.weight", block(0)))?;
+        let prompts = |part: &str| format!("prompt_encoder.{part}.weight");
+        let [_, prompt_dim] = shapes.of(&prompts("not_a_point_embed"))?;
+        let [mask_in_chans, ..] = shapes.of::<4>(&prompts(names.mask_downscaling[2]))?;
+        let decoder = |part: &str| format!("mask_decoder.{part}.weight");
+        let layer = |n: usize, part: &str| decoder(&format!("transformer.layers.{n}.{part}"));
+        let decoder_depth = shapes.count(|n| layer(n, "self_attn.q_proj"));
+        let [decoder_mlp, _] = shapes.of(&layer(0, "mlp.lin1"))?;
+        let [decoder_inner, _] = shapes.of(&layer(0, "cross_attn_token_to_image.q_proj"))?;
+        let [mask_tokens, _] = shapes.of(&decoder("mask_tokens"))?;
+        let head = format!("iou_prediction_head.{}", names.layers[0]);
+        let [iou_head_dim, _] = shapes.of(&decoder(&head))?;
+        let heads = dim / width.max(1);
+        let mut config = Self {
+            image_size: grid * patch_size,
+            patch_size,
+            dim,
+            heads: Heads {
+                q: heads,
+                kv: heads,
+                width,
+            },
+            windows,
+            mlp_dim,
+            qkv_bias: true,
+            ln_eps: 1e-6,
+            prompt_dim,
+            mask_in_chans,
+            mask_ln_eps: 1e-6,
+            decoder_depth,
+            decoder_heads: 8,
+            decoder_mlp,
+            decoder_inner,
+            mask_tokens,
+            iou_head_dim,
+            // PyTorch's own, which segment-anything leaves as it is.
+            decoder_ln_eps: 1e-5,
+        };
+        if names.hugging_face {
+            config.read_json(checkpoint)?;
+        }
+        match config.problem() {
+            Some(problem) => Err(Error::weights(checkpoint.path(), problem)),
+            None => Ok(config),
+        }
+    }
+
+    /// What the shapes do not tell, and whether `config.json` says of the others what they do.
+    fn read_json(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        let (path, json) = config_json(checkpoint)?;
+        let fault = |problem: String| Error::config(&path, problem);
+        let model_type = json["model_type"].as_str().unwrap_or_default();
+        if model_type != "sam" {
+            return Err(fault(format!(
+                "`model_type` is `{model_type}`, expected `sam`"
+            )));
+        }
+        let (vision, decoder) = (&json["vision_config"], &json["mask_decoder_config"]);
+        for (part, key, found) in [
+            (vision, "image_size", self.image_size),
+            (vision, "patch_size", self.patch_size),
+            (vision, "hidden_size", self.dim),
+            (vision, "num_hidden_layers", self.windows.len()),
+            (vision, "num_attention_heads", self.heads.q),
+            (vision, "output_channels", self.prompt_dim),
+            (vision, "num_channels", 3),
+            (decoder, "hidden_size", self.prompt_dim),
+            (decoder, "num_hidden_layers", self.decoder_depth),
+            (decoder, "mlp_dim", self.decoder_mlp),
+            (decoder, "num_multimask_outputs", self.mask_tokens - 1),
+            (decoder, "iou_head_hidden_dim", self.iou_head_dim),
+            (decoder, "iou_head_depth", 3),
+        ] {
+            let said = &part[key];
+            if !said.is_null() && said.as_u64() != Some(found as u64) {
+                return Err(fault(format!(
+                    "`{key}` is {said}, the tensors are those of {found}"
+                )));
+            }
+        }
+        for (part, key, known) in [
+            (vision, "hidden_act", "gelu"),
+            (&json["prompt_encoder_config"], "hidden_act", "gelu"),
+            (decoder, "hidden_act", "relu"),
+        ] {
+            let said = &part[key];
+            if !said.is_null() && said.as_str() != Some(known) {
+                return Err(fault(format!("`{key}` is {said}, expected `{known}`")));
+            }
+        }
+        let eps = |part: &Value| match &part["layer_norm_eps"] {
+            // What transformers takes where nothing is said.
+            Value::Null => Ok(1e-6),
+            said => match said.as_f64() {
+                Some(eps) if eps > 0.0 && eps < 1.0 => Ok(eps as f32),
+                _ => Err(fault(format!(
+                    "`layer_norm_eps` is {said}, expected above 0"
+                ))),
+            },
+        };
+        self.qkv_bias = vision["qkv_bias"] != false;
+        self.ln_eps = eps(vision)?;
+        self.mask_ln_eps = eps(&json["prompt_encoder_config"])?;
+        self.decoder_ln_eps = eps(decoder)?;
+        if let Some(heads) = decoder["num_attention_heads"].as_u64() {
+            self.decoder_heads = usize::try_from(heads).unwrap_or(usize::MAX);
+        }
+        Ok(())
+    }
+
+    /// What the kernels do not take.
+    fn problem(&self) -> Option<String> {
+        let Self { dim, heads, .. } = *self;
+        if !(1..=LARGEST_GRID).contains(&self.grid()) || self.patch_size > LARGEST_PATCH {
+            let (grid, patch) = (self.grid(), self.patch_size);
+            return Some(format!(
+                "a grid of {grid} tokens of {patch} pixels, expected at most {LARGEST_GRID} of {LARGEST_PATCH}"
+            ));
+        }
+        if self.windows.is_empty() || self.decoder_depth == 0 {
+            return Some("no block in the image encoder or the mask decoder".into());
+        }
+        let fits = |width: usize| (8..=WIDEST_HEAD).contains(&width) && width.is_multiple_of(8);
+        if heads.q * heads.width != dim || !fits(heads.width) {
+            let width = heads.width;
+            return Some(format!(
+                "heads of {width} columns in {dim}, expected a multiple of 8 up to {WIDEST_HEAD}"
+            ));
+        }
+        for inner in [self.prompt_dim, self.decoder_inner] {
+            let heads = self.decoder_heads;
+            if heads == 0 || !inner.is_multiple_of(heads) || !fits(inner / heads) {
+                return Some(format!(
+                    "{heads} heads of {inner} columns in the mask decoder, expected heads of a multiple of 8 up to {WIDEST_HEAD}"
+                ));
+            }
+        }
+        let widths = [
+            (self.mlp_dim, 4),
+            (self.decoder_mlp, 4),
+            (self.iou_head_dim, 4),
+            (self.mask_in_chans, 16),
+            (self.prompt_dim, 32),
+        ];
+        let odd = |(width, of): &&(usize, usize)| *width == 0 || !width.is_multiple_of(*of);
+        if let Some((width, of)) = widths.iter().find(odd) {
+            return Some(format!("a width of {width}, expected a multiple of {of}"));
+        }
+        (!(2..=16).contains(&self.mask_tokens))
+            .then(|| format!("{} mask tokens, expected 2 to 16", self.mask_tokens))
+    }
+}
+
+/// The shapes of a checkpoint's tensors.
+struct Shapes<'a> {
+    checkpoint: &'a Checkpoint,
+    names: &'a Names,
+}
+
+impl Shapes<'_> {
+    /// The dimensions of a tensor.
+    fn of<const N: usize>(&self, name: &str) -> Result<[usize; N]> {
+        let fault = |problem: String| Error::weights(self.checkpoint.path(), problem);
+        let kind = match self.names.hugging_face {
+            true => "Hugging Face's SamModel",
+            false => "segment-anything",
+        };
+        let entry = self
+            .checkpoint
+            .tensor(name)
+            .ok_or_else(|| fault(format!("tensor `{name}` is missing, which {kind} has")))?;
+        entry.shape.try_into().map_err(|_| {
+            let shape = entry.shape;
+            fault(format!(
+                "tensor `{name}` has shape {shape:?}, expected {N} dimensions"
+            ))
+        })
+    }
+
+    /// How many of numbered tensors there are in a row.
+    fn count(&self, name: impl Fn(usize) -> String) -> usize {
+        let has = |n: &usize| self.checkpoint.tensor(&name(*n)).is_some();
+        (0..).take_while(has).count()
+    }
+}

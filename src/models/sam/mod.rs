@@ -1,0 +1,131 @@
+//! SAM, Segment Anything (arXiv 2304.02643): an image encoder that runs once a picture, and a decoder that runs once a prompt.
+//!
+//! ViT-B, L and H, and what was trained further from them, such as MedSAM (arXiv 2304.12306). A checkpoint is a folder of
+//! Hugging Face's `SamModel` or a safetensors file with segment-anything's names; the sizes are those of its tensors.
+
+mod config;
+mod image_encoder;
+mod mask_decoder;
+mod names;
+mod prompt_encoder;
+
+pub use config::SamConfig;
+pub use image_encoder::ImageEncoder;
+pub use mask_decoder::{MaskDecoder, Masks};
+pub use prompt_encoder::{Prompt, PromptEncoder};
+
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Recorder};
+use crate::models::likely;
+use crate::tensor::{Checkpoint, Precision, Tensor, Weights};
+use names::{Names, SHARED};
+
+/// Image encoder, prompt encoder and mask decoder.
+#[derive(Debug)]
+pub struct Sam {
+    config: SamConfig,
+    image_encoder: ImageEncoder,
+    prompt_encoder: PromptEncoder,
+    mask_decoder: MaskDecoder,
+}
+
+impl Sam {
+    /// Loads a checkpoint. One that is no SAM is told what it seems to be.
+    ///
+    /// # Errors
+    /// A missing, misshapen or unknown tensor, sizes that do not fit, or no memory.
+    pub fn new(gpu: &Gpu, checkpoint: &Checkpoint, precision: Precision) -> Result<Self> {
+        let names = Names::of(checkpoint)?;
+        let named = |error| likely::named(error, checkpoint);
+        let config = SamConfig::of(checkpoint, &names).map_err(named)?;
+        check_biases(checkpoint, &names, config.qkv_bias).map_err(named)?;
+        let w = Weights::new(gpu, checkpoint, precision);
+        Self::load(config, &names, &w).map_err(named)
+    }
+
+    fn load(config: SamConfig, names: &Names, w: &Weights) -> Result<Self> {
+        let this = Self {
+            image_encoder: ImageEncoder::new(&config, names, &w.at(names.image_encoder))?,
+            prompt_encoder: PromptEncoder::new(&config, names, w)?,
+            mask_decoder: MaskDecoder::new(&config, names, &w.at("mask_decoder"))?,
+            config,
+        };
+        let twice: &[&str] = if names.hugging_face { &SHARED } else { &[] };
+        w.finish(twice)?;
+        Ok(this)
+    }
+
+    /// Its sizes.
+    pub fn config(&self) -> &SamConfig {
+        &self.config
+    }
+
+    /// The image tokens of pictures `[images, image_size, image_size, 4]`: `[images, grid, grid, prompt_dim]`. `keep` is shown
+    /// what [`ImageEncoder::forward`] shows.
+    pub fn encode(
+        &self,
+        rec: &Recorder,
+        image: &Tensor,
+        keep: impl FnMut(&str, &Tensor),
+    ) -> Tensor {
+        self.image_encoder.forward(rec, image, keep)
+    }
+
+    /// The masks of prompts on an encoded picture `[1, grid, grid, prompt_dim]`; `masks` are logits that go with them,
+    /// `[prompts, low_res, low_res, 4]`, the last dimension padded. `keep` is shown the prompts' tokens (`sparse`), and what
+    /// [`MaskDecoder::forward`] shows.
+    ///
+    /// # Errors
+    /// No memory.
+    ///
+    /// # Panics
+    /// If there is no prompt, if the prompts have not as many points each or some of them a box, or if there are not as
+    /// many masks.
+    pub fn decode(
+        &self,
+        rec: &Recorder,
+        image: &Tensor,
+        prompts: &[Prompt],
+        masks: Option<&Tensor>,
+        mut keep: impl FnMut(&str, &Tensor),
+    ) -> Result<Masks> {
+        let (count, side) = (prompts.len(), self.config.low_res());
+        assert!(count > 0, "no prompt");
+        if let Some(masks) = masks {
+            masks.expect([count, side, side, 4]);
+        }
+        let positions = self.prompt_encoder.image_pe(rec)?;
+        let sparse = self.prompt_encoder.sparse(rec, prompts)?;
+        if let Some(sparse) = &sparse {
+            keep("sparse", sparse);
+        }
+        let dense = self.prompt_encoder.dense(rec, image, count, masks);
+        let decoder = &self.mask_decoder;
+        Ok(decoder.forward(rec, dense, &positions, sparse.as_ref(), keep))
+    }
+}
+
+/// A layer takes a bias that is missing for none. SAM has one wherever it multiplies, but for the neck's convolutions and, as
+/// its configuration says, q, k and v.
+fn check_biases(checkpoint: &Checkpoint, names: &Names, qkv_bias: bool) -> Result<()> {
+    let rows = ["_token", "_tokens", "not_a_point_embed", "no_mask_embed"];
+    let without = |stem: &str| {
+        let ends = |end: &str| stem.ends_with(end);
+        ends(names.neck[0])
+            || ends(names.neck[2])
+            || rows.into_iter().any(ends)
+            || stem.starts_with(&format!("prompt_encoder.{}.", names.point_embeddings))
+            || (!qkv_bias && ends("attn.qkv"))
+    };
+    for entry in checkpoint.tensors() {
+        let Some(stem) = entry.name.strip_suffix(".weight") else {
+            continue;
+        };
+        let bias = format!("{stem}.bias");
+        if !without(stem) && checkpoint.tensor(&bias).is_none() {
+            let problem = format!("tensor `{bias}` is missing");
+            return Err(Error::weights(checkpoint.path(), problem));
+        }
+    }
+    Ok(())
+}
