@@ -82,6 +82,7 @@ fn segment_by_a_box_writes_what_segment_writes() {
     let after = std::fs::read(out.join("sub-01_T1w_seg-keraunos_dseg.nii.gz")).expect("bytes");
     assert!(before == after, "millimetres differ from voxels");
     let report = &value["report"];
+    super::schema::Schema::of("report").holds(report);
     assert_eq!(report["preprocessing"], "sam");
     assert_eq!(report["followed"][0]["shown"][0], "box -18,-21,15,18,-1.5");
     assert_eq!(report["followed"][0]["slices"][0]["slice"], 17);
