@@ -26,8 +26,11 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/formats")
 }
 
-/// What goldens/formats.py says of `inputs` or `results`: name, affines by who says so, voxels.
-fn goldens(of: &str) -> Vec<(String, Vec<(String, Affine)>, Vec<f64>)> {
+/// A file's name, affines by who says so, and voxels.
+type Said = (String, Vec<(String, Affine)>, Vec<f64>);
+
+/// What goldens/formats.py says of `inputs` or `results`.
+fn goldens(of: &str) -> Vec<Said> {
     let text = fs::read(folder().with_extension("json")).expect("formats.json");
     let all: Value = serde_json::from_slice(&text).expect("JSON");
     let numbers = |value: &Value| -> Vec<f64> {

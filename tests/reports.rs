@@ -545,9 +545,9 @@ fn egg() -> (Volume, Vec<u8>, Names) {
     const SHAPE: [usize; 3] = [36, 44, 40];
     let mut file = Made::new(SHAPE, 16);
     file.pixdim[1..4].fill(4.0);
-    for axis in 0..3 {
+    for (axis, n) in SHAPE.into_iter().enumerate() {
         file.rows.1[axis][axis] = 4.0;
-        file.rows.1[axis][3] = -2.0 * SHAPE[axis] as f64;
+        file.rows.1[axis][3] = -2.0 * n as f64;
     }
     (file.rows.1[0][0], file.rows.1[0][3]) = (-4.0, 70.0);
     let balls = [([10.0, 22.0, 28.0], 5.0), ([26.0, 26.0, 14.0], 4.0)];
