@@ -7,6 +7,7 @@ mod args;
 mod batch;
 mod bench;
 mod console;
+mod convert;
 mod describe;
 mod doctor;
 mod embed;
@@ -86,6 +87,7 @@ fn run_one(command: Command, console: &Console) -> Result<ExitCode> {
         Command::Bench(args) => bench::run(&args, console),
         Command::Instruct(args) => instruct::run(args, console),
         Command::Generate(args) => generate::run(&args, console),
+        Command::Convert(args) => convert::run(&args, console),
         Command::Describe(args) => describe::run(&args, console),
         Command::Embed(args) => embed::run(&args, console),
         Command::Inspect(args) => inspect::run(&args, console),

@@ -9,11 +9,14 @@ use serde_json::json;
 use super::args::SegmentArgs;
 use super::batch;
 use super::console::{Console, Progress, table};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::pipeline::kind::{Kind, kind};
 use crate::pipeline::memory::{Needs, gigabytes};
+use crate::pipeline::meshnet::MeshSegmenter;
 use crate::pipeline::structures::Target;
 use crate::pipeline::volume::Volume;
-use crate::pipeline::{Observer, Segmentation, finish};
+use crate::pipeline::{Observer, Request, Segmentation, finish};
+use crate::tensor::Checkpoint;
 
 /// Whose work a user of the results should name.
 const CITATION: &str = "Zeus, arXiv:2504.07336, whose topology this is; FreeSurfer for the labels";
@@ -54,6 +57,10 @@ impl Observer for Watch<'_> {
 
 pub(super) fn run(args: SegmentArgs, console: &Console) -> Result<ExitCode> {
     match args.cases()? {
+        Some(_) if args.models.model.is_some() => {
+            let problem = "--model segments one volume at a time";
+            Err(Error::Argument(problem.into()))
+        }
         Some(cases) => batch::run(&args, &cases, console),
         None => one(&args, console).map(|()| ExitCode::SUCCESS),
     }
@@ -75,12 +82,7 @@ fn one(args: &SegmentArgs, console: &Console) -> Result<()> {
     result
 }
 
-fn segment(
-    args: &SegmentArgs,
-    request: &crate::pipeline::Request,
-    folder: &Path,
-    console: &Console,
-) -> Result<()> {
+fn segment(args: &SegmentArgs, request: &Request, folder: &Path, console: &Console) -> Result<()> {
     let stem = request.stem();
     let mut watch = Watch {
         console,
@@ -89,8 +91,13 @@ fn segment(
         probabilities: args.save_probabilities.then_some(folder),
         written: Vec::new(),
     };
-    let segmenter = args.models.segmenter(console, "segment")?;
-    let result = segmenter.segment(request, &mut watch)?;
+    let result = match &args.models.model {
+        None => args
+            .models
+            .segmenter(console, "segment")?
+            .segment(request, &mut watch)?,
+        Some(model) => by_model(args, model, request, &mut watch, console)?,
+    };
     watch.progress.finish();
     let paths = result.write(folder)?;
     for warning in &result.report.warnings {
@@ -112,6 +119,31 @@ fn segment(
         }));
     }
     console.tell(&summary(&result, &paths))
+}
+
+/// Segments with the network of a file, whichever kind it is.
+fn by_model(
+    args: &SegmentArgs,
+    model: &Path,
+    request: &Request,
+    watch: &mut Watch,
+    console: &Console,
+) -> Result<Segmentation> {
+    let checkpoint = Checkpoint::open(model)?;
+    match kind(&checkpoint)? {
+        Kind::Zeus => {
+            let segmenter = args.models.with_weights(model.to_path_buf(), console)?;
+            segmenter.segment(request, watch)
+        }
+        Kind::MeshNet if args.save_probabilities => {
+            let problem = "a MeshNet gives classes; --save-probabilities is not for it";
+            Err(Error::Argument(problem.into()))
+        }
+        Kind::MeshNet => {
+            let (gpu, precision) = args.models.adapter(console)?;
+            MeshSegmenter::on(gpu, &checkpoint, precision)?.segment(request, watch)
+        }
+    }
 }
 
 /// The table of structures, the timings, the places of the files, and what else must be said.

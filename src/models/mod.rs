@@ -7,6 +7,7 @@ pub mod image_encoder;
 pub mod llama;
 pub mod llava;
 pub mod mask_decoder;
+pub mod meshnet;
 pub mod prompt_encoder;
 pub mod siglip;
 pub mod vision;

@@ -64,47 +64,11 @@ pub fn load(inputs: &[Input]) -> Result<Loaded> {
                 twin.path.display()
             )));
         }
-        let volume = Volume::read(&input.path)?;
-        let (modality, modality_from) = match (input.modality, Modality::from_name(&input.path)) {
-            (Some(modality), _) => (modality, "flag".to_owned()),
-            (None, Some(modality)) => (modality, "file name".to_owned()),
-            (None, None) => {
-                let estimate = modality::estimate(&volume);
-                let path = input.path.display();
-                warnings.push(format!(
-                    "`{path}` is taken for {}, an estimate: {}",
-                    estimate.modality, estimate.reason
-                ));
-                (estimate.modality, format!("estimate: {}", estimate.reason))
-            }
-        };
-        let measured = modality::estimate(&volume);
-        if (modality == Modality::Ct) != (measured.modality == Modality::Ct) {
-            let path = input.path.display();
-            warnings.push(format!(
-                "`{path}` is given as {modality}, but looks like {}: {}",
-                measured.modality, measured.reason
-            ));
-        }
-        if modality == Modality::Ct {
+        let (volume, told) = read_input(input, &mut warnings)?;
+        if told.modality == Modality::Ct {
             warnings.push("the default model was not trained on CT; expect little of it".into());
         }
-        warnings.extend(
-            volume
-                .warnings
-                .iter()
-                .map(|warning| format!("`{}`: {warning}", input.path.display())),
-        );
-        let grid = volume.grid();
-        reported.push(ReportedInput {
-            path: input.path.clone(),
-            sha256: files::sha256(&input.path)?,
-            modality,
-            modality_from,
-            shape: volume.shape,
-            voxel_size: grid.voxel_sizes(),
-            orientation: grid.orientation().letters(),
-        });
+        reported.push(told);
         match images.first() {
             None => images.push(Prepared::new(&volume)?),
             Some(first) => {
@@ -128,6 +92,55 @@ pub fn load(inputs: &[Input]) -> Result<Loaded> {
         inputs: reported,
         warnings,
     })
+}
+
+/// Reads a volume and says what it is.
+///
+/// # Errors
+/// A volume that cannot be used.
+pub(super) fn read_input(
+    input: &Input,
+    warnings: &mut Vec<String>,
+) -> Result<(Volume, ReportedInput)> {
+    let volume = Volume::read(&input.path)?;
+    let (modality, modality_from) = match (input.modality, Modality::from_name(&input.path)) {
+        (Some(modality), _) => (modality, "flag".to_owned()),
+        (None, Some(modality)) => (modality, "file name".to_owned()),
+        (None, None) => {
+            let estimate = modality::estimate(&volume);
+            let path = input.path.display();
+            warnings.push(format!(
+                "`{path}` is taken for {}, an estimate: {}",
+                estimate.modality, estimate.reason
+            ));
+            (estimate.modality, format!("estimate: {}", estimate.reason))
+        }
+    };
+    let measured = modality::estimate(&volume);
+    if (modality == Modality::Ct) != (measured.modality == Modality::Ct) {
+        let path = input.path.display();
+        warnings.push(format!(
+            "`{path}` is given as {modality}, but looks like {}: {}",
+            measured.modality, measured.reason
+        ));
+    }
+    warnings.extend(
+        volume
+            .warnings
+            .iter()
+            .map(|warning| format!("`{}`: {warning}", input.path.display())),
+    );
+    let grid = volume.grid();
+    let told = ReportedInput {
+        path: input.path.clone(),
+        sha256: files::sha256(&input.path)?,
+        modality,
+        modality_from,
+        shape: volume.shape,
+        voxel_size: grid.voxel_sizes(),
+        orientation: grid.orientation().letters(),
+    };
+    Ok((volume, told))
 }
 
 /// What was measured from the first volume, in words for the language model.

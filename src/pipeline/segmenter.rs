@@ -87,18 +87,38 @@ struct Kept {
 }
 
 /// Times stages.
-struct Clock {
+pub(super) struct Clock {
     last: Instant,
-    seconds: Vec<(&'static str, f64)>,
+    pub(super) seconds: Vec<(&'static str, f64)>,
 }
 
 impl Clock {
-    fn lap(&mut self, stage: &'static str) {
+    /// Begins now, after a stage that took so many seconds.
+    pub(super) fn new(stage: &'static str, seconds: f64) -> Self {
+        Self {
+            last: Instant::now(),
+            seconds: vec![(stage, seconds)],
+        }
+    }
+
+    pub(super) fn lap(&mut self, stage: &'static str) {
         let now = Instant::now();
         let seconds = (now - self.last).as_secs_f64();
         tracing::info!("{stage}: {seconds:.3} s");
         self.seconds.push((stage, seconds));
         self.last = now;
+    }
+}
+
+/// How weights are stored and sums are taken, for the report.
+pub(super) fn precision_in_words(precision: Precision, gpu: &Gpu) -> String {
+    match precision {
+        Precision::Auto if gpu.coop_tile().is_some() => {
+            "weights as stored, products of f16 on cooperative matrices".into()
+        }
+        Precision::Auto => "weights as stored, f32 sums".into(),
+        Precision::F16 => "f16 weights, f32 sums".into(),
+        Precision::F32 => "f32".into(),
     }
 }
 
@@ -305,10 +325,7 @@ impl Segmenter {
             mut warnings,
         } = loaded;
         tracing::info!("read: {seconds:.3} s");
-        let mut clock = Clock {
-            last: Instant::now(),
-            seconds: vec![("read", seconds)],
-        };
+        let mut clock = Clock::new("read", seconds);
         warnings.extend(self.gpu.distrusted());
         let mut weights = BTreeMap::from([("segmentation", self.zeus_sha256.clone())]);
 
@@ -413,14 +430,7 @@ impl Segmenter {
             version: VERSION,
             disclaimer: "Not a medical device; not for clinical use.",
             adapter: self.gpu.summary().clone(),
-            precision: match self.precision {
-                Precision::Auto if self.gpu.coop_tile().is_some() => {
-                    "weights as stored, products of f16 on cooperative matrices".into()
-                }
-                Precision::Auto => "weights as stored, f32 sums".into(),
-                Precision::F16 => "f16 weights, f32 sums".into(),
-                Precision::F32 => "f32".into(),
-            },
+            precision: precision_in_words(self.precision, &self.gpu),
             weights,
             asked,
             inputs,

@@ -73,6 +73,9 @@ pub(in crate::cli) struct ModelArgs {
     /// A Zeus checkpoint instead of the built-in one
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
+    /// For `segment`: another network, such as a MeshNet that `convert` wrote, which has classes of its own
+    #[arg(long, value_name = "FILE|DIR", conflicts_with = "weights")]
+    pub(in crate::cli) model: Option<PathBuf>,
     /// A language model instead of the known one
     #[arg(long, value_name = "FILE.gguf")]
     llm: Option<PathBuf>,
@@ -85,6 +88,26 @@ impl ModelArgs {
     pub(in crate::cli) fn segmenter(&self, console: &Console, command: &str) -> Result<Segmenter> {
         let gpu = open(&self.gpu_options(), console, Some(command))?;
         Segmenter::on(gpu, &self.options())
+    }
+
+    /// The adapter, and how weights are stored on it.
+    pub(in crate::cli) fn adapter(&self, console: &Console) -> Result<(Gpu, Precision)> {
+        let gpu = open(&self.gpu_options(), console, None)?;
+        Ok((gpu, self.options().precision))
+    }
+
+    /// The same with the weights in a file.
+    pub(in crate::cli) fn with_weights(
+        &self,
+        weights: PathBuf,
+        console: &Console,
+    ) -> Result<Segmenter> {
+        let gpu = open(&self.gpu_options(), console, Some("segment"))?;
+        let options = Options {
+            weights: Some(weights),
+            ..self.options()
+        };
+        Segmenter::on(gpu, &options)
     }
 
     /// A segmenter for many cases.

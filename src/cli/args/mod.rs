@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(super) use adapter::{GpuArgs, ModelArgs};
 pub(super) use request::{Cases, SegmentArgs, ViewArg, VolumeArgs};
 
+use super::convert::ConvertArgs;
 use super::describe::{DESCRIBE_EXAMPLES, DescribeArgs};
 use super::evaluate::EffectArgs;
 use super::generate::{GENERATE_EXAMPLES, GenerateArgs};
@@ -119,6 +120,8 @@ pub(super) enum Command {
     Perplexity(PerplexityArgs),
     /// Writes the matrices of a safetensors model in eight or four bits
     Quantize(QuantizeArgs),
+    /// Writes a PyTorch or TensorFlow.js checkpoint as safetensors; runs nothing that is in it
+    Convert(ConvertArgs),
     /// Prints the sentence embedding of texts
     Embed(EmbedArgs),
     /// Lists what is in a safetensors or GGUF file
@@ -153,7 +156,8 @@ impl Command {
             Self::Embed(args) => Some(&args.gpu),
             Self::Doctor(args) => Some(&args.gpu),
             Self::Bench(args) => Some(&args.gpu),
-            Self::Inspect(_)
+            Self::Convert(_)
+            | Self::Inspect(_)
             | Self::Pull(_)
             | Self::Quantize(_)
             | Self::Structures(_)
