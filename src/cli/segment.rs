@@ -57,7 +57,7 @@ impl Observer for Watch<'_> {
 
 pub(super) fn run(args: SegmentArgs, console: &Console) -> Result<ExitCode> {
     match args.cases()? {
-        Some(_) if args.models.model.is_some() => {
+        Some(_) if args.model.is_some() => {
             let problem = "--model segments one volume at a time";
             Err(Error::Argument(problem.into()))
         }
@@ -91,7 +91,7 @@ fn segment(args: &SegmentArgs, request: &Request, folder: &Path, console: &Conso
         probabilities: args.save_probabilities.then_some(folder),
         written: Vec::new(),
     };
-    let result = match &args.models.model {
+    let result = match &args.model {
         None => args
             .models
             .segmenter(console, "segment")?

@@ -2,6 +2,7 @@
 
     python meshnet.py tiny --out .                     two small networks by chance, every layer of them
     python meshnet.py block FOLDER T1 --out .          a network of brainchop's on 64 x 64 x 64 voxels of a real scan
+    python meshnet.py conform SCAN --out .             what nibabel's `conform` makes of a scan, sampled
     python meshnet.py whole FOLDER SCAN --out OUT.nii.gz   the same network on the whole scan, timed
     python meshnet.py dice A.nii.gz B.nii.gz           Dice of every class of two label maps
 
@@ -100,22 +101,42 @@ def read(folder):
     return layers, 'quantile' in model.get('_comment', '')
 
 
+def conformed(scan):
+    """In float32, so that nothing is rounded to whole numbers."""
+    scan = nibabel.load(scan)
+    scan = nibabel.Nifti1Image(scan.get_fdata(dtype=np.float32), scan.affine)
+    return conform(scan, (256, 256, 256), (1, 1, 1), order=1, orientation='LIA')
+
+
 def prepare(scan, quantiles):
     """The conformed volume scaled to 0..1, its affine, and the box that is looked at without a norm."""
-    conformed = conform(nibabel.load(scan), (256, 256, 256), (1, 1, 1), order=1, orientation='LIA')
-    volume = conformed.get_fdata(dtype=np.float32)
+    image = conformed(scan)
+    volume = image.get_fdata(dtype=np.float32)
     inside = volume > volume.min() + 0.02 * (volume.max() - volume.min())
     box = tuple(slice(max(0, int(i.min()) - 8), int(i.max()) + 9) for i in np.nonzero(inside))
     low, high = volume.min(), volume.max()
     if quantiles:
         ordered = np.sort(volume, None)
         low, high = ordered[int(np.floor(ordered.size * 0.05))], ordered[int(np.ceil(ordered.size * 0.95)) - 1]
-    return (volume - low) / (high - low), conformed.affine, box
+    return (volume - low) / (high - low), image.affine, box, (low, high)
+
+
+def sample(scan, out):
+    image = conformed(scan)
+    _, _, box, between = prepare(scan, True)
+    blocks = (np.add.outer(np.add.outer(np.arange(256) // 8 * 31, np.arange(256) // 8 * 7), np.arange(256) // 8) % 251).astype(np.uint8)
+    back = resample_from_to(nibabel.Nifti1Image(blocks, image.affine), nibabel.load(scan), order=0)
+    back = np.asarray(back.dataobj)
+    tensors = {'affine': image.affine[:3], 'values': image.get_fdata(dtype=np.float32)[5::13, 5::13, 5::13].copy(),
+               'box': np.array([[at.start, at.stop] for at in box], np.int32), 'between': np.array(between, np.float32),
+               'back': back[::11, ::11, ::11].astype(np.int32)}
+    name = f'meshnet_{Path(scan.stem).stem}.safetensors'
+    print(name, save(out / name, tensors))
 
 
 def block(folder, scan, out):
     layers, quantiles = read(folder)
-    volume, _, _ = prepare(scan, quantiles)
+    volume, _, _, _ = prepare(scan, quantiles)
     middle = [int(i.mean()) for i in np.nonzero(volume > 0.3)]
     part = tuple(slice(at - 32, at + 32) for at in middle)
     kept = {}
@@ -136,7 +157,7 @@ def block(folder, scan, out):
 
 def whole(folder, scan, out):
     layers, quantiles = read(folder)
-    volume, affine, box = prepare(scan, quantiles)
+    volume, affine, box, _ = prepare(scan, quantiles)
     if any(norm for _, _, _, _, norm, _ in layers):
         box = (slice(None),) * 3                                    # its moments are those of the whole volume
     x = torch.from_numpy(np.ascontiguousarray(volume[box]))
@@ -162,7 +183,7 @@ def dice(a, b):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('what', choices=['tiny', 'block', 'whole', 'dice'])
+    parser.add_argument('what', choices=['tiny', 'block', 'conform', 'whole', 'dice'])
     parser.add_argument('paths', nargs='*', type=Path)
     parser.add_argument('--out', type=Path, default=Path('.'))
     args = parser.parse_args()
@@ -171,6 +192,8 @@ def main():
             tiny(args.out)
         elif args.what == 'block':
             block(*args.paths, args.out)
+        elif args.what == 'conform':
+            sample(*args.paths, args.out)
         elif args.what == 'whole':
             whole(*args.paths, args.out)
         else:

@@ -73,9 +73,6 @@ pub(in crate::cli) struct ModelArgs {
     /// A Zeus checkpoint instead of the built-in one
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
-    /// For `segment`: another network, such as a MeshNet that `convert` wrote, which has classes of its own
-    #[arg(long, value_name = "FILE|DIR", conflicts_with = "weights")]
-    pub(in crate::cli) model: Option<PathBuf>,
     /// A language model instead of the known one
     #[arg(long, value_name = "FILE.gguf")]
     llm: Option<PathBuf>,

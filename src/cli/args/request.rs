@@ -164,6 +164,9 @@ pub(in crate::cli) struct SegmentArgs {
     fusion: FusionArg,
     #[command(flatten)]
     pub(in crate::cli) models: ModelArgs,
+    /// Another network than the built-in one: a MeshNet that `convert` wrote, which has classes of its own
+    #[arg(long, value_name = "FILE|DIR", conflicts_with = "weights")]
+    pub(in crate::cli) model: Option<PathBuf>,
     /// Segments the cases of a list, CSV or JSON, instead of a folder's
     #[arg(long, value_name = "FILE", help_heading = MANY)]
     cases: Option<PathBuf>,
