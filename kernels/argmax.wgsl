@@ -1,9 +1,11 @@
 // y[r] = the smallest c whose x[r, c] is largest
 //
-// One workgroup per row; lanes stride over the columns and the winners are compared in a tree. Ties go
-// to the lower index at every step, so the answer does not depend on the division of work.
+// LANES lanes to a row, WG / LANES rows to a workgroup: lanes stride over the columns and the winners are compared in a
+// tree. Ties go to the lower index at every step, so the answer does not depend on the division of work. LANES 1 has no
+// barrier: many rows of a few classes each.
 
 override WG: u32 = 64;
+override LANES: u32 = 64;  // a power of two
 
 struct Params {
     rows: u32,
@@ -24,31 +26,36 @@ fn main(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let row = min(flat(group, groups), params.rows - 1u);
-    var best = x[row * params.stride + min(lane, params.cols - 1u)];
-    var place = min(lane, params.cols - 1u);
-    for (var c = lane + WG; c < params.cols; c += WG) {
-        let value = x[row * params.stride + c];
+    let member = lane % LANES;
+    let row = flat(group, groups) * (WG / LANES) + lane / LANES;
+    let start = min(row, params.rows - 1u) * params.stride;
+    var place = min(member, params.cols - 1u);
+    var best = x[start + place];
+    for (var c = member + LANES; c < params.cols; c += LANES) {
+        let value = x[start + c];
         if value > best {
             best = value;
             place = c;
         }
     }
-    values[lane] = best;
-    places[lane] = place;
-    workgroupBarrier();
-    for (var half = WG / 2u; half > 0u; half /= 2u) {
-        if lane < half {
-            let other = values[lane + half];
-            let there = places[lane + half];
-            if other > values[lane] || (other == values[lane] && there < places[lane]) {
-                values[lane] = other;
-                places[lane] = there;
-            }
-        }
+    if LANES > 1u {
+        values[lane] = best;
+        places[lane] = place;
         workgroupBarrier();
+        for (var half = LANES / 2u; half > 0u; half /= 2u) {
+            if member < half {
+                let other = values[lane + half];
+                let there = places[lane + half];
+                if other > values[lane] || (other == values[lane] && there < places[lane]) {
+                    values[lane] = other;
+                    places[lane] = there;
+                }
+            }
+            workgroupBarrier();
+        }
+        place = places[lane];
     }
-    if lane == 0u {
-        y[row] = places[0];
+    if member == 0u && row < params.rows {
+        y[row] = place;
     }
 }

@@ -8,6 +8,7 @@ mod batch;
 mod bench;
 mod completions;
 mod console;
+mod convert;
 mod describe;
 mod doctor;
 mod embed;
@@ -100,6 +101,7 @@ fn run_one(command: Command, console: &Console) -> Result<ExitCode> {
         Command::Bench(args) => bench::run(&args, console),
         Command::Instruct(args) => instruct::run(args, console),
         Command::Generate(args) => generate::run(&args, console),
+        Command::Convert(args) => convert::run(&args, console),
         Command::Describe(args) => describe::run(&args, console),
         Command::Embed(args) => embed::run(&args, console),
         Command::Inspect(args) => inspect::run(&args, console),

@@ -9,12 +9,15 @@ use serde_json::json;
 use super::args::SegmentArgs;
 use super::batch;
 use super::console::{Console, Progress, table};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::pipeline::kind::{Kind, kind};
 use crate::pipeline::memory::{Needs, gigabytes};
+use crate::pipeline::meshnet::MeshSegmenter;
 use crate::pipeline::prompted::PromptedRequest;
 use crate::pipeline::structures::Target;
 use crate::pipeline::volume::Volume;
 use crate::pipeline::{Observer, Segmentation, finish};
+use crate::tensor::Checkpoint;
 
 /// Bytes of memory from which on they are told unasked.
 const LARGE: u64 = 4_000_000_000;
@@ -52,12 +55,15 @@ impl Observer for Watch<'_> {
 
 pub(super) fn run(args: SegmentArgs, console: &Console) -> Result<ExitCode> {
     let shown = args.shown()?;
-    match (shown, args.cases()?) {
-        (None, Some(cases)) => batch::run(&args, &cases, console),
-        (None, None) => by_words(&args, console).map(|()| ExitCode::SUCCESS),
-        (Some((model, request)), _) => {
-            by_prompts(&args, model, &request, console).map(|()| ExitCode::SUCCESS)
+    match (&args.model, shown, args.cases()?) {
+        (Some(model), Some(request), _) => by_prompts(&args, model, &request, console)?,
+        (Some(_), None, Some(_)) => {
+            let problem = "--model segments one volume at a time";
+            return Err(Error::Argument(problem.into()));
         }
+        (Some(model), None, None) => by_model(&args, model, console)?,
+        (None, _, Some(cases)) => return batch::run(&args, &cases, console),
+        (None, _, None) => by_words(&args, console)?,
     }
 }
 
@@ -81,6 +87,33 @@ fn by_prompts(
     let segment = |watch: &mut Watch| {
         let segmenter = args.models.prompted(console, model)?;
         segmenter.segment(request, watch)
+    };
+    into_folder(args, &request.stem(), &inputs, console, segment)
+}
+
+/// Segments with the network of a file, whichever kind it is.
+fn by_model(args: &SegmentArgs, model: &Path, console: &Console) -> Result<()> {
+    let checkpoint = Checkpoint::open(model)?;
+    let kind = kind(&checkpoint)?;
+    let request = args.request()?;
+    let inputs: Vec<PathBuf> = request.inputs.iter().map(|i| i.path.clone()).collect();
+    let segment = |watch: &mut Watch| match kind {
+        Kind::Zeus => {
+            let segmenter = args.models.with_weights(model.to_path_buf(), console)?;
+            segmenter.segment(&request, watch)
+        }
+        Kind::Sam => {
+            let problem = "neither --box nor --point is given";
+            Err(Error::Argument(problem.into()))
+        }
+        Kind::MeshNet if args.save_probabilities => {
+            let problem = "a MeshNet gives classes; --save-probabilities is not for it";
+            Err(Error::Argument(problem.into()))
+        }
+        Kind::MeshNet => {
+            let (gpu, precision) = args.models.adapter(console)?;
+            MeshSegmenter::on(gpu, &checkpoint, precision)?.segment(&request, watch)
+        }
     };
     into_folder(args, &request.stem(), &inputs, console, segment)
 }

@@ -22,6 +22,10 @@ const TELLTALES: &[(&str, &str)] = &[
     ("blk.0.", "a language model"),
     ("encoder1.", "a U-Net"),
     ("down_blocks.", "a U-Net"),
+    (
+        "conv3d",
+        "a MeshNet that lost its metadata; convert it again by `keraunos convert`",
+    ),
 ];
 
 /// The model that a checkpoint's tensors are called after, if one is known.

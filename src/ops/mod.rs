@@ -35,6 +35,7 @@ ops! {
     fuse_view: FUSE_VIEW,
     gather_rows: GATHER_ROWS,
     head_norm: HEAD_NORM,
+    instance_norm: INSTANCE_NORM,
     layer_norm: LAYER_NORM,
     linear: LINEAR,
     linear_broadcast: LINEAR_BROADCAST,
@@ -42,6 +43,7 @@ ops! {
     linear_vec: LINEAR_VEC,
     matmul: MATMUL,
     mean_pool: MEAN_POOL,
+    moments: MOMENTS,
     pack_half: PACK_HALF,
     pixel_shuffle: PIXEL_SHUFFLE,
     rel_pos: REL_POS,
@@ -79,6 +81,8 @@ pub enum Activation {
     GeluTanh = 5,
     /// `v / (1 + e^(-1.702 v))`, a coarser one.
     QuickGelu = 6,
+    /// `v` above zero, `eᵛ - 1` below.
+    Elu = 7,
 }
 
 /// Threads of a workgroup in kernels that do one thing per thread, `override WG`'s default.

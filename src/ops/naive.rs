@@ -57,6 +57,7 @@ pub fn activate(activation: Activation, v: f64) -> f64 {
             v * (1.0 + u.tanh()) / 2.0
         }
         Activation::QuickGelu => v / (1.0 + (-1.702 * v).exp()),
+        Activation::Elu => v.max(v.min(0.0).exp_m1()),
     }
 }
 
@@ -641,6 +642,33 @@ pub fn argmax(x: &[f32], stride: usize, cols: usize) -> Vec<u32> {
             best as u32
         })
         .collect()
+}
+
+/// Mean and biased variance over every `rows` rows of x `[runs · rows, channels]`: `[runs, 2, channels]`.
+pub fn moments(x: &[f32], rows: usize, channels: usize) -> Vec<f32> {
+    let mut y = Vec::new();
+    for run in x.chunks_exact(rows * channels) {
+        let of = |c: usize| run.iter().skip(c).step_by(channels).map(|v| f64::from(*v));
+        let means: Vec<f64> = (0..channels)
+            .map(|c| of(c).sum::<f64>() / rows as f64)
+            .collect();
+        y.extend(means.iter().map(|mean| *mean as f32));
+        y.extend(means.iter().enumerate().map(|(c, mean)| {
+            (of(c).map(|v| (v - mean).powi(2)).sum::<f64>() / rows as f64) as f32
+        }));
+    }
+    y
+}
+
+/// x `[rows, channels]`, its `moments` `[2, channels]`.
+pub fn instance_norm(x: &[f32], moments: &[f32], eps: f64, activation: Activation) -> Vec<f32> {
+    let (mean, var) = moments.split_at(moments.len() / 2);
+    let norm = |(n, v): (usize, &f32)| {
+        let c = n % mean.len();
+        let deviation = (f64::from(var[c]) + eps).sqrt();
+        activate(activation, (f64::from(*v) - f64::from(mean[c])) / deviation) as f32
+    };
+    x.iter().enumerate().map(norm).collect()
 }
 
 pub fn mean_pool(x: &[f32], spans: &[[u32; 2]], cols: usize) -> Vec<f32> {

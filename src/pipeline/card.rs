@@ -27,6 +27,13 @@ pub const PROMPTED_CITATION: [&str; 2] = [
      Segment Anything in Medical Images. arXiv:2304.12306, 2023.",
 ];
 
+/// The same where a MeshNet labelled the volume.
+pub const MESHNET_CITATION: [&str; 2] = [
+    CITATION[0],
+    "A. Fedorov, J. Johnson, E. Damaraju, A. Ozerin, V. Calhoun, S. Plis. End-to-end learning of brain tissue segmentation from \
+     imperfect labeling. arXiv:1612.00940, 2017.",
+];
+
 static ZEUS_MINI: LazyLock<Card> = LazyLock::new(|| {
     serde_json::from_str(include_str!("../../weights/zeus-mini.json"))
         .expect("the embedded card is well-formed; a test parses it")

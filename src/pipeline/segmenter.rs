@@ -122,6 +122,18 @@ impl Clock {
     }
 }
 
+/// How weights are stored and sums are taken, for the report.
+pub(super) fn precision_in_words(precision: Precision, gpu: &Gpu) -> String {
+    match precision {
+        Precision::Auto if gpu.coop_tile().is_some() => {
+            "weights as stored, products of f16 on cooperative matrices".into()
+        }
+        Precision::Auto => "weights as stored, f32 sums".into(),
+        Precision::F16 => "f16 weights, f32 sums".into(),
+        Precision::F32 => "f32".into(),
+    }
+}
+
 /// What logits say of the adapter that computed them: a warning if all are 0, which no model means.
 ///
 /// # Errors
@@ -138,19 +150,6 @@ pub(super) fn check_logits(name: &str, logits: &[f32]) -> Result<Option<String>>
     Ok(nothing.then(|| {
         format!("all values of `{name}` are 0: the adapter may have computed nothing; `keraunos doctor` checks it")
     }))
-}
-
-/// How weights are stored and sums are taken, as a report says it.
-pub(super) fn precision_in_words(precision: Precision, gpu: &Gpu) -> String {
-    let words = match precision {
-        Precision::Auto if gpu.coop_tile().is_some() => {
-            "weights as stored, products of f16 on cooperative matrices"
-        }
-        Precision::Auto => "weights as stored, f32 sums",
-        Precision::F16 => "f16 weights, f32 sums",
-        Precision::F32 => "f32",
-    };
-    words.into()
 }
 
 impl Segmenter {

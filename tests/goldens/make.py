@@ -44,7 +44,8 @@ def nhwc(x):
 
 
 ACT = {'none': lambda x: x, 'gelu': F.gelu, 'relu': F.relu, 'silu': F.silu, 'sigmoid': torch.sigmoid,
-       'gelutanh': lambda x: F.gelu(x, approximate='tanh'), 'quickgelu': lambda x: x * torch.sigmoid(1.702 * x)}
+       'gelutanh': lambda x: F.gelu(x, approximate='tanh'), 'quickgelu': lambda x: x * torch.sigmoid(1.702 * x),
+       'elu': F.elu}
 
 
 # ------------------------------------------------------------------ matrix products
@@ -97,6 +98,17 @@ def layer_norm():
     yield 'large_mean', dict(eps=1e-6), dict(x=x, weight=w, bias=b, y=F.layer_norm(x, (192,), w, b, 1e-6))
     x = torch.full((2, 48), 0.25).double()
     yield 'constant', dict(eps=1e-6), dict(x=x, weight=w[:48], bias=b[:48], y=F.layer_norm(x, (48,), w[:48], b[:48], 1e-6))
+
+
+@op
+def instance_norm():
+    """Channel by channel over all voxels of each volume: y = act((x - mean) / sqrt(var + eps)), biased variance; x (volumes, voxels, channels), mean and var (volumes, channels)."""
+    cases = {'one': (1, 1, 4, 0, 'none'), 'few': (3, 35, 12, 0, 'gelu'), 'many': (1, 343, 16, 0, 'elu'), 'large_mean': (2, 60, 8, 300, 'relu')}
+    for case, (volumes, voxels, channels, offset, a) in cases.items():
+        x = (rand(volumes, voxels, channels) * 2 + offset).float().double()
+        var, mean = torch.var_mean(x, 1, unbiased=False)
+        y = ACT[a](F.instance_norm(x.transpose(1, 2), eps=1e-5).transpose(1, 2)) if voxels > 1 else x * 0
+        yield case, dict(eps=1e-5, activation=a), dict(x=x, mean=mean, var=var, y=y)
 
 
 @op
@@ -472,10 +484,10 @@ def patchify():
 # ------------------------------------------------------------------ element by element
 @op
 def activate():
-    """y = f(x): exact (erf) gelu, silu, relu, sigmoid, gelu by tanh, quick gelu; one sweep of ordinary and one of very large and very small |x|."""
+    """y = f(x): exact (erf) gelu, silu, relu, sigmoid, gelu by tanh, quick gelu, elu; one sweep of ordinary and one of very large and very small |x|."""
     edge = [0.0, -0.0, 1e-30, -1e-30, 1e-4, -1e-4, 0.5, -0.5, 3, -3, 5, -5, 5.5, -5.5, 6, -6, 8, -8, 12, -12, 20, -20, 50, -50, 87, -87, 88.5, -88.5,
             89, -89, 100, -100, 1e3, -1e3, 1e5, -1e5, 1e10, -1e10, 1e30, -1e30]
-    for a in ('gelu', 'silu', 'relu', 'sigmoid', 'gelutanh', 'quickgelu'):
+    for a in ('gelu', 'silu', 'relu', 'sigmoid', 'gelutanh', 'quickgelu', 'elu'):
         for case, x in {'': rand(257, scale=2), '_edge': torch.tensor(edge).double()}.items():
             yield a + case, dict(activation=a), dict(x=x, y=ACT[a](x))
 

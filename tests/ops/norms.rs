@@ -178,3 +178,112 @@ fn head_norm_like_pytorch() {
         });
     }
 }
+
+#[track_caller]
+fn check_moments(runs: usize, rows: usize, channels: usize, offset: f32) {
+    let mut random = Random::new((runs * 10_007 + rows * 31 + channels) as u64);
+    let x: Vec<f32> = random
+        .values(runs * rows * channels)
+        .iter()
+        .map(|v| 2.0 * v + offset)
+        .collect();
+    let want = naive::moments(&x, rows, channels);
+    let rec = gpu().record("moments");
+    let staged_x = staged(&rec, [runs * rows, channels], &x);
+    // A sum of n values near the offset is off by n roundings at the most, and a variance by the mean's square.
+    let abs = 1e-6 * f64::from(offset.abs().max(1.0));
+    let parts = check(rec, &want, abs, 2e-6 + 1e-7 * rows as f64, |rec| {
+        moments(rec, &staged_x, rows)
+    });
+    // All runs together are one of all rows.
+    let want = naive::moments(&x, runs * rows, channels);
+    let rec = gpu().record("moments");
+    let parts = staged(&rec, [runs, 2, channels], &parts);
+    check(rec, &want, abs, 4e-6 + 1e-7 * rows as f64, |rec| {
+        merged_moments(rec, &parts, runs)
+    });
+}
+
+#[test]
+fn moments_at_every_edge() {
+    for runs in [1, 2, 7, 64, 65] {
+        for rows in [1, 2, 31, 256] {
+            for channels in [4, 12, 32] {
+                check_moments(runs, rows, channels, 0.25);
+            }
+        }
+    }
+    check_moments(5, 77, 8, 300.0);
+}
+
+#[test]
+fn moments_over_more_groups_than_one_dimension_holds() {
+    let runs = 65_535 * 64 + 3;
+    let x = Random::new(9).values(runs * 4);
+    let want = naive::moments(&x, 1, 4);
+    let rec = gpu().record("moments");
+    let x = staged(&rec, [runs, 4], &x);
+    check(rec, &want, 0.0, 0.0, |rec| moments(rec, &x, 1));
+}
+
+#[test]
+fn instance_norm_at_every_edge() {
+    for (n, rows) in [1, 2, 63, 64, 65, 1009].into_iter().enumerate() {
+        for channels in [4, 16, 20] {
+            let activation = ACTIVATIONS[n];
+            let mut random = Random::new((rows * 31 + channels) as u64);
+            let x = random.values(rows * channels);
+            let moments: Vec<f32> = random
+                .values(2 * channels)
+                .iter()
+                .map(|v| v.abs())
+                .collect();
+            let want = naive::instance_norm(&x, &moments, 1e-5, activation);
+            let rec = gpu().record("instance_norm");
+            let x = staged(&rec, [rows, channels], &x);
+            let moments = staged(&rec, [1, 2, channels], &moments);
+            // As an activation's, after a division by a deviation that may be small.
+            check(rec, &want, 2e-6, 5e-6, |rec| {
+                instance_norm(rec, &x, &moments, 1e-5, activation)
+            });
+        }
+    }
+}
+
+#[test]
+fn instance_norm_like_pytorch() {
+    let golden = Golden::open("instance_norm");
+    for (case, scalars) in &golden.cases {
+        let &[volumes, voxels, channels] = golden.shape(case, "x") else {
+            panic!("shape of {case}")
+        };
+        let (mean, var) = (golden.values(case, "mean"), golden.values(case, "var"));
+        let want: Vec<f32> = mean
+            .chunks(channels)
+            .zip(var.chunks(channels))
+            .flat_map(|(mean, var)| [mean, var].concat())
+            .collect();
+        let x = golden.values(case, "x");
+        let rec = gpu().record("moments");
+        let all = staged(&rec, [volumes * voxels, channels], &x);
+        let found = check(rec, &want, 3e-5, 1e-5, |rec| moments(rec, &all, voxels));
+        let activation = activation(&scalars["activation"]);
+        let eps = scalars["eps"].as_f64().unwrap() as f32;
+        let want = golden.values(case, "y");
+        // x near 300 is itself known to 3e-5 only, which the norm of spread 2 shows.
+        let abs = if case == "large_mean" { 1e-4 } else { 3e-6 };
+        for n in 0..volumes {
+            let one = n * voxels * channels..(n + 1) * voxels * channels;
+            let rec = gpu().record("instance_norm");
+            let x = staged(&rec, [voxels, channels], &x[one.clone()]);
+            let of = staged(
+                &rec,
+                [1, 2, channels],
+                &found[2 * n * channels..2 * (n + 1) * channels],
+            );
+            check(rec, &want[one], abs, 1e-5, |rec| {
+                instance_norm(rec, &x, &of, eps, activation)
+            });
+        }
+    }
+}

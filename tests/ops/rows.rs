@@ -81,6 +81,12 @@ fn argmax_at_every_edge_and_with_ties() {
             }
         }
     }
+    for cols in [1, 18, 20, 256, 257] {
+        for rows in [64, 65, 1009] {
+            let x = Random::new(6).values(rows * cols);
+            check_argmax(&x, cols, cols, &naive::argmax(&x, cols, cols));
+        }
+    }
     let x = Random::new(5).values(70_001 * 2);
     check_argmax(&x, 2, 2, &naive::argmax(&x, 2, 2));
 }
@@ -362,6 +368,34 @@ fn copy_rows_at_every_edge() {
         naive::copy_rows(&x, &mut want, cols, rows, first, stride);
         let x = upload([period, cols], &x);
         copy_rows(&rec, &x, &y, rows, first, stride);
+        assert_eq!(read::<f32>(rec, &[&y])[0], want);
+    }
+}
+
+#[test]
+fn copy_span_at_every_edge() {
+    // columns, rows of x, from, rows copied, first, rows of y
+    for [cols, x_rows, from, rows, first, y_rows] in [
+        [4, 1, 0, 1, 0, 1],
+        [12, 9, 3, 5, 2, 7],
+        [32, 130, 65, 65, 1, 70],
+        [20, 64, 1, 1, 63, 64],
+    ] {
+        let mut random = Random::new((rows * cols) as u64);
+        let x = random.values(x_rows * cols);
+        let mut want = random.values(y_rows * cols);
+        let rec = gpu().record("copy_rows");
+        let y = upload([y_rows, cols], &want);
+        naive::copy_rows(
+            &x[from * cols..][..rows * cols],
+            &mut want,
+            cols,
+            rows,
+            first,
+            1,
+        );
+        let x = upload([x_rows, cols], &x);
+        copy_span(&rec, &x, from, &y, first, rows);
         assert_eq!(read::<f32>(rec, &[&y])[0], want);
     }
 }

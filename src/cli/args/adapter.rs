@@ -93,6 +93,26 @@ impl ModelArgs {
         Segmenter::on(gpu, &self.options())
     }
 
+    /// The adapter, and how weights are stored on it.
+    pub(in crate::cli) fn adapter(&self, console: &Console) -> Result<(Gpu, Precision)> {
+        let gpu = open(&self.gpu_options(), console, None)?;
+        Ok((gpu, self.options().precision))
+    }
+
+    /// The same with the weights in a file.
+    pub(in crate::cli) fn with_weights(
+        &self,
+        weights: PathBuf,
+        console: &Console,
+    ) -> Result<Segmenter> {
+        let gpu = open(&self.gpu_options(), console, Some("segment"))?;
+        let options = Options {
+            weights: Some(weights),
+            ..self.options()
+        };
+        Segmenter::on(gpu, &options)
+    }
+
     /// A segmenter for many cases.
     pub(in crate::cli) fn lasting_segmenter(&self, console: &Console) -> Result<Segmenter> {
         let gpu = open(&self.gpu_options(), console, Some("segment"))?;

@@ -12,6 +12,7 @@ pub(super) use adapter::{GpuArgs, KvCacheArgs, ModelArgs};
 pub(super) use request::{Cases, SegmentArgs, ViewArg, VolumeArgs};
 
 use super::completions::{COMPLETIONS_EXAMPLES, CompletionsArgs};
+use super::convert::ConvertArgs;
 use super::describe::{DESCRIBE_EXAMPLES, DescribeArgs};
 use super::evaluate::EffectArgs;
 use super::generate::{GENERATE_EXAMPLES, GenerateArgs};
@@ -184,7 +185,8 @@ impl Command {
             Self::Embed(args) => Some(&args.gpu),
             Self::Doctor(args) => Some(&args.gpu),
             Self::Bench(args) => Some(&args.gpu),
-            Self::Inspect(_)
+            Self::Convert(_)
+            | Self::Inspect(_)
             | Self::Pull(_)
             | Self::Quantize(_)
             | Self::Structures(_)

@@ -1,7 +1,5 @@
 //! What `segment` is shown by boxes and points.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
 use super::request::SegmentArgs;
@@ -12,24 +10,33 @@ use crate::pipeline::structures::Target;
 
 /// Where `--help` puts the options for boxes and points.
 const SHOWN: &str = "By boxes and points (SAM, MedSAM)";
+/// What is not for objects that are shown.
+const NOT_SHOWN: [&str; 12] = [
+    "llm",
+    "model_dir",
+    "instruction",
+    "instruct",
+    "fast",
+    "fusion",
+    "cases",
+    "layout",
+    "skip_existing",
+    "num_parts",
+    "part",
+    "save_probabilities",
+];
 
-/// A model that is shown where to look, and what shows it.
+/// What shows a model where to look.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct PromptArgs {
-    /// A SAM: Hugging Face's folder, or a safetensors file with segment-anything's names; called MedSAM, it sees slices as
-    /// MedSAM does
-    #[arg(long, value_name = "DIR|FILE", help_heading = SHOWN,
-        conflicts_with_all = ["weights", "llm", "model_dir", "instruction", "instruct", "fast", "fusion", "cases", "layout",
-            "skip_existing", "num_parts", "part", "save_probabilities"])]
-    pub(in crate::cli) model: Option<PathBuf>,
     /// A box around the object in one slice, in voxels of the file from 0 (as FSLeyes shows them; ITK-SNAP counts from 1): the
     /// two axes that lie in the slice, in the file's order, then the slice [default: the middle one]. Each box is an object;
     /// --find names them in turn
-    #[arg(long = "box", value_name = "X0,Y0,X1,Y1[,Z]", allow_hyphen_values = true, help_heading = SHOWN)]
+    #[arg(long = "box", value_name = "X0,Y0,X1,Y1[,Z]", allow_hyphen_values = true, help_heading = SHOWN, conflicts_with_all = NOT_SHOWN)]
     corners: Vec<Corners>,
     /// A point in the object or, with `-`, outside it: the file's voxel i,j,k, or two numbers as of a box. All points show one
     /// object
-    #[arg(long = "point", value_name = "X,Y[,Z][,+|-]", allow_hyphen_values = true, help_heading = SHOWN)]
+    #[arg(long = "point", value_name = "X,Y[,Z][,+|-]", allow_hyphen_values = true, help_heading = SHOWN, conflicts_with_all = NOT_SHOWN)]
     points: Vec<Point>,
     /// Boxes and points are in millimetres of the scanner's world (right, anterior, superior), not in voxels
     #[arg(long, help_heading = SHOWN)]
@@ -41,22 +48,22 @@ pub(in crate::cli) struct PromptArgs {
 
 impl SegmentArgs {
     /// What boxes and points show; nothing where words ask.
-    pub(in crate::cli) fn shown(&self) -> Result<Option<(&PathBuf, PromptedRequest)>> {
+    pub(in crate::cli) fn shown(&self) -> Result<Option<PromptedRequest>> {
         let prompts = &self.prompts;
-        let Some(model) = &prompts.model else {
-            let given = [
-                ("--box", !prompts.corners.is_empty()),
-                ("--point", !prompts.points.is_empty()),
-                ("--mm", prompts.mm),
-                ("--slices", prompts.slices.is_some()),
-            ];
-            return match given.iter().find(|(_, given)| *given) {
-                Some((option, _)) => Err(Error::Argument(format!(
-                    "{option} is for a model that is shown where to look; name one by --model"
-                ))),
-                None => Ok(None),
-            };
+        let given = [
+            ("--box", !prompts.corners.is_empty()),
+            ("--point", !prompts.points.is_empty()),
+            ("--mm", prompts.mm),
+            ("--slices", prompts.slices.is_some()),
+        ];
+        let Some((option, _)) = given.iter().find(|(_, given)| *given) else {
+            return Ok(None);
         };
+        if self.model.is_none() {
+            return Err(Error::Argument(format!(
+                "{option} is for a model that is shown where to look; name one by --model"
+            )));
+        }
         let mut inputs = self.volumes.inputs()?;
         if inputs.len() > 1 {
             let problem = format!("{} volumes; boxes and points are of one", inputs.len());
@@ -83,6 +90,6 @@ impl SegmentArgs {
             preview: self.preview.known(),
         };
         request.check()?;
-        Ok(Some((model, request)))
+        Ok(Some(request))
     }
 }

@@ -4,8 +4,8 @@ use super::{Bench, Trial, Work};
 use crate::error::Result;
 use crate::ops::check::inputs::{random, upload};
 use crate::ops::{
-    add, argmax, copy_rows, cross_entropy, fourier, gather_rows, layer_norm, mean_pool, naive,
-    rms_norm,
+    Activation, add, argmax, copy_rows, cross_entropy, fourier, gather_rows, instance_norm,
+    layer_norm, mean_pool, moments, naive, rms_norm,
 };
 
 /// Bytes and nothing to compute.
@@ -75,6 +75,33 @@ pub(super) fn measure(bench: &mut Bench) -> Result<()> {
         let want = naive::argmax(&x, cols, cols);
         let x = upload(gpu, [1, cols], &x)?;
         Ok(Trial::words(want, move |rec| argmax(rec, &x, cols)))
+    })?;
+    let (rows, classes) = (256 * 256, 20);
+    let work = moved(4 * rows * (classes + 1));
+    bench.row("argmax", format!("{rows} x {classes}"), work, |gpu| {
+        let x = random(1, rows * classes);
+        let want = naive::argmax(&x, classes, classes);
+        let x = upload(gpu, [rows, classes], &x)?;
+        Ok(Trial::words(want, move |rec| argmax(rec, &x, classes)))
+    })?;
+    let (lines, voxels, channels) = (256, 256, 16);
+    let values = lines * voxels * channels;
+    let case = format!("{lines} lines of {voxels} x {channels}");
+    bench.row("moments", case.clone(), moved(4 * values), |gpu| {
+        let x = random(1, values);
+        let want = naive::moments(&x, voxels, channels);
+        let x = upload(gpu, [lines * voxels, channels], &x)?;
+        Ok(Trial::new(0, want, move |rec| moments(rec, &x, voxels)))
+    })?;
+    bench.row("instance_norm", case, moved(8 * values), |gpu| {
+        let x = random(1, values);
+        let of = naive::moments(&x, lines * voxels, channels);
+        let want = naive::instance_norm(&x, &of, 1e-5, Activation::Gelu);
+        let x = upload(gpu, [lines * voxels, channels], &x)?;
+        let of = upload(gpu, [1, 2, channels], &of)?;
+        Ok(Trial::new(0, want, move |rec| {
+            instance_norm(rec, &x, &of, 1e-5, Activation::Gelu)
+        }))
     })?;
     let rows = 8;
     let (case, work) = (format!("{rows} x {cols}"), moved(4 * rows * cols));

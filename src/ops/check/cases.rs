@@ -10,9 +10,9 @@ use crate::ops::{
     Window, add_scaled, argmax, attention_broadcast, attention_coop, attention_merge,
     attention_narrow, attention_spans, attention_split, attention_tile, conv_broadcast,
     conv_depthwise, conv_tile, copy_rows, cross_entropy, embed, fourier, fuse_view, gather_rows,
-    head_norm, joined_windows, layer_norm, linear_broadcast, linear_coop, linear_tile, linear_vec,
-    matmul, mean_pool, pack_half, pixel_shuffle, rel_pos, resample, rms_norm, rope_cache,
-    slice_masks, unpack_half, windows,
+    head_norm, instance_norm, joined_windows, layer_norm, linear_broadcast, linear_coop,
+    linear_tile, linear_vec, matmul, mean_pool, merged_moments, moments, pack_half, pixel_shuffle,
+    rel_pos, resample, rms_norm, rope_cache, slice_masks, unpack_half, windows,
 };
 use crate::tensor::{Matrix, Tensor};
 
@@ -72,6 +72,7 @@ pub(super) const ALL: &[Case] = &[
     case("fuse_view", "", 2e-5, check_fuse_view),
     case("gather_rows", "", 0.0, check_gather_rows),
     case("head_norm", "", 1e-5, check_head_norm),
+    case("instance_norm", "", 2e-5, check_instance_norm),
     case("layer_norm", "", 2e-5, check_layer_norm),
     case("linear", "f32", 2e-5, check_linear),
     case("linear", "f16", 2e-5, check_linear),
@@ -119,6 +120,7 @@ pub(super) const ALL: &[Case] = &[
     case("linear_vec", "q6_k", 2e-5, check_linear_vec),
     case("matmul", "", 2e-5, check_matmul),
     case("mean_pool", "", 2e-5, check_mean_pool),
+    case("moments", "", 2e-5, check_moments),
     case("pack_half", "", 0.0, check_pack_half),
     case("unpack_half", "", 0.0, check_unpack_half),
     case("pixel_shuffle", "", 2e-5, check_pixel_shuffle),
@@ -447,6 +449,30 @@ fn check_copy_rows(gpu: &Gpu, _: &'static str) -> Result<Ran> {
     values(gpu, want, |rec| {
         copy_rows(rec, &x, &y, 6, 2, 3);
         vec![y.clone()]
+    })
+}
+
+fn check_instance_norm(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    let x = random(31, 37 * 12);
+    let moments = naive::moments(&x, 37, 12);
+    let want = naive::instance_norm(&x, &moments, 1e-5, Activation::Gelu);
+    let (x, moments) = (
+        upload(gpu, [37, 12], &x)?,
+        upload(gpu, [1, 2, 12], &moments)?,
+    );
+    values(gpu, want, |rec| {
+        vec![instance_norm(rec, &x, &moments, 1e-5, Activation::Gelu)]
+    })
+}
+
+fn check_moments(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    let x = random(32, 5 * 7 * 12);
+    let want = [naive::moments(&x, 7, 12), naive::moments(&x, 5 * 7, 12)];
+    let x = upload(gpu, [5 * 7, 12], &x)?;
+    values(gpu, want.concat(), |rec| {
+        let lines = moments(rec, &x, 7);
+        let all = merged_moments(rec, &lines, 5);
+        vec![lines, all]
     })
 }
 

@@ -1,0 +1,220 @@
+//! A volume into the classes of a MeshNet: conformed, scaled, classified, and back on its own grid.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::models::meshnet::{MeshNet, SLAB_BYTES};
+use crate::pipeline::card::{DISCLAIMER, MESHNET_CITATION};
+use crate::pipeline::conform::{Conformed, Part, restore};
+use crate::pipeline::inputs::read_input;
+use crate::pipeline::memory::{self, Needs};
+use crate::pipeline::prepare::View;
+use crate::pipeline::request::{Asked, Fusion, Instruct, Request, VERSION};
+use crate::pipeline::result::{Report, Segmentation, StructureResult};
+use crate::pipeline::schema;
+use crate::pipeline::segmenter::{Clock, Observer, precision_in_words};
+use crate::pipeline::statistics;
+use crate::pipeline::volume::{Names, Volume};
+use crate::tensor::{Checkpoint, Precision};
+
+/// A MeshNet on an open adapter.
+pub struct MeshSegmenter {
+    gpu: Gpu,
+    model: MeshNet,
+    sha256: String,
+    precision: Precision,
+}
+
+impl MeshSegmenter {
+    /// Loads a network that `keraunos convert` wrote.
+    ///
+    /// # Errors
+    /// Metadata or tensors that do not fit.
+    pub fn on(gpu: Gpu, checkpoint: &Checkpoint, precision: Precision) -> Result<Self> {
+        Ok(Self {
+            model: MeshNet::new(&gpu, checkpoint, precision)?,
+            sha256: checkpoint.sha256(),
+            precision,
+            gpu,
+        })
+    }
+
+    /// Labels every voxel of the request's one volume with the network's class.
+    ///
+    /// # Errors
+    /// More than one volume, a request for what only words can say, a volume that cannot be used, too little memory, or an
+    /// adapter that fails.
+    pub fn segment(&self, request: &Request, observer: &mut dyn Observer) -> Result<Segmentation> {
+        check(request)?;
+        let began = Instant::now();
+        let mut warnings = Vec::new();
+        let (reference, input, _) = read_input(&request.inputs[0], &mut warnings)?;
+        let mut clock = Clock::new();
+        clock.seconds.push(("read", began.elapsed().as_secs_f64()));
+        warnings.extend(self.gpu.distrusted());
+        let (conformed, part, values) = self.prepare(&reference)?;
+        clock.lap("conform");
+        let needs = self.needs(&reference, part);
+        observer.needs(&needs);
+        let machine = needs.of_machine(self.gpu.is_cpu());
+        if let Some(has) = memory::available().filter(|has| machine > *has) {
+            return Err(Error::Memory {
+                path: request.inputs[0].path.clone(),
+                needs: memory::gigabytes(machine),
+                has: memory::gigabytes(has),
+            });
+        }
+        let grid = conformed.grid.clone();
+        drop(conformed);
+        let classes = self.model.forward(
+            &self.gpu,
+            &values,
+            part.size,
+            SLAB_BYTES,
+            |_, _| Ok(()),
+            &mut |done| observer.progress("classifying voxels", done),
+        );
+        // The next volume has other sizes: what this one left in the pool would not fit it.
+        self.gpu.trim();
+        let classes = classes?;
+        clock.lap("network");
+        let labels = restore(&classes, part, &grid, &reference.grid());
+        let names = self.names();
+        let structures = structures(&labels, &reference, &names);
+        clock.lap("own grid");
+        if !structures.iter().any(|structure| structure.present) {
+            let count = structures.len();
+            warnings.push(format!(
+                "none of the {count} classes was found: the map is empty"
+            ));
+        }
+        let report = Report {
+            schema: schema::REPORT.id,
+            version: VERSION,
+            disclaimer: DISCLAIMER,
+            citation: MESHNET_CITATION,
+            model: None,
+            adapter: self.gpu.summary().clone(),
+            precision: precision_in_words(self.precision, &self.gpu),
+            weights: BTreeMap::from([("segmentation", self.sha256.clone())]),
+            asked: self.asked(request),
+            inputs: vec![input],
+            views: Vec::new(),
+            fast: false,
+            fusion: request.fusion,
+            instructions: Vec::new(),
+            preprocessing: None,
+            followed: Vec::new(),
+            seconds: clock.seconds,
+            warnings,
+        };
+        Ok(Segmentation {
+            name: request.stem(),
+            labels,
+            reference,
+            names,
+            tables: request.tables.clone(),
+            sources: Vec::new(),
+            preview: request.preview,
+            structures,
+            report,
+        })
+    }
+
+    /// The conformed volume, the part of it that the network looks at, and its intensities as 0 … 1.
+    ///
+    /// # Errors
+    /// A volume of one intensity.
+    pub fn prepare(&self, reference: &Volume) -> Result<(Conformed, Part, Vec<f32>)> {
+        let conformed = Conformed::new(reference);
+        let config = self.model.config();
+        let between = conformed.quantiles(config.quantiles);
+        if between[0] >= between[1] {
+            let problem = format!(
+                "are {} nearly everywhere: there is nothing to see",
+                between[0]
+            );
+            return Err(Error::volume(&reference.path, "intensities", problem));
+        }
+        let part = match config.needs_whole() {
+            true => Conformed::whole(),
+            false => conformed.head(),
+        };
+        let values = conformed.scaled(part, between);
+        Ok((conformed, part, values))
+    }
+
+    /// Two layers at a time at the most, and what the host keeps beside them.
+    fn needs(&self, reference: &Volume, part: Part) -> Needs {
+        let voxels: usize = part.size.iter().product();
+        let layer = voxels * self.model.config().widest() * 4;
+        Needs {
+            host: 14 * reference.data.len() as u64 + 22 * voxels as u64,
+            adapter: 2 * layer as u64 + 6 * SLAB_BYTES as u64,
+        }
+    }
+
+    fn names(&self) -> Names {
+        let classes = self.model.config().classes.iter().enumerate().skip(1);
+        classes
+            .map(|(class, name)| (class as u32, name.clone()))
+            .collect()
+    }
+
+    fn asked(&self, request: &Request) -> Asked {
+        let names = self.names().into_iter();
+        Asked {
+            structures: names.map(|(label, name)| (label as u16, name)).collect(),
+            instructions: Vec::new(),
+            instruct: request.instruct,
+            modalities: request.inputs.iter().map(|input| input.modality).collect(),
+            views: Vec::new(),
+            fast: false,
+            fusion: request.fusion,
+            precision: self.precision,
+            cooperative: self.gpu.coop_tile().is_some(),
+            version: VERSION,
+        }
+    }
+}
+
+/// Refuses what a network of fixed classes cannot be asked for.
+fn check(request: &Request) -> Result<()> {
+    let refused = [
+        (
+            !request.targets.is_empty(),
+            "structures by name or instruction",
+        ),
+        (request.instruct != Instruct::Auto, "instructions"),
+        (request.fast || request.views != View::ALL, "views"),
+        (request.fusion != Fusion::Late, "fusion"),
+        (request.inputs.len() != 1, "several volumes"),
+    ];
+    match refused.iter().find(|(asked, _)| *asked) {
+        None => Ok(()),
+        Some((_, what)) => Err(Error::Argument(format!(
+            "a MeshNet labels one volume with its own classes; {what} are not for it"
+        ))),
+    }
+}
+
+fn structures(labels: &[u16], reference: &Volume, names: &Names) -> Vec<StructureResult> {
+    let measured = statistics::measure(labels, &reference.data, &reference.grid(), names);
+    let row = |structure: statistics::Structure| {
+        let present = structure.voxels > 0;
+        StructureResult {
+            label: structure.label as u16,
+            name: structure.name,
+            present,
+            volume_ml: structure.volume_ml,
+            mean_intensity: structure.mean,
+            median_intensity: structure.median,
+            touches_border: present.then_some(structure.touches_border),
+            predicted_dice: None,
+            labelled_voxels: structure.voxels,
+        }
+    };
+    measured.into_iter().map(row).collect()
+}
