@@ -20,7 +20,7 @@ pub(super) struct ConvertArgs {
     output: PathBuf,
     /// Prints a JSON object
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 pub(super) fn run(args: &ConvertArgs, console: &Console) -> Result<()> {

@@ -65,6 +65,7 @@ pub(super) fn run(args: SegmentArgs, console: &Console) -> Result<ExitCode> {
         (None, _, Some(cases)) => return batch::run(&args, &cases, console),
         (None, _, None) => by_words(&args, console)?,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn by_words(args: &SegmentArgs, console: &Console) -> Result<()> {

@@ -148,7 +148,7 @@ pub(super) enum Command {
     /// Measures every kernel on this adapter beside the ceiling that binds it
     #[command(after_help = BENCH_EXAMPLES)]
     Bench(BenchArgs),
-    /// Lets a model that sees answer a question about slices of a volume
+    /// States what slices of a volume show, or lets a model of yours that sees answer a question about them
     #[command(after_help = DESCRIBE_EXAMPLES)]
     Describe(DescribeArgs),
     /// Lets the language model answer prompts, several at once
@@ -160,6 +160,8 @@ pub(super) enum Command {
     Perplexity(PerplexityArgs),
     /// Writes the matrices of a safetensors model in eight or four bits
     Quantize(QuantizeArgs),
+    /// Writes a PyTorch or TensorFlow.js checkpoint as safetensors; runs nothing that is in it
+    Convert(ConvertArgs),
     /// Lists what is in a safetensors or GGUF file
     Inspect(InspectArgs),
     /// Prints the JSON Schema of what is written for machines
@@ -207,6 +209,7 @@ impl Command {
             Self::Describe(args) => args.json,
             Self::Perplexity(args) => args.json,
             Self::Quantize(args) => args.json,
+            Self::Convert(args) => args.json,
             Self::Embed(args) => args.json,
             Self::Inspect(args) => args.json,
             Self::View(args) => args.json,

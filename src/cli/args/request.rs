@@ -204,7 +204,7 @@ pub(in crate::cli) struct SegmentArgs {
     labels: Vec<LabelsArg>,
     /// How the preview draws structures
     #[arg(long, value_enum, value_name = "STYLE", default_value = "both")]
-    preview: PreviewArg,
+    pub(super) preview: PreviewArg,
     /// Writes each structure's probabilities as a volume too
     #[arg(long)]
     pub(in crate::cli) save_probabilities: bool,
@@ -360,7 +360,7 @@ enum LayoutArg {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum PreviewArg {
+pub(super) enum PreviewArg {
     /// Outlines, and a tint inside
     Both,
     /// Outlines alone, which leave the image as it is
@@ -370,7 +370,7 @@ enum PreviewArg {
 }
 
 impl PreviewArg {
-    fn known(self) -> Style {
+    pub(super) fn known(self) -> Style {
         match self {
             Self::Both => Style::Both,
             Self::Contour => Style::Contour,
