@@ -166,11 +166,11 @@ impl Frame {
             None => at,
         };
         let mut canonical = [0.0; 3];
-        for axis in 0..3 {
+        for (axis, at) in voxel.into_iter().enumerate() {
             let (to, last) = (self.orientation.axes[axis], self.shape[axis] - 1);
             canonical[to] = match self.orientation.flips[axis] {
-                true => last as f64 - voxel[axis],
-                false => voxel[axis],
+                true => last as f64 - at,
+                false => at,
             };
         }
         canonical
