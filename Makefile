@@ -3,7 +3,7 @@
 # Where models and scans are kept; `make demo KERAUNOS_HOME=$HOME/models` for another place.
 export KERAUNOS_HOME ?= $(CURDIR)/models
 
-.PHONY: help build demo test models scan bench peers accept instructions recipe-test clean
+.PHONY: help build demo test fuzz audit models scan bench peers accept instructions recipe-test clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,6 +16,12 @@ demo: ## from a fresh Debian or Ubuntu to a segmented brain in out/demo
 
 test: ## format, lints, documentation and all tests; what CI runs
 	@scripts/test
+
+fuzz: ## one fuzz target, or all in turn: TARGET=gguf SECONDS=3600; needs nightly and cargo-fuzz
+	@TARGET="$(TARGET)" SECONDS_EACH="$(or $(SECONDS),60)" scripts/fuzz
+
+audit: ## licences, sources and known advisories of every dependency; needs cargo-deny and a connection
+	@scripts/audit
 
 models: build ## the two language models, which write and read instructions
 	@scripts/models

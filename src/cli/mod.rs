@@ -37,6 +37,9 @@ use crate::error::{Error, Result};
 use args::{Cli, Command};
 use console::Console;
 
+#[doc(hidden)]
+pub use view::{VIEW_TOKEN, answered};
+
 /// The exit code of a wrong command line.
 const USAGE: u8 = 2;
 

@@ -5,12 +5,65 @@ use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recorder};
 use crate::models::llama::{Llama, LlamaConfig};
 use crate::models::siglip::{Siglip, Tiles};
+use crate::models::vision::VisionConfig;
 use crate::models::{config_json, number, place, table_rows};
 use crate::ops::{Activation, Residual, Window, conv};
 use crate::tensor::{Checkpoint, Matrix, Precision, Tensor, Weights};
 
 /// What `image_token_id` is if `config.json` does not say it.
 const USUAL_IMAGE_TOKEN: u64 = 128_257;
+
+/// The sizes of a model.
+#[derive(Clone, Debug)]
+pub struct Idefics3Config {
+    /// The language model.
+    pub text: LlamaConfig,
+    /// The tower.
+    pub vision: VisionConfig,
+    /// Places of a side of the square that becomes one image token.
+    pub scale_factor: usize,
+    /// What stands for an image token in a text.
+    pub image_token_id: u32,
+    /// Where the language model's tensors are.
+    body: &'static str,
+}
+
+impl Idefics3Config {
+    /// Reads the `config.json` beside a checkpoint.
+    ///
+    /// # Errors
+    /// Another model, or sizes that do not fit.
+    pub fn of(checkpoint: &Checkpoint) -> Result<Self> {
+        let (path, json) = config_json(checkpoint)?;
+        let fault = |problem: String| Error::config(&path, problem);
+        let body = place(checkpoint, &["model.text_model"], "embed_tokens.weight")?;
+        let rows = table_rows(checkpoint, body);
+        let mut text = LlamaConfig::of_part(&json["text_config"], rows).map_err(fault)?;
+        text.tied |= json["tie_word_embeddings"] == true;
+        let vision = Siglip::config_of(&json["vision_config"]).map_err(fault)?;
+        let scale = number(&json, "scale_factor", 2).map_err(fault)? as usize;
+        if scale == 0 || scale > 31 / 2 || !vision.side().is_multiple_of(scale) {
+            return Err(fault(format!(
+                "`scale_factor` is {scale}, expected 1 to 15 and a divisor of {} patches",
+                vision.side()
+            )));
+        }
+        let image_token = number(&json, "image_token_id", USUAL_IMAGE_TOKEN).map_err(fault)?;
+        if image_token >= text.vocab_size as u64 {
+            return Err(fault(format!(
+                "`image_token_id` is {image_token}, beyond the table of {}",
+                text.vocab_size
+            )));
+        }
+        Ok(Self {
+            text,
+            vision,
+            scale_factor: scale,
+            image_token_id: image_token as u32,
+            body,
+        })
+    }
+}
 
 /// What of the model sees: pictures in, image tokens out.
 #[derive(Debug)]
@@ -67,35 +120,21 @@ impl Idefics3 {
     /// # Errors
     /// Another model, sizes that do not fit, a missing, misshapen or unknown tensor, or no memory.
     pub fn new(gpu: &Gpu, checkpoint: &Checkpoint, precision: Precision) -> Result<(Self, Llama)> {
-        let (path, json) = config_json(checkpoint)?;
-        let fault = |problem: String| Error::config(&path, problem);
-        let body = place(checkpoint, &["model.text_model"], "embed_tokens.weight")?;
-        let rows = table_rows(checkpoint, body);
-        let mut text = LlamaConfig::of_part(&json["text_config"], rows).map_err(fault)?;
-        text.tied |= json["tie_word_embeddings"] == true;
-        let vision = Siglip::config_of(&json["vision_config"]).map_err(fault)?;
-        let scale = number(&json, "scale_factor", 2).map_err(fault)? as usize;
-        if scale == 0 || scale > 31 / 2 || !vision.side().is_multiple_of(scale) {
-            return Err(fault(format!(
-                "`scale_factor` is {scale}, expected 1 to 15 and a divisor of {} patches",
-                vision.side()
-            )));
-        }
-        let image_token = number(&json, "image_token_id", USUAL_IMAGE_TOKEN).map_err(fault)?;
-        if image_token >= text.vocab_size as u64 {
-            return Err(fault(format!(
-                "`image_token_id` is {image_token}, beyond the table of {}",
-                text.vocab_size
-            )));
-        }
+        let Idefics3Config {
+            text,
+            vision,
+            scale_factor,
+            image_token_id,
+            body,
+        } = Idefics3Config::of(checkpoint)?;
         let w = Weights::new(gpu, checkpoint, precision);
         let model = w.at("model");
         let widths = [vision.hidden_size, text.embedding_length];
         let tied = text.tied;
         let this = Self {
-            connector: Connector::new(widths, scale, &model.at("connector"))?,
+            connector: Connector::new(widths, scale_factor, &model.at("connector"))?,
             vision_model: Siglip::new(vision, &model.at("vision_model"))?,
-            image_token_id: image_token as u32,
+            image_token_id,
         };
         let llama = Llama::part(text, &w.at(body), &w.at("lm_head"))?;
         let unread = |name: &str| {

@@ -7,7 +7,7 @@ use crate::gpu::{Gpu, Recorder};
 use crate::layers::Linear;
 use crate::models::clip_vision::ClipVision;
 use crate::models::llama::{Llama, LlamaConfig};
-use crate::models::vision::activation;
+use crate::models::vision::{VisionConfig, activation};
 use crate::models::{config_json, number, place, table_rows};
 use crate::ops::{Activation, copy_rows, gather_rows};
 use crate::tensor::{Checkpoint, Precision, Tensor, Weights};
@@ -15,47 +15,39 @@ use crate::tensor::{Checkpoint, Precision, Tensor, Weights};
 /// What `image_token_index` is if `config.json` does not say it.
 const USUAL_IMAGE_TOKEN: u64 = 32_000;
 
-/// What of the model sees: pictures in, image tokens out.
-#[derive(Debug)]
-pub struct Llava {
-    vision_tower: ClipVision,
-    multi_modal_projector: Projector,
+/// The sizes of a model.
+#[derive(Clone, Debug)]
+pub struct LlavaConfig {
+    /// The language model.
+    pub text: LlamaConfig,
+    /// The tower.
+    pub vision: VisionConfig,
     /// Whether the class token is read too (`vision_feature_select_strategy` is `full`).
-    full: bool,
+    pub full: bool,
     /// What stands for an image token in a text.
     pub image_token_id: u32,
-}
-
-/// `multi_modal_projector`.
-#[derive(Debug)]
-struct Projector {
-    linear_1: Linear,
-    linear_2: Linear,
+    /// What follows the first layer of the projector.
     act: Activation,
+    /// Blocks of the tower that are computed.
+    count: usize,
+    places: Places,
 }
 
-impl Projector {
-    fn new([inputs, outputs]: [usize; 2], act: Activation, w: &Weights) -> Result<Self> {
-        Ok(Self {
-            linear_1: Linear::new([inputs, outputs], &w.at("linear_1"))?,
-            linear_2: Linear::new([outputs, outputs], &w.at("linear_2"))?,
-            act,
-        })
-    }
-
-    fn forward(&self, rec: &Recorder, x: &Tensor) -> Tensor {
-        let hidden = self.linear_1.activated(rec, x, self.act);
-        self.linear_2.forward(rec, &hidden)
-    }
+/// Below which names the parts lie: releases of transformers differ.
+#[derive(Clone, Copy, Debug)]
+struct Places {
+    body: &'static str,
+    head: &'static str,
+    tower: &'static str,
+    projector: &'static str,
 }
 
-impl Llava {
-    /// Loads a folder of Hugging Face's: what sees, and the language model that it speaks to. Blocks of the tower after the
-    /// layer that is read are not loaded.
+impl LlavaConfig {
+    /// Reads the `config.json` beside a checkpoint.
     ///
     /// # Errors
-    /// Another model, sizes that do not fit, a missing, misshapen or unknown tensor, or no memory.
-    pub fn new(gpu: &Gpu, checkpoint: &Checkpoint, precision: Precision) -> Result<(Self, Llama)> {
+    /// Another model, or sizes that do not fit.
+    pub fn of(checkpoint: &Checkpoint) -> Result<Self> {
         let (path, json) = config_json(checkpoint)?;
         let fault = |problem: String| Error::config(&path, problem);
         let body = place(
@@ -118,6 +110,79 @@ impl Llava {
                 text.vocab_size
             )));
         }
+        Ok(Self {
+            text,
+            vision,
+            full,
+            image_token_id: image_token as u32,
+            act,
+            count,
+            places: Places {
+                body,
+                head,
+                tower,
+                projector,
+            },
+        })
+    }
+}
+
+/// What of the model sees: pictures in, image tokens out.
+#[derive(Debug)]
+pub struct Llava {
+    vision_tower: ClipVision,
+    multi_modal_projector: Projector,
+    /// Whether the class token is read too (`vision_feature_select_strategy` is `full`).
+    full: bool,
+    /// What stands for an image token in a text.
+    pub image_token_id: u32,
+}
+
+/// `multi_modal_projector`.
+#[derive(Debug)]
+struct Projector {
+    linear_1: Linear,
+    linear_2: Linear,
+    act: Activation,
+}
+
+impl Projector {
+    fn new([inputs, outputs]: [usize; 2], act: Activation, w: &Weights) -> Result<Self> {
+        Ok(Self {
+            linear_1: Linear::new([inputs, outputs], &w.at("linear_1"))?,
+            linear_2: Linear::new([outputs, outputs], &w.at("linear_2"))?,
+            act,
+        })
+    }
+
+    fn forward(&self, rec: &Recorder, x: &Tensor) -> Tensor {
+        let hidden = self.linear_1.activated(rec, x, self.act);
+        self.linear_2.forward(rec, &hidden)
+    }
+}
+
+impl Llava {
+    /// Loads a folder of Hugging Face's: what sees, and the language model that it speaks to. Blocks of the tower after the
+    /// layer that is read are not loaded.
+    ///
+    /// # Errors
+    /// Another model, sizes that do not fit, a missing, misshapen or unknown tensor, or no memory.
+    pub fn new(gpu: &Gpu, checkpoint: &Checkpoint, precision: Precision) -> Result<(Self, Llama)> {
+        let LlavaConfig {
+            text,
+            vision,
+            full,
+            image_token_id,
+            act,
+            count,
+            places,
+        } = LlavaConfig::of(checkpoint)?;
+        let Places {
+            body,
+            head,
+            tower,
+            projector,
+        } = places;
         let w = Weights::new(gpu, checkpoint, precision);
         let widths = [vision.hidden_size, text.embedding_length];
         let (tied, all) = (text.tied, vision.num_hidden_layers);
@@ -125,7 +190,7 @@ impl Llava {
             multi_modal_projector: Projector::new(widths, act, &w.at(projector))?,
             vision_tower: ClipVision::new(vision, count, &w.at(tower))?,
             full,
-            image_token_id: image_token as u32,
+            image_token_id,
         };
         let llama = Llama::part(text, &w.at(body), &w.at(head))?;
         let later: Vec<String> = (count..all)

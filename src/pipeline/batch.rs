@@ -20,6 +20,9 @@ use super::volume::{self, LabelTable, Volume};
 use super::{Segmentation, StructureResult, files, finish};
 use crate::error::{Error, Result};
 
+/// The most bytes of a report, of statistics or of a summary that are read.
+const MAX_JSON: u64 = 64 << 20;
+
 /// What a run over many cases is told.
 #[derive(Clone, Debug)]
 pub struct Batch {
@@ -359,7 +362,7 @@ impl Batch {
 }
 
 fn read_json(path: &Path) -> Option<Value> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
+    serde_json::from_slice(&files::read_bounded(path, MAX_JSON).ok()?).ok()
 }
 
 type Volumes = BTreeMap<String, Option<f64>>;
@@ -414,8 +417,9 @@ pub fn write_summary(folder: &Path, outcomes: &[Outcome]) -> Result<[PathBuf; 2]
     // Two processes at a time would lose each other's rows. Where a disk knows no locks the last one wins.
     #[cfg(unix)]
     let _lock = fs::File::open(folder).ok().filter(|f| f.lock().is_ok());
-    let mut cases = match fs::read(&json) {
-        Ok(bytes) => {
+    let mut cases = match json.exists() {
+        true => {
+            let bytes = files::read_bounded(&json, MAX_JSON)?;
             let known: Value = serde_json::from_slice(&bytes)
                 .map_err(|e| Error::config(&json, format!("is no summary of cases: {e}")))?;
             match known.get("cases").and_then(Value::as_object) {
@@ -423,7 +427,7 @@ pub fn write_summary(folder: &Path, outcomes: &[Outcome]) -> Result<[PathBuf; 2]
                 None => return Err(Error::config(&json, "is no summary: has no `cases`")),
             }
         }
-        Err(_) => Map::new(),
+        false => Map::new(),
     };
     for outcome in outcomes {
         let row = serde_json::to_value(outcome)

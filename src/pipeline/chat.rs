@@ -5,19 +5,22 @@
 //! and may not write more than a fixed number of bytes. It is rendered with the settings of the
 //! `transformers` library (`trim_blocks`, `lstrip_blocks`, loop controls, Python's string
 //! methods, `raise_exception`), but without its clock: the same words give the same prompt on
-//! any day. What it makes costs fuel too, 64 bytes an instruction, which bounds its memory. Lists that are put together
-//! cost nothing before they are walked, so it runs in a thread of its own with a large stack and a limit of time.
+//! any day. What it makes costs fuel too, 64 bytes an instruction. Lists that are put together
+//! cost nothing before they are walked, and a long text in a list that is repeated costs once until all are written
+//! into one, so it runs in a thread of its own with a large stack and limits of time and memory.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, ErrorKind, Value, context};
 
 use crate::error::{Error, Result};
+use crate::pipeline::memory::resident;
 use crate::pipeline::tokenizer::read;
 use crate::tensor::Gguf;
 
@@ -29,6 +32,10 @@ const MAX_SOURCE: usize = 256 << 10;
 const MAX_OUTPUT: usize = 4 << 20;
 /// How long one rendering may take; it takes some milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How much memory one rendering may take, in GB, where the system tells; it takes some megabytes.
+const MOST_GIGABYTES: u64 = 1;
+/// How often time and memory are looked at.
+const GLANCE: Duration = Duration::from_millis(20);
 /// The stack of a rendering, in bytes: a list that was put together item by item is walked and dropped item in item.
 const STACK: usize = 256 << 20;
 /// How deep loops and macros may nest.
@@ -211,15 +218,30 @@ impl ChatTemplate {
         let thread = thread::Builder::new().stack_size(STACK).spawn(work);
         thread.map_err(|e| fault(format!(": no thread to render it: {e}")))?;
         // A thread cannot be ended from outside: one that is late works on until it is out of fuel or the program ends.
-        receiver
-            .recv_timeout(PATIENCE)
-            .map_err(|_| {
-                fault(format!(
-                    " does not end within {} seconds",
-                    PATIENCE.as_secs()
-                ))
-            })?
-            .map_err(fault)
+        watched(&receiver).map_err(fault)
+    }
+}
+
+/// What a rendering sends, if it does so within its limits.
+fn watched(receiver: &Receiver<Result<String, String>>) -> Result<String, String> {
+    let (began, before) = (Instant::now(), resident());
+    loop {
+        match receiver.recv_timeout(GLANCE) {
+            Ok(rendered) => return rendered,
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(" makes its interpreter panic".into());
+            }
+            Err(RecvTimeoutError::Timeout) if began.elapsed() > PATIENCE => {
+                let seconds = PATIENCE.as_secs();
+                return Err(format!(" does not end within {seconds} seconds"));
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                let taken = resident().saturating_sub(before);
+                if taken > MOST_GIGABYTES * 1_000_000_000 {
+                    return Err(format!(" takes more than {MOST_GIGABYTES} GB of memory"));
+                }
+            }
+        }
     }
 }
 

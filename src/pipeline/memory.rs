@@ -104,6 +104,12 @@ pub fn available() -> Option<u64> {
         .min()
 }
 
+/// Bytes of memory that this process has; 0 where the system does not tell.
+pub(super) fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    kibibytes(&status, "VmRSS:").unwrap_or(0)
+}
+
 /// The limit of the address space (`ulimit -v`) in Linux's `/proc/self/limits`, in bytes.
 fn address_space(text: &str) -> Option<u64> {
     let line = text
@@ -114,9 +120,12 @@ fn address_space(text: &str) -> Option<u64> {
 
 /// The line `MemAvailable` of Linux's `/proc/meminfo`, in bytes.
 fn mem_available(text: &str) -> Option<u64> {
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    kibibytes(text, "MemAvailable:")
+}
+
+/// The line of this name in a table of Linux's, in bytes.
+fn kibibytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kibibytes.checked_mul(1024)
 }

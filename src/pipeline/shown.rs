@@ -154,6 +154,10 @@ impl Shown {
             return Err(Error::config(&report, "`inputs` is empty"));
         };
         check_grid(first, &map, &labels.grid())?;
+        // What the report calls a scan is served: only a volume is.
+        for other in &found[1..] {
+            read_grid(other)?;
+        }
         let scans = found.iter().zip(&kept.inputs).map(|(path, input)| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             ShownScan {

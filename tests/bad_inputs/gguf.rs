@@ -311,6 +311,17 @@ fn models() -> Vec<Row> {
     };
     let shaped = lacking("blk.0.ffn_up").tensor("blk.0.ffn_up.weight", &[64, 16], 0, &[0; 4096]);
     let wide = lacking("output_norm").tensor("output_norm.weight", &[DIM], 26, &[0; 128]);
+    // SentencePiece's tokens, whose every cut is looked up.
+    let texts: Vec<String> = (0..300)
+        .map(|n| format!("{n:03}") + &"a".repeat(1020))
+        .collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let long = described("llama", "")
+        .str("tokenizer.ggml.model", "llama")
+        .strings("tokenizer.ggml.tokens", &texts)
+        .i32s("tokenizer.ggml.token_type", &[1; 300])
+        .f32s("tokenizer.ggml.scores", &[0.0; 300]);
+    let long = weighed(long, "");
     vec![
         refused(
             "an architecture of nobody",
@@ -420,6 +431,20 @@ fn models() -> Vec<Row> {
             "`llama.rope.scaling.type` is `longrope`, *",
             &stated("rope.scaling.type", |file, key| file.str(key, "longrope")),
         ),
+        refused(
+            "angles beyond any number",
+            "positions of base 10000 scaled by Linear * turn by no finite angle",
+            &stated("rope.scaling.type", |file, key| {
+                file.str(key, "linear")
+                    .f32("llama.rope.scaling.factor", 1e-45)
+            }),
+        ),
+        row(
+            "gguf: tokens that could be cut for hours",
+            LINE,
+            "`m.gguf`: the squares of its tokens' lengths are *, expected at most 268435456",
+        )
+        .file("m.gguf", long.bytes()),
         refused(
             "a tensor missing",
             "tensor `blk.0.attn_v.weight` is missing*",

@@ -222,6 +222,12 @@ fn configurations() -> Vec<Row> {
             "`factor` is *",
         ),
         configured(
+            "angles beyond any number",
+            "rope_scaling",
+            json!({ "rope_type": "linear", "factor": 1e-300 }),
+            "positions of base 10000 scaled by Linear * turn by no finite angle",
+        ),
+        configured(
             "more rows than the table has",
             "vocab_size",
             1_000_000.into(),
@@ -288,6 +294,27 @@ fn tokenizers() -> Vec<Row> {
             "tokenizer: its definition makes the tokenizers library panic",
         ),
         split(
+            "words that double without end",
+            "/normalizer",
+            json!({ "type": "Sequence", "normalizers": vec![
+                json!({ "type": "Replace", "pattern": { "String": "a" }, "content": "aa" });
+                48
+            ] }),
+            "tokenizer: its steps can make a text 281474976710656 times as long, expected at most 65536",
+        ),
+        Row {
+            code: 0,
+            ..split(
+                "words that are filled up to four billion",
+                "/padding",
+                json!({
+                    "strategy": { "Fixed": 4_000_000_000_u32 }, "direction": "Right", "pad_to_multiple_of": null,
+                    "pad_id": 0, "pad_type_id": 0, "pad_token": "</s>",
+                }),
+                "",
+            )
+        },
+        split(
             "a vocabulary that is a list",
             "/model/vocab",
             json!([1, 2]),
@@ -320,6 +347,16 @@ fn tokenizers() -> Vec<Row> {
             "a token far beyond the others",
             far.to_string(),
             "has a token 16000000*",
+        ),
+        split(
+            "a first token beyond all tables",
+            "/post_processor",
+            json!({
+                "type": "TemplateProcessing", "pair": [],
+                "single": [{ "SpecialToken": { "id": "x", "type_id": 0 } }, { "Sequence": { "id": "A", "type_id": 0 } }],
+                "special_tokens": { "x": { "id": "x", "ids": [4_000_000_000_u32], "tokens": ["x"] } },
+            }),
+            "begins a text with token 4000000000, expected at most 3",
         ),
         folder(
             "more tokens than rows",

@@ -269,6 +269,15 @@ fn forms() -> Vec<Row> {
     };
     vec![
         refused(
+            "voxels beyond any number",
+            "pixdim makes voxels of [1e200, 1e200, 1e200]: no place can be computed",
+            spoilt(|made| {
+                *made = made.clone().version_two();
+                made.rows.0 = 0;
+                made.pixdim = [1e200; 8];
+            }),
+        ),
+        refused(
             "flat sform",
             "sform is singular or not finite, *",
             spoilt(sform([x, y, y])),

@@ -194,6 +194,11 @@ fn templates() -> Vec<Row> {
                 "{% set x = x + x %}".repeat(60)
             ),
         ),
+        told(
+            "that writes a text many times into one",
+            " takes more than 1 GB of memory",
+            "{% set x = 'a' * 4000000 %}{{ ([x] * 100000) | string | length }}",
+        ),
         told("of a long repetition", "*", "{{ 'x' * 99999999999 }}"),
         told(
             "that calls itself",

@@ -13,6 +13,8 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use self::server::{Content, Served, Server};
+
+pub use self::server::{VIEW_TOKEN, answered};
 use super::console::Console;
 use super::signals;
 use crate::error::{Error, Result};

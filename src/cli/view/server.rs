@@ -48,6 +48,11 @@ pub(super) enum Content {
 /// A page, ready to be asked for.
 pub(super) struct Server {
     listener: TcpListener,
+    site: Site,
+}
+
+/// What is answered, and to whom.
+struct Site {
     port: u16,
     token: String,
     table: BTreeMap<String, Served>,
@@ -96,17 +101,17 @@ impl Server {
         let port = listener.local_addr().map_err(refused)?.port();
         let mut secret = [0; 16];
         getrandom::fill(&mut secret).map_err(|e| refused(io::Error::other(e)))?;
-        Ok(Self {
-            listener,
+        let site = Site {
             port,
             token: crate::tensor::hex(&secret),
             table,
-        })
+        };
+        Ok(Self { listener, site })
     }
 
     /// The page's address.
     pub(super) fn address(&self) -> String {
-        format!("http://127.0.0.1:{}/{}/", self.port, self.token)
+        format!("http://127.0.0.1:{}/{}/", self.site.port, self.site.token)
     }
 
     /// Answers until the program ends.
@@ -127,20 +132,22 @@ impl Server {
         });
     }
 
-    fn talk(&self, stream: &TcpStream) -> io::Result<()> {
+    fn talk(&self, mut stream: &TcpStream) -> io::Result<()> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        match read_head(stream)? {
-            Ok(head) => self.answer(stream, &head)?,
-            Err(status) => refuse(stream, &status)?,
+        match read_head(&mut stream)? {
+            Ok(head) => self.site.answer(&mut stream, &head)?,
+            Err(status) => refuse(&mut stream, &status)?,
         }
         stream.shutdown(std::net::Shutdown::Write)?;
         // What was not read, the body of a refused request, would make the system take back the answer.
         io::copy(&mut (&mut &*stream).take(1 << 20), &mut io::sink())?;
         Ok(())
     }
+}
 
-    fn answer(&self, stream: &TcpStream, head: &[u8]) -> io::Result<()> {
+impl Site {
+    fn answer(&self, stream: &mut impl Write, head: &[u8]) -> io::Result<()> {
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut request = httparse::Request::new(&mut headers);
         let parsed = match request.parse(head) {
@@ -180,7 +187,7 @@ impl Server {
 }
 
 /// The bytes up to the empty line that ends a request's head.
-fn read_head(mut stream: &TcpStream) -> io::Result<std::result::Result<Vec<u8>, Status>> {
+fn read_head(stream: &mut impl Read) -> io::Result<std::result::Result<Vec<u8>, Status>> {
     let began = Instant::now();
     let (mut head, mut chunk) = (Vec::new(), [0; 2048]);
     loop {
@@ -200,7 +207,7 @@ fn read_head(mut stream: &TcpStream) -> io::Result<std::result::Result<Vec<u8>, 
     }
 }
 
-fn refuse(mut stream: &TcpStream, status: &Status) -> io::Result<()> {
+fn refuse(stream: &mut impl Write, status: &Status) -> io::Result<()> {
     let Status { code, reason } = status;
     let allow = match code {
         405 => "Allow: GET, HEAD\r\n",
@@ -224,7 +231,7 @@ fn common() -> String {
     )
 }
 
-fn send(mut stream: &TcpStream, served: &Served, with_body: bool) -> io::Result<()> {
+fn send(stream: &mut impl Write, served: &Served, with_body: bool) -> io::Result<()> {
     let opened = match &served.content {
         Content::Bytes(bytes) => Ok((bytes.len() as u64, None)),
         Content::File(path) => {
@@ -249,8 +256,34 @@ fn send(mut stream: &TcpStream, served: &Served, with_body: bool) -> io::Result<
         return Ok(());
     }
     match (&served.content, file) {
-        (_, Some(file)) => io::copy(&mut file.take(length), &mut stream).map(drop),
+        (_, Some(file)) => io::copy(&mut file.take(length), stream).map(drop),
         (Content::Bytes(bytes), None) => stream.write_all(bytes),
         (Content::File(_), None) => Ok(()),
     }
+}
+
+/// The token of [`answered`].
+pub const VIEW_TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+/// What the server of a page at port 8080 and [`VIEW_TOKEN`] sends back for these bytes, without a connection: for the fuzzer of
+/// requests. Nothing if it would only hang up.
+pub fn answered(mut request: &[u8]) -> Vec<u8> {
+    let page = Served {
+        kind: "text/plain",
+        gzip: false,
+        content: Content::Bytes(Cow::Borrowed(b"the page")),
+    };
+    let site = Site {
+        port: 8080,
+        token: VIEW_TOKEN.to_owned(),
+        table: BTreeMap::from([(String::new(), page)]),
+    };
+    let mut answer = Vec::new();
+    let told = match read_head(&mut request) {
+        Ok(Ok(head)) => site.answer(&mut answer, &head),
+        Ok(Err(status)) => refuse(&mut answer, &status),
+        Err(hung_up) => Err(hung_up),
+    };
+    // Memory takes every byte: the only failure is a request that ends too early.
+    told.map_or_else(|_| Vec::new(), |()| answer)
 }

@@ -295,7 +295,9 @@ impl LlamaConfig {
             vocab_size,
             context_length: context,
             windows: windows.collect(),
-            rope: Rope { theta, scaling },
+            rope: Rope { theta, scaling }
+                .checked(heads.width)
+                .map_err(fault)?,
             local_rope: gemma.then(|| Rope::plain(GEMMA3_LOCAL_THETA)),
             tied: checkpoint.tensor("output.weight").is_none(),
         })

@@ -227,9 +227,11 @@ impl Json {
                 )
             }
         };
-        let local_rope = local
-            .map(|local| local.rope(theta, context as f64))
-            .transpose()?;
+        let rope_of = |given: &Scaling| {
+            let rope = given.rope(theta, context as f64)?;
+            rope.checked(heads.width)
+        };
+        let local_rope = local.as_ref().map(rope_of).transpose()?;
         let rows = rows.unwrap_or(self.vocab_size as usize);
         Ok(LlamaConfig {
             architecture,
@@ -240,7 +242,7 @@ impl Json {
             vocab_size: rows,
             context_length: context,
             windows: self.windows(architecture, blocks)?,
-            rope: rope.rope(theta, context as f64)?,
+            rope: rope_of(rope)?,
             local_rope,
             tied: self.tie_word_embeddings.unwrap_or(gemma),
         })

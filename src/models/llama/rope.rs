@@ -99,6 +99,21 @@ impl Rope {
         (0..pairs).map(|i| stretched(i) as f32).collect()
     }
 
+    /// The same, if heads of `width` are turned by numbers.
+    ///
+    /// # Errors
+    /// A base and a scaling whose angles, or whose factor of q and k, are beyond f32, in words that the file goes before.
+    pub(super) fn checked(self, width: usize) -> Result<Self, String> {
+        let angles = self.frequencies(width);
+        if angles.iter().chain([&self.scale()]).all(|v| v.is_finite()) {
+            return Ok(self);
+        }
+        Err(format!(
+            "positions of base {} scaled by {:?} turn by no finite angle",
+            self.theta, self.scaling
+        ))
+    }
+
     /// What q and k are multiplied with.
     pub fn scale(&self) -> f32 {
         match self.scaling {

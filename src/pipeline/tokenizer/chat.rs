@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use serde_json::Value;
-use tokenizers::Tokenizer;
+use tokenizers::{PaddingParams, Tokenizer};
 
+use super::growth::loaded;
 use super::{gguf, guarded, read};
 use crate::error::{Error, Result};
 use crate::tensor::Gguf;
@@ -104,7 +105,13 @@ impl ChatTokenizer {
     pub fn from_folder(folder: &Path) -> Result<Self> {
         let path = folder.join("tokenizer.json");
         let bytes = read(&path)?;
-        let tokenizer = guarded(&path, || Tokenizer::from_bytes(&bytes))?;
+        let tokenizer = guarded(&path, || {
+            let mut tokenizer = loaded(&bytes)?;
+            // A prompt is whole and nothing else, whatever the file says; transformers does the same.
+            tokenizer.with_truncation(None)?;
+            tokenizer.with_padding(None::<PaddingParams>);
+            Ok(tokenizer)
+        })?;
         let json: Value =
             serde_json::from_slice(&bytes).map_err(|e| Error::config(&path, e.to_string()))?;
         // The decoder undoes what the normalizer or the pre-tokenizer did to spaces.
@@ -133,6 +140,10 @@ impl ChatTokenizer {
             let ids = tokenizer.encode("", true)?.get_ids().to_vec();
             Ok(ids.first().copied())
         })?;
+        if let Some(id) = first.filter(|id| *id as usize > last) {
+            let problem = format!("begins a text with token {id}, expected at most {last}");
+            return Err(Error::config(&path, problem));
+        }
         let mut stops = Vec::new();
         for name in ["generation_config.json", "config.json"] {
             let path = folder.join(name);

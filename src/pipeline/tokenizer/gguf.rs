@@ -21,6 +21,10 @@ use crate::tensor::Gguf;
 /// The most bytes of a SentencePiece token, whose every cut is looked up; the longest in common use have about a hundred.
 const MAX_PIECE: usize = 1024;
 
+/// The most bytes that all tokens' cuts may have, each counted at its token's length: it bounds the time that finding the merges
+/// takes, and their memory. The largest vocabularies in common use have some 20 million.
+const MAX_CUTS: usize = 1 << 28;
+
 /// How words are split before the merges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Words {
@@ -149,6 +153,13 @@ pub(super) fn described(gguf: &Gguf) -> Result<Described> {
                 let problem = format!(
                     "token {id} has {} bytes, expected at most {MAX_PIECE}",
                     texts[id].len()
+                );
+                return Err(Error::config(path, problem));
+            }
+            let cuts: usize = texts.iter().map(|text| text.len() * text.len()).sum();
+            if cuts > MAX_CUTS {
+                let problem = format!(
+                    "the squares of its tokens' lengths are {cuts} together, expected at most {MAX_CUTS}"
                 );
                 return Err(Error::config(path, problem));
             }

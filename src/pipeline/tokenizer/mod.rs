@@ -7,6 +7,7 @@
 
 mod chat;
 mod gguf;
+mod growth;
 mod sentence;
 
 use std::cell::Cell;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tokenizers::{PaddingParams, Tokenizer, TruncationParams};
 
+use super::growth::loaded;
 use super::{guarded, read};
 use crate::error::Result;
 
@@ -43,7 +44,7 @@ impl SentenceTokenizer {
     /// [`Error::Config`](crate::error::Error::Config) as for [`open`](Self::open).
     pub fn from_bytes(bytes: &[u8], path: &Path, max_len: usize) -> Result<Self> {
         let tokenizer = guarded(path, || {
-            let mut tokenizer = Tokenizer::from_bytes(bytes)?;
+            let mut tokenizer = loaded(bytes)?;
             let truncation = TruncationParams {
                 max_length: max_len,
                 ..TruncationParams::default()

@@ -520,6 +520,10 @@ impl Header {
         }
         let unit = self.unit(sizes, warnings);
         affine.iter_mut().flatten().for_each(|value| *value *= unit);
+        if !geometry::is_usable(&affine) {
+            let problem = format!("makes voxels of {stored:?}: no place can be computed");
+            return Err(Error::volume(path, "pixdim", problem));
+        }
         Ok(affine)
     }
 

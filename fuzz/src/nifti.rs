@@ -1,0 +1,91 @@
+//! A NIfTI volume, plain, compressed, or a header and its voxels in two files.
+
+use std::io::Write;
+use std::path::Path;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use keraunos::Result;
+use keraunos::pipeline::geometry;
+use keraunos::pipeline::prepare::Prepared;
+use keraunos::pipeline::volume::{Labels, Volume, read_grid, write_labels};
+
+use super::files::Folder;
+
+/// Volumes with more voxels, or cubic millimetres, are not resampled or written: it would only take longer.
+const MOST: f64 = 65536.0;
+
+/// Reads it as a scan and, compressed here so that a change reaches what is inside, as a label map.
+pub fn read(bytes: &[u8]) -> Result<()> {
+    let folder = Folder::new();
+    let (scan, map) = match pair(bytes) {
+        Some(at) => {
+            folder.file("scan.img", &bytes[at..]);
+            let scan = folder.file("scan.hdr", &bytes[..at]);
+            folder.file("map.img.gz", &compressed(&bytes[at..]));
+            (scan, folder.file("map.hdr.gz", &compressed(&bytes[..at])))
+        }
+        None => {
+            let scan = folder.file("scan.nii", bytes);
+            (scan, folder.file("map.nii.gz", &compressed(bytes)))
+        }
+    };
+    let grid = read_grid(&scan);
+    let volume = Volume::read(&scan);
+    if let Ok(volume) = &volume {
+        assert!(grid.is_ok_and(|grid| grid == volume.grid()), "another grid");
+        look(volume, &folder.path().join("again.nii.gz"));
+    }
+    let labels = Labels::read(&map);
+    if let Ok(labels) = &labels {
+        assert_eq!(labels.data.len(), labels.grid().len());
+    }
+    volume.map(drop).or(labels.map(drop))
+}
+
+/// Where the voxels of a pair begin in an input: behind the header and four more bytes.
+fn pair(bytes: &[u8]) -> Option<usize> {
+    let one = bytes.get(344..348) == Some(b"ni1\0");
+    let two = bytes.get(4..8) == Some(b"ni2\0");
+    let at = if one { 352 } else { 544 };
+    ((one || two) && bytes.len() > at).then_some(at)
+}
+
+fn compressed(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::none());
+    encoder.write_all(bytes).expect("memory");
+    encoder.finish().expect("memory")
+}
+
+/// What holds of an accepted volume: a value for each voxel, a place that is invertible, and labels written on its grid that
+/// come back as they were.
+fn look(volume: &Volume, path: &Path) {
+    let grid = volume.grid();
+    assert_eq!(volume.data.len(), grid.len());
+    assert!(volume.data.iter().all(|value| value.is_finite()));
+    assert!(
+        geometry::inverse(&grid.affine).is_some(),
+        "{:?}",
+        grid.affine
+    );
+    let _ = (grid.orientation().letters(), grid.canonical());
+    if grid.len() as f64 > MOST {
+        return;
+    }
+    write_labels(path, volume, &few(volume), &[(1, "one".to_owned())].into()).expect("memory");
+    let again = Labels::read(path).expect("what was written is sound");
+    assert_eq!(again.data, few(volume), "other labels");
+    assert!(again.grid().matches(&grid, 0.0), "another place");
+    let extent: f64 = (0..3)
+        .map(|axis| grid.shape[axis] as f64 * grid.voxel_sizes()[axis])
+        .product();
+    if extent <= MOST {
+        let _ = Prepared::new(volume)
+            .map(|prepared| prepared.restore_labels(&vec![1_u8; prepared.grid.len()]));
+    }
+}
+
+/// Some label for each voxel.
+fn few(volume: &Volume) -> Vec<u32> {
+    (0..volume.data.len() as u32).map(|n| n % 3).collect()
+}
