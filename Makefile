@@ -3,7 +3,7 @@
 # Where models and scans are kept; `make demo KERAUNOS_HOME=$HOME/models` for another place.
 export KERAUNOS_HOME ?= $(CURDIR)/models
 
-.PHONY: help build demo test fuzz audit models scan bench peers accept instructions recipe-test clean
+.PHONY: help build demo test models scan bench peers accept instructions soak fuzz audit recipe-test clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ accept: models ## quality on the real volumes of KERAUNOS_SHARED (../shared), as
 instructions: models ## what the language model writes of every structure, for the training to read
 	@scripts/adapter
 	@cargo run --quiet --release --locked --example write_instructions
+
+soak: build ## 200 small cases in one run, killed and gone on with: memory flat, nothing lost, nothing twice (Linux)
+	@scripts/adapter
+	@cargo run --quiet --release --locked --example soak -- "$${CARGO_TARGET_DIR:-target}/release/keraunos"
 
 recipe-test: ## the training recipe's own tests (Python, installs torch into .venv)
 	python3 -m venv .venv
