@@ -591,3 +591,61 @@ fn every_wording_is_judged_by_the_truth_of_its_structure() {
     write(&elsewhere, shape, moved, &boxes(shape));
     refuse(&elsewhere, &[], "not one grid");
 }
+
+/// A volume of more bytes than the adapter binds, as a whole body is on a small adapter, comes out as on a large one.
+#[test]
+fn a_volume_larger_than_a_binding_is_fused_in_parts() {
+    let large = segmenter();
+    let small = Segmenter::open(&Options {
+        gpu: GpuOptions {
+            checked: true,
+            max_binding_bytes: Some(32 << 20),
+            ..GpuOptions::default()
+        },
+        ..Options::default()
+    })
+    .unwrap_or_else(|error| panic!("{error}"));
+    let folder = tempfile::tempdir().expect("a folder");
+    // 40 MB each: of few axial slices, and of few sagittal ones.
+    for (shape, view) in [
+        ([500, 500, 40], View::Axial),
+        ([40, 500, 500], View::Sagittal),
+    ] {
+        let made = nifti::Made::new(shape, 2);
+        let [nx, ny, _] = shape;
+        let values = (0..made.voxels()).map(|v| {
+            let at = [v % nx, v / nx % ny, v / (nx * ny)];
+            let part =
+                |axis: usize| (2.0 * at[axis] as f64 / (shape[axis] - 1) as f64 - 1.0).powi(2);
+            match part(0) + part(1) + part(2) {
+                r if r < 0.2 => 60.0,
+                r if r < 1.0 => 110.0 + (v % 13) as f64,
+                _ => 5.0,
+            }
+        });
+        let path = folder.path().join("large.nii");
+        std::fs::write(&path, made.file(&values.collect::<Vec<_>>())).expect("a volume");
+        let mut request = Request::new(vec![Input {
+            path,
+            modality: Some(Modality::T1),
+        }]);
+        for name in ["whole brain", "left thalamus"] {
+            request = request.find(name).expect("a known structure");
+        }
+        (request.instruct, request.views) = (Instruct::Stock, vec![view]);
+        let [(whole, masks), (parts, part_masks)] = [&large, &small].map(|segmenter| {
+            let mut masks = Masks::default();
+            let done = segmenter.segment(&request, &mut masks);
+            (done.unwrap_or_else(|error| panic!("{error}")), masks)
+        });
+        assert_eq!(whole.labels, parts.labels, "{view:?}");
+        assert_eq!(masks.0, part_masks.0, "{view:?}");
+        assert!(
+            masks.0["whole brain"].iter().any(|inside| *inside),
+            "{view:?}"
+        );
+        for (a, b) in whole.structures.iter().zip(&parts.structures) {
+            assert_eq!(a.predicted_dice, b.predicted_dice, "{view:?}");
+        }
+    }
+}

@@ -25,6 +25,8 @@ pub struct GpuOptions {
     /// Take every product's first tile and none that was measured to be faster here: for `pipeline::adapter::open`,
     /// which else sees to it by [`Gpu::choose`].
     pub untuned: bool,
+    /// Bind no more bytes than these, as on a smaller adapter: for tests.
+    pub max_binding_bytes: Option<u64>,
     /// Multiply on cooperative matrices (tensor cores): activations and weights are rounded to f16 for it.
     pub cooperative: bool,
     /// Time every dispatch and tell this; slower, since each becomes a pass of its own.
@@ -257,7 +259,10 @@ impl Gpu {
                 adapter.get_info().name
             ))
         })?;
-        let summary = summary(&adapter);
+        let mut summary = summary(&adapter);
+        if let Some(most) = options.max_binding_bytes {
+            summary.max_binding_bytes = summary.max_binding_bytes.min(most);
+        }
         tracing::info!(
             "adapter `{}`, {}, {}",
             summary.name,

@@ -4,6 +4,8 @@
 //! prompt then costs three tokens and a dot product per pixel, and its masks are fused into one
 //! volume: late fusion of views and modalities, weighted by the predicted Dice (Zeus, section 3.4).
 
+use std::ops::Range;
+
 use crate::error::{Error, Result};
 use crate::gpu::{Bind, Gpu, Reading, Submission};
 use crate::models::image_encoder::ImageEmbedding;
@@ -42,6 +44,18 @@ struct DecodedView {
     quality: Tensor,
     /// Its first column, `[slices][prompts]`.
     predicted: Vec<f32>,
+}
+
+impl DecodedView {
+    /// The quality of some slices alone.
+    fn part(&self, gpu: &Gpu, prompts: usize, slices: Range<usize>) -> Result<Tensor> {
+        let rows = &self.predicted[slices.start * prompts..slices.end * prompts];
+        let rows: Vec<f32> = rows
+            .iter()
+            .flat_map(|dice| [*dice, 0.0, 0.0, 0.0])
+            .collect();
+        Tensor::upload(gpu, "quality", [slices.len(), prompts, 4], &rows)
+    }
 }
 
 /// How slices are taken from a volume.
@@ -288,6 +302,8 @@ fn inputs(
 #[must_use = "masks are read by `finish`"]
 pub struct Fusing<'a> {
     reading: Reading<'a>,
+    /// How many masks there are, each in the same parts.
+    masks: usize,
     decoded: &'a [(&'a VolumeEmbedding, &'a Prompts)],
     /// The shape of what is fused: with a step one layer for each slice, to be filled in afterwards.
     coarse: [usize; 3],
@@ -300,7 +316,15 @@ impl Fusing<'_> {
     /// # Errors
     /// An adapter that fails.
     pub fn finish(self) -> Result<Vec<FusedMask>> {
-        let fused = self.reading.finish::<f32>()?;
+        // Part by part, each of them for every mask: z runs slowest, so parts follow one another.
+        let parts = self.reading.finish::<f32>()?;
+        let mut fused = vec![Vec::new(); self.masks];
+        for (n, part) in parts.into_iter().enumerate() {
+            match &mut fused[n % self.masks] {
+                whole if whole.is_empty() => *whole = part,
+                whole => whole.extend(part),
+            }
+        }
         let (embedding, _) = self.decoded[0];
         let (shape, slicing, coarse) = (embedding.shape, &embedding.slicing, self.coarse);
         let finish = |(mask, logits): (usize, Vec<f32>)| {
@@ -344,8 +368,14 @@ pub fn fuse<'a>(
     let [cx, cy, cz] = coarse;
     let size = zeus.config().low_res;
     let rec = gpu.record("fuse masks");
-    let empty = || Tensor::empty(&rec, [cz, cy, cx]);
-    let sums: Vec<(Tensor, Tensor)> = sides.iter().map(|_| (empty(), empty())).collect();
+    let parts = parts(gpu, coarse);
+    let sums: Vec<Vec<(Tensor, Tensor)>> = parts
+        .iter()
+        .map(|part| {
+            let empty = || Tensor::empty(&rec, [part.len(), cy, cx]);
+            sides.iter().map(|_| (empty(), empty())).collect()
+        })
+        .collect();
     let last = decoded.len() * slicing.views.len() - 1;
     let mut n = 0;
     for (embedding, prompts) in decoded {
@@ -355,41 +385,81 @@ pub fn fuse<'a>(
             prompts.count
         );
         for (view, said) in embedding.views.iter().zip(&prompts.views) {
-            let masks = Tensor::empty(&rec, [sides.len(), view.slices, size, size]);
-            let flat = masks.reshape([sides.len(), view.slices, size * size]);
-            let channels = zeus.config().up_dims[2];
-            let mut first = 0;
-            for (chunk, hyper) in view.chunks.iter().zip(&said.hyper) {
-                let pixels = &chunk.pixels;
-                slice_masks(&rec, hyper, pixels, channels, wanted.clone(), &flat, first);
-                first += chunk.slices;
-            }
-            for (mask, (side, (sum, weight))) in sides.iter().zip(&sums).enumerate() {
-                let window = zeus.config().image_size;
-                let place = placement(view.view, [nx, ny, nz], view.slices, window, *side);
-                fuse_view(
-                    &rec,
-                    (&masks, mask),
-                    (&said.quality, first_prompt + mask),
-                    &place,
-                    LIMIT,
-                    (sum, weight),
-                    (n == 0, n == last),
-                );
+            let is_axial = view.view == View::Axial;
+            let mut masks = None;
+            for (part, sums) in parts.iter().zip(&sums) {
+                // The axial slices of this part alone; of the other views all are in every part.
+                let slices = match is_axial {
+                    true => part.clone(),
+                    false => 0..view.slices,
+                };
+                if masks.is_none() || is_axial {
+                    let chunks = slices.start / CHUNK..slices.end.div_ceil(CHUNK);
+                    let made = Tensor::empty(&rec, [sides.len(), slices.len(), size, size]);
+                    let flat = made.reshape([sides.len(), slices.len(), size * size]);
+                    let channels = zeus.config().up_dims[2];
+                    let mut first = 0;
+                    for (chunk, hyper) in
+                        view.chunks[chunks.clone()].iter().zip(&said.hyper[chunks])
+                    {
+                        let pixels = &chunk.pixels;
+                        slice_masks(&rec, hyper, pixels, channels, wanted.clone(), &flat, first);
+                        first += chunk.slices;
+                    }
+                    masks = Some(made);
+                }
+                let Some(masks) = &masks else { continue };
+                let own = match slices.len() == view.slices {
+                    true => None,
+                    false => Some(said.part(gpu, prompts.count, slices.clone())?),
+                };
+                let quality = own.as_ref().unwrap_or(&said.quality);
+                for (mask, (side, (sum, weight))) in sides.iter().zip(sums).enumerate() {
+                    let window = zeus.config().image_size;
+                    let mut place = placement(view.view, [nx, ny, nz], slices.len(), window, *side);
+                    if !is_axial {
+                        // Rows run down the volume: what lies above the part is not in it.
+                        place.row_offset += (cz - part.end) as i32;
+                    }
+                    fuse_view(
+                        &rec,
+                        (masks, mask),
+                        (quality, first_prompt + mask),
+                        &place,
+                        LIMIT,
+                        (sum, weight),
+                        (n == 0, n == last),
+                    );
+                }
             }
             n += 1;
         }
     }
     let of_each: Vec<(&dyn Bind, usize)> = sums
         .iter()
+        .flatten()
         .map(|(sum, _)| (sum as &dyn Bind, sum.len()))
         .collect();
     Ok(Fusing {
         reading: rec.begin_read(&of_each)?,
+        masks: sides.len(),
         decoded,
         coarse,
         first_prompt,
     })
+}
+
+/// The layers of a volume `[x, y, z]`, in parts that fit into one binding each. They begin where chunks of axial slices
+/// do.
+fn parts(gpu: &Gpu, [cx, cy, cz]: [usize; 3]) -> Vec<Range<usize>> {
+    let fitting = gpu.max_binding_bytes() / (4 * cx * cy).max(1) as u64;
+    if fitting >= cz as u64 {
+        return std::iter::once(0..cz).collect();
+    }
+    // A chunk that does not fit is refused where it is made.
+    let layers = (fitting as usize / CHUNK * CHUNK).max(CHUNK);
+    let starts = (0..cz).step_by(layers);
+    starts.map(|z| z..(z + layers).min(cz)).collect()
 }
 
 /// How many prompts [`fuse`] may take together: as many as the kernel, if their masks fit into one binding.
