@@ -14,9 +14,11 @@ use std::time::{Duration, Instant};
 
 use keraunos::gpu::{Gpu, GpuOptions};
 use keraunos::models::llama::Batch;
+use keraunos::models::meshnet::{MeshNet, SLAB_BYTES, Slabs};
 use keraunos::models::sam::{Prompt, Sam};
 use keraunos::models::zeus::Zeus;
 use keraunos::ops::{argmax, matmul};
+use keraunos::pipeline::convert::convert;
 use keraunos::pipeline::home::Home;
 use keraunos::pipeline::instruct::Writer;
 use keraunos::pipeline::text_encoder::TextEncoder;
@@ -47,6 +49,7 @@ fn main() -> Result<(), keraunos::Error> {
     cold_start()?;
     zeus(&gpu)?;
     sam(&gpu)?;
+    meshnet(&gpu)?;
     let home = Home::new(None)?;
     match TextEncoder::open(&gpu, &home) {
         Ok(encoder) => sentences(&gpu, &encoder)?,
@@ -230,6 +233,37 @@ fn sam(gpu: &Gpu) -> Result<(), keraunos::Error> {
         rec.read::<f32>(&[(&masks.low_res, 4)]).map(drop)
     })?;
     row("SAM ViT-B, f32: a box decoded", seconds(time), "-");
+    Ok(())
+}
+
+/// brainchop's network of 30 channels out of the shared folder, on a part of a head's size cubed.
+fn meshnet(gpu: &Gpu) -> Result<(), keraunos::Error> {
+    let shared = std::env::var_os("KERAUNOS_SHARED").unwrap_or_else(|| "../shared".into());
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(shared);
+    let folder = root.join("data/meshnet/model30chan18cls");
+    if !folder.is_dir() {
+        println!("MeshNet: {} is not there", folder.display());
+        return Ok(());
+    }
+    let failed = |error: std::io::Error| keraunos::Error::Gpu(format!("MeshNet: {error}"));
+    let place = tempfile::tempdir().map_err(failed)?;
+    let path = place.path().join("meshnet.safetensors");
+    convert(&folder, &path)?;
+    let model = MeshNet::new(gpu, &Checkpoint::open(&path)?, Precision::Auto)?;
+    let size = [96; 3];
+    let values: Vec<f32> = (0..96 * 96 * 96)
+        .map(|n| (n % 251) as f32 / 250.0)
+        .collect();
+    let time = least(2, || {
+        let keep = |_: &str, _: &Slabs| Ok(());
+        let classes = model.forward(gpu, &values, size, SLAB_BYTES, keep, &mut |_| ());
+        classes.map(drop)
+    })?;
+    row(
+        "MeshNet, 30 channels: 96 x 96 x 96 voxels",
+        seconds(time),
+        "-",
+    );
     Ok(())
 }
 
