@@ -18,7 +18,7 @@ fn check_attention_spans(spans: &[[u32; 2]], prefix: usize, keys: usize, heads: 
     };
     let (k, v) = (random.values(keys * kv_cols), random.values(keys * kv_cols));
     spans_equal(&q, [&k, &v], spans, prefix, heads, false);
-    if kv_cols % 8 == 0 {
+    if kv_cols.is_multiple_of(8) {
         let kept = |values: &[f32]| naive::unpack_half(&naive::pack_half(values));
         spans_equal(&q, [&kept(&k), &kept(&v)], spans, prefix, heads, true);
     }
@@ -243,7 +243,7 @@ fn check_rope_cache(
     let caches = read::<f32>(gpu().record("rope_cache"), &[&k_cache, &v_cache]);
     close(&caches[0], &k_want, abs, 1e-5);
     assert_eq!(caches[1], v_want, "v is copied");
-    if kv_cols % 8 == 0 {
+    if kv_cols.is_multiple_of(8) {
         let rec = gpu().record("rope_cache");
         let packed = naive::pack_half(&before);
         let [k_cache, v_cache] = [0; 2].map(|_| upload([slots, kv_cols / 2], &packed));
