@@ -18,7 +18,7 @@ pub(super) struct ConvertArgs {
     /// The safetensors file to write
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// Prints a JSON object
+    /// Prints everything as one JSON object
     #[arg(long)]
     pub(super) json: bool,
 }

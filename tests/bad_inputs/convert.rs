@@ -190,7 +190,7 @@ fn torch() -> Vec<Row> {
         ),
         refused(
             "a pickle that is cut",
-            "`data.pkl` ends at byte *",
+            "`data.pkl` ends *",
             saved(&sound[..40]),
         ),
         refused(

@@ -91,7 +91,10 @@ fn bash_completes_what_the_script_says() {
     };
     assert_eq!(offered("keraunos seg"), ["segment"]);
     assert_eq!(offered("keraunos segment --save"), ["--save-probabilities"]);
-    assert_eq!(offered("keraunos segment --instruct "), ["llm", "stock"]);
+    assert_eq!(
+        offered("keraunos segment --instruct "),
+        ["llm", "lvlm", "stock"]
+    );
     assert!(offered("keraunos ").contains(&"evaluate".to_owned()));
 }
 
