@@ -1,7 +1,7 @@
 //! Other programs' checkpoints as safetensors: what `keraunos convert` does.
 //!
-//! PyTorch's `.pth`, `.pt` and `.bin` are read without running anything that is in them, see [`pickle`]; a folder of
-//! TensorFlow.js becomes a MeshNet, see [`tfjs`].
+//! PyTorch's `.pth`, `.pt` and `.bin` are read without running anything that is in them, see `pickle`; a folder of
+//! TensorFlow.js becomes a MeshNet, see `tfjs`.
 
 mod pickle;
 mod tfjs;
