@@ -4,26 +4,23 @@
 //! Times are the least of several runs, from recording to read-back. The language models are looked for
 //! where the product looks; rows that need one which is absent say so.
 
-#[path = "../tests/support/model_files.rs"]
-mod model_files;
+#[path = "support/timing.rs"]
+mod timing;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use keraunos::gpu::{Gpu, GpuOptions};
 use keraunos::models::llama::Batch;
-use keraunos::models::meshnet::{MeshNet, SLAB_BYTES, Slabs};
-use keraunos::models::sam::{Prompt, Sam};
 use keraunos::models::zeus::Zeus;
 use keraunos::ops::{argmax, matmul};
-use keraunos::pipeline::convert::convert;
 use keraunos::pipeline::home::Home;
 use keraunos::pipeline::instruct::Writer;
 use keraunos::pipeline::text_encoder::TextEncoder;
 use keraunos::pipeline::{adapter, ahead};
 use keraunos::tensor::{Checkpoint, Precision, Tensor};
+use timing::{least, row, seconds};
 
 /// Prompts of a slice: every structure that the default model knows.
 const PROMPTS: usize = 69;
@@ -42,14 +39,9 @@ fn main() -> Result<(), keraunos::Error> {
     let gpu = Gpu::open(&GpuOptions::default())?;
     let adapter = gpu.summary();
     println!("{} ({}, {})", adapter.name, adapter.kind, adapter.driver);
-    println!(
-        "{:<44} {:>12} {:>20}",
-        "", "measured", "promised on 2 cores"
-    );
+    row("", "measured".to_owned(), "promised on 2 cores");
     cold_start()?;
     zeus(&gpu)?;
-    sam(&gpu)?;
-    meshnet(&gpu)?;
     let home = Home::new(None)?;
     match TextEncoder::open(&gpu, &home) {
         Ok(encoder) => sentences(&gpu, &encoder)?,
@@ -60,28 +52,6 @@ fn main() -> Result<(), keraunos::Error> {
         Err(error) => println!("SmolLM2-135M: {error}"),
     }
     Ok(())
-}
-
-/// The least time of some runs.
-fn least(
-    runs: usize,
-    mut run: impl FnMut() -> Result<(), keraunos::Error>,
-) -> Result<Duration, keraunos::Error> {
-    let mut best = Duration::MAX;
-    for _ in 0..runs {
-        let start = Instant::now();
-        run()?;
-        best = best.min(start.elapsed());
-    }
-    Ok(best)
-}
-
-fn row(name: &str, measured: String, promised: &str) {
-    println!("{name:<44} {measured:>12} {promised:>20}");
-}
-
-fn seconds(time: Duration) -> String {
-    format!("{:.3} s", time.as_secs_f64())
 }
 
 /// From the start of a process to the masks of one slice: the program, the adapter, the weights, the kernels as the
@@ -193,76 +163,6 @@ fn zeus(gpu: &Gpu) -> Result<(), keraunos::Error> {
         &format!("zeus-mini: its {PROMPTS} prompts together"),
         seconds(prompts),
         "0.1 s",
-    );
-    Ok(())
-}
-
-/// SAM ViT-B with numbers for weights, one slice and one box; what PyTorch takes is `peers/sam_vit_b.py`'s to say.
-fn sam(gpu: &Gpu) -> Result<(), keraunos::Error> {
-    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/sam_whole.json");
-    let text = std::fs::read_to_string(&goldens).map_err(keraunos::Error::read(&goldens))?;
-    let fault = |error: serde_json::Error| keraunos::Error::config(&goldens, error.to_string());
-    let goldens: serde_json::Value = serde_json::from_str(&text).map_err(fault)?;
-    let case = &goldens["vit_b"];
-    let tensors: BTreeMap<String, Vec<usize>> =
-        serde_json::from_value(case["tensors"].clone()).map_err(fault)?;
-    let folder = model_files::model_folder(&case["config"], &tensors, str::to_owned);
-    let sam = Sam::new(gpu, &Checkpoint::open(folder.path())?, Precision::F32)?;
-    let size = sam.config().image_size;
-    let pixels: Vec<f32> = (0..size * size * 4)
-        .map(|n| (n % 251) as f32 / 125.0 - 1.0)
-        .collect();
-    let pixels = Tensor::upload(gpu, "pixels", [1, size, size, 4], &pixels)?;
-    let time = least(3, || {
-        let rec = gpu.record("encoder");
-        let image = sam.encode(&rec, &pixels, |_, _| ());
-        rec.read::<f32>(&[(&image, 4)]).map(drop)
-    })?;
-    row(
-        "SAM ViT-B, f32: a slice of 1024 x 1024 encoded",
-        seconds(time),
-        "-",
-    );
-    let rec = gpu.record("encoder");
-    let image = sam.encode(&rec, &pixels, |_, _| ());
-    rec.submit()?;
-    let prompts = [Prompt::corners([[200.0, 300.0], [600.0, 700.0]])];
-    let time = least(7, || {
-        let rec = gpu.record("decoder");
-        let masks = sam.decode(&rec, &image, &prompts, None, |_, _| ())?;
-        rec.read::<f32>(&[(&masks.low_res, 4)]).map(drop)
-    })?;
-    row("SAM ViT-B, f32: a box decoded", seconds(time), "-");
-    Ok(())
-}
-
-/// brainchop's network of 30 channels out of the shared folder, on a part of a head's size cubed.
-fn meshnet(gpu: &Gpu) -> Result<(), keraunos::Error> {
-    let shared = std::env::var_os("KERAUNOS_SHARED").unwrap_or_else(|| "../shared".into());
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(shared);
-    let folder = root.join("data/meshnet/model30chan18cls");
-    if !folder.is_dir() {
-        println!("MeshNet: {} is not there", folder.display());
-        return Ok(());
-    }
-    let failed = |error: std::io::Error| keraunos::Error::Gpu(format!("MeshNet: {error}"));
-    let place = tempfile::tempdir().map_err(failed)?;
-    let path = place.path().join("meshnet.safetensors");
-    convert(&folder, &path)?;
-    let model = MeshNet::new(gpu, &Checkpoint::open(&path)?, Precision::Auto)?;
-    let size = [96; 3];
-    let values: Vec<f32> = (0..96 * 96 * 96)
-        .map(|n| (n % 251) as f32 / 250.0)
-        .collect();
-    let time = least(2, || {
-        let keep = |_: &str, _: &Slabs| Ok(());
-        let classes = model.forward(gpu, &values, size, SLAB_BYTES, keep, &mut |_| ());
-        classes.map(drop)
-    })?;
-    row(
-        "MeshNet, 30 channels: 96 x 96 x 96 voxels",
-        seconds(time),
-        "-",
     );
     Ok(())
 }
