@@ -42,20 +42,6 @@ struct Params {
 var<workgroup> scores: array<vec4<f32>, 512>;  // KEYS / 4
 var<workgroup> partial: array<vec4<f32>, WG>;
 
-fn key(i: u32) -> vec4<f32> {
-    if F16 == 0u {
-        return bitcast<vec4<f32>>(k[i]);
-    }
-    return four_of(k[i / 2u], i);
-}
-
-fn value(i: u32) -> vec4<f32> {
-    if F16 == 0u {
-        return bitcast<vec4<f32>>(v[i]);
-    }
-    return four_of(v[i / 2u], i);
-}
-
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,

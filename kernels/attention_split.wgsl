@@ -64,20 +64,6 @@ fn slots(j: vec4<u32>, start: u32) -> vec4<u32> {
     return select(j + start - params.prefix, j, j < vec4<u32>(params.prefix));
 }
 
-fn key(i: u32) -> vec4<f32> {
-    if F16 == 0u {
-        return bitcast<vec4<f32>>(k[i]);
-    }
-    return four_of(k[i / 2u], i);
-}
-
-fn value(i: u32) -> vec4<f32> {
-    if F16 == 0u {
-        return bitcast<vec4<f32>>(v[i]);
-    }
-    return four_of(v[i / 2u], i);
-}
-
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let split = group.x;

@@ -1,4 +1,4 @@
-"""PyTorch's times for SAM ViT-B on this processor, beside those of `cargo bench --bench models`.
+"""PyTorch's times for SAM ViT-B on this processor, beside those of `cargo bench --bench published`.
 
     python benches/peers/sam_vit_b.py [threads]
 

@@ -9,7 +9,7 @@ use crate::tensor::Tensor;
 
 kernel! {
     /// Ragged attention: row r sees a common prefix and its own span of keys.
-    ATTENTION_SPANS = "attention_spans" + "shared/flat" + "shared/reduce" + "shared/halves"; {
+    ATTENTION_SPANS = "attention_spans" + "shared/flat" + "shared/reduce" + "shared/halves" + "shared/kept"; {
         rows: u32, heads: u32, share: u32, width: u32,
         q_stride: u32, q_first: u32, k_stride: u32, k_first: u32, v_stride: u32, v_first: u32, scale: f32,
     }

@@ -6,7 +6,7 @@ use crate::tensor::Tensor;
 
 kernel! {
     /// Each share of a row's keys by itself, for all heads that read the same keys at once.
-    ATTENTION_SPLIT = "attention_split" + "shared/halves"; {
+    ATTENTION_SPLIT = "attention_split" + "shared/halves" + "shared/kept"; {
         rows: u32, heads: u32, group: u32, blocks: u32, width: u32, prefix: u32, splits: u32,
         q_stride: u32, q_first: u32, k_stride: u32, k_first: u32, v_stride: u32, v_first: u32, scale: f32,
     }

@@ -11,11 +11,10 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::pipeline::evaluate::{Agreement, LabelSet, Pair, check_grids};
-use crate::pipeline::geometry::Grid;
 use crate::pipeline::instruct::{Author, Instruction};
 use crate::pipeline::modality::Modality;
 use crate::pipeline::structures::{Side, Target};
-use crate::pipeline::volume::{Labels, Volume};
+use crate::pipeline::volume::{Labels, Volume, read_grid};
 use crate::pipeline::{Input, Instruct, Observer, Request, Segmenter};
 
 /// What no head contains, in turn.
@@ -143,6 +142,8 @@ pub fn instruction_effect(
 ) -> Result<Effect> {
     let labels = Labels::read(truth)?;
     let structures = structures(&labels, pairs)?;
+    // Before anything is written or drawn.
+    check_grids(truth, &read_grid(&input.path)?, &labels.grid())?;
     let targets: Vec<Target> = structures
         .iter()
         .map(|(target, _)| target.clone())
@@ -330,9 +331,7 @@ impl Observer for Judge<'_> {
         self.observer.progress(stage, done);
     }
 
-    fn logits(&mut self, _: &Target, logits: &[f32], reference: &Volume) -> Result<()> {
-        let (scan, truth): (Grid, Grid) = (reference.grid(), self.truth.grid());
-        check_grids(&self.truth.path, &scan, &truth)?;
+    fn logits(&mut self, _: &Target, logits: &[f32], _: &Volume) -> Result<()> {
         let set = self.sets[self.counts.len()];
         let mut counts = [0u64; 3];
         for (logit, label) in logits.iter().zip(&self.truth.data) {

@@ -43,6 +43,7 @@ pub mod sampling;
 pub mod schema;
 pub mod segmenter;
 pub mod shown;
+mod stages;
 pub mod statistics;
 pub mod stock;
 pub mod structures;

@@ -27,7 +27,7 @@ use crate::pipeline::prepare::{View, check_extent};
 use crate::pipeline::preview::Style;
 use crate::pipeline::request::{Asked, Fusion, Instruct, VERSION};
 use crate::pipeline::result::{LabelMap, Report, Segmentation};
-use crate::pipeline::segmenter::{Clock, check_logits, precision_in_words};
+use crate::pipeline::stages::{Clock, check_logits, precision_in_words};
 use crate::pipeline::structures::Target;
 use crate::pipeline::volume::{LabelTable, read_grid};
 use crate::pipeline::{Input, Observer, finish, geometry, memory, schema};

@@ -13,22 +13,21 @@
 //! # Ok::<(), keraunos::Error>(())
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+mod spoken;
+
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use crate::error::{Error, Result};
-use crate::gpu::{Gpu, Recorder};
-use crate::models::bert::Sentences;
+use crate::gpu::Gpu;
 use crate::models::zeus::Zeus;
 use crate::pipeline::card::{CITATION, Card, DISCLAIMER};
-use crate::pipeline::describe::findings::{Findings, Summary};
+use crate::pipeline::describe::findings::Findings;
 use crate::pipeline::describe::lvlm::{self, Lvlm};
-use crate::pipeline::describe::slices::places;
 use crate::pipeline::home::Home;
-use crate::pipeline::inputs::{Loaded, ReportedInput, facts, load};
-use crate::pipeline::instruct::{self, Author, Instruction, Writer};
+use crate::pipeline::inputs::{Loaded, facts, load};
+use crate::pipeline::instruct::Writer;
 use crate::pipeline::memory::{self, Needs};
 use crate::pipeline::modality::Modality;
 use crate::pipeline::prepare::{Prepared, View};
@@ -37,20 +36,16 @@ use crate::pipeline::request::{
 };
 use crate::pipeline::result::{LabelMap, Report, Segmentation};
 use crate::pipeline::schema;
+use crate::pipeline::stages::{Clock, check_logits, precision_in_words};
 use crate::pipeline::stock::StockTokens;
 use crate::pipeline::structures::Target;
 use crate::pipeline::text_encoder::TextEncoder;
 use crate::pipeline::volume::Volume;
 use crate::pipeline::volume_embedding::{self, VolumeEmbedding};
-use crate::tensor::{Checkpoint, Precision, Tensor};
+use crate::tensor::{Checkpoint, Precision};
 
 /// The default model, part of the program.
-pub(super) static ZEUS_MINI: &[u8] = include_bytes!("../../weights/zeus-mini.safetensors");
-
-/// Slices of each view that the LVLM looks at.
-const LOOKED_AT: usize = 3;
-/// The most structures that the language model is told are shown.
-const NAMED: usize = 8;
+pub(super) static ZEUS_MINI: &[u8] = include_bytes!("../../../weights/zeus-mini.safetensors");
 
 /// Watches a segmentation and may take its parts as they come. `()` watches nothing.
 pub trait Observer {
@@ -96,60 +91,6 @@ pub struct Segmenter {
 struct Kept {
     writer: Option<Arc<Writer>>,
     text_encoder: Option<Arc<TextEncoder>>,
-}
-
-/// Times stages.
-pub(super) struct Clock {
-    last: Instant,
-    pub(super) seconds: Vec<(&'static str, f64)>,
-}
-
-impl Clock {
-    /// From now on.
-    pub(super) fn new() -> Self {
-        Self {
-            last: Instant::now(),
-            seconds: Vec::new(),
-        }
-    }
-
-    pub(super) fn lap(&mut self, stage: &'static str) {
-        let now = Instant::now();
-        let seconds = (now - self.last).as_secs_f64();
-        tracing::info!("{stage}: {seconds:.3} s");
-        self.seconds.push((stage, seconds));
-        self.last = now;
-    }
-}
-
-/// How weights are stored and sums are taken, for the report.
-pub(super) fn precision_in_words(precision: Precision, gpu: &Gpu) -> String {
-    match precision {
-        Precision::Auto if gpu.coop_tile().is_some() => {
-            "weights as stored, products of f16 on cooperative matrices".into()
-        }
-        Precision::Auto => "weights as stored, f32 sums".into(),
-        Precision::F16 => "f16 weights, f32 sums".into(),
-        Precision::F32 => "f32".into(),
-    }
-}
-
-/// What logits say of the adapter that computed them: a warning if all are 0, which no model means.
-///
-/// # Errors
-/// [`Error::Gpu`] if one is not a number.
-pub(super) fn check_logits(name: &str, logits: &[f32]) -> Result<Option<String>> {
-    let broken = logits.iter().filter(|logit| logit.is_nan()).count();
-    if broken > 0 {
-        return Err(Error::Gpu(format!(
-            "{broken} of {} values of `{name}` are no numbers; `keraunos doctor` checks the adapter",
-            logits.len()
-        )));
-    }
-    let nothing = !logits.is_empty() && logits.iter().all(|logit| *logit == 0.0);
-    Ok(nothing.then(|| {
-        format!("all values of `{name}` are 0: the adapter may have computed nothing; `keraunos doctor` checks it")
-    }))
 }
 
 impl Segmenter {
@@ -497,220 +438,5 @@ impl Segmenter {
             structures,
             report,
         })
-    }
-
-    /// Only the instructions of a request.
-    ///
-    /// # Errors
-    /// As [`Segmenter::segment`].
-    pub fn instruct(
-        &self,
-        request: &Request,
-        observer: &mut dyn Observer,
-    ) -> Result<(Vec<Instruction>, Vec<String>)> {
-        let slicing = slicing(request)?;
-        let Loaded {
-            reference,
-            images,
-            mut inputs,
-            mut warnings,
-            ..
-        } = load(&request.inputs)?;
-        let seen = match request.instruct {
-            Instruct::Lvlm => Some(self.see(&images, &mut inputs, &slicing.views, observer)?),
-            _ => None,
-        };
-        let spoken: Vec<Modality> = inputs.iter().map(|input| input.modality).collect();
-        let targets = targets(request)?;
-        let facts = facts(&inputs[0], &reference, seen.as_deref());
-        let mut weights = BTreeMap::new();
-        let views = &slicing.views;
-        let instructions = self.instructions(
-            request,
-            &targets,
-            &spoken,
-            &facts,
-            views,
-            &mut weights,
-            &mut warnings,
-            observer,
-        )?;
-        Ok((instructions, warnings))
-    }
-
-    /// An instruction for each modality and target, targets fastest.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "a station of `segment`, with its hashes and warnings"
-    )]
-    fn instructions(
-        &self,
-        request: &Request,
-        targets: &[Target],
-        modalities: &[Modality],
-        facts: &str,
-        views: &[View],
-        weights: &mut BTreeMap<&'static str, String>,
-        warnings: &mut Vec<String>,
-        observer: &mut dyn Observer,
-    ) -> Result<Vec<Instruction>> {
-        let own = |n: usize| request.instructions.get(n).and_then(Option::as_deref);
-        let pairs = modalities
-            .iter()
-            .flat_map(|m| targets.iter().enumerate().map(move |(n, t)| (*m, n, t)));
-        let mut instructions: Vec<Instruction> = pairs
-            .clone()
-            .map(|(modality, n, target)| match own(n) {
-                Some(text) => Instruction::user(target, modality, text),
-                None => Instruction::stock(target, modality),
-            })
-            .collect();
-        let open: Vec<usize> = pairs
-            .clone()
-            .enumerate()
-            .filter(|(_, (_, n, _))| own(*n).is_none())
-            .map(|(at, _)| at)
-            .collect();
-        if open.is_empty() || request.instruct == Instruct::Stock {
-            return Ok(instructions);
-        }
-        let writer = match self.some_writer() {
-            Err(error @ Error::MissingModel { .. }) if request.instruct == Instruct::Auto => {
-                warnings.push(format!("{error}; the instructions are the built-in ones"));
-                return Ok(instructions);
-            }
-            writer => writer?,
-        };
-        weights.insert("language model", writer.sha256().to_owned());
-        let pairs: Vec<_> = pairs.collect();
-        let requests: Vec<instruct::Request> = open
-            .iter()
-            .map(|at| instruct::Request {
-                target: pairs[*at].2,
-                modality: pairs[*at].0,
-            })
-            .collect();
-        let written = writer.instruct(&self.gpu, &requests, facts, views, &mut |done| {
-            observer.progress("writing instructions", done);
-        })?;
-        drop(writer);
-        self.gpu.trim();
-        let replaced = written
-            .iter()
-            .filter(|instruction| instruction.replaced.is_some())
-            .count();
-        if replaced > 0 {
-            let all = written.len();
-            warnings.push(format!("{replaced} of {all} generated instructions missed their topic and were replaced by the built-in ones"));
-        }
-        for (at, mut instruction) in open.into_iter().zip(written) {
-            if request.instruct == Instruct::Lvlm && instruction.author == Author::Llm {
-                instruction.author = Author::Lvlm;
-            }
-            instructions[at] = instruction;
-        }
-        Ok(instructions)
-    }
-
-    /// Looks at the middle of each volume: gives what the first shows, in words for the language model, and takes a modality
-    /// that was only estimated from what is stated.
-    fn see(
-        &self,
-        images: &[Prepared],
-        inputs: &mut [ReportedInput],
-        views: &[View],
-        observer: &mut dyn Observer,
-    ) -> Result<String> {
-        let mut shown = None;
-        for (image, input) in images.iter().zip(inputs) {
-            let looked: Vec<(View, usize)> = views
-                .iter()
-                .flat_map(|view| places(image, *view, LOOKED_AT).map(|index| (*view, index)))
-                .collect();
-            let summary = Summary::of(&self.findings(image, &looked, observer)?);
-            input.take_stated(&summary);
-            shown.get_or_insert_with(|| summary.names(NAMED).join(", "));
-        }
-        self.gpu.trim();
-        Ok(shown.unwrap_or_default())
-    }
-
-    /// Prompt tokens of the instructions: per modality and view a tensor `[targets, prompt_dim]`.
-    fn texts(
-        &self,
-        instructions: &[Instruction],
-        targets: usize,
-        views: &[View],
-        weights: &mut BTreeMap<&'static str, String>,
-        warnings: &mut Vec<String>,
-    ) -> Result<Vec<Tensor>> {
-        let dim = self.zeus.config().prompt_dim;
-        let mut known: BTreeMap<String, Vec<f32>> = BTreeMap::new();
-        let mut unknown = BTreeSet::new();
-        for text in views
-            .iter()
-            .flat_map(|view| instructions.iter().map(|i| i.for_view(*view)))
-        {
-            match self.stock.get(&text) {
-                Some(token) => drop(known.insert(text, token.to_vec())),
-                None => drop(unknown.insert(text)),
-            }
-        }
-        if !unknown.is_empty() {
-            let encoder = self.some_text_encoder()?;
-            let (has, wants) = (encoder.dim(), self.zeus.config().text_dim);
-            if has != wants {
-                return Err(Error::Argument(format!(
-                    "the text encoder gives {has} values a token; these weights read {wants}"
-                )));
-            }
-            weights.insert("text encoder", encoder.sha256.clone());
-            let texts: Vec<&str> = unknown.iter().map(String::as_str).collect();
-            let read = |rec: &Recorder, sentences: &Sentences| self.zeus.read(rec, sentences);
-            let (values, cut) = encoder.read(&self.gpu, &texts, read)?;
-            if cut {
-                warnings.push(
-                    "an instruction was longer than the text encoder takes; its end was left out"
-                        .into(),
-                );
-            }
-            let rows = values.chunks_exact(dim).map(<[f32]>::to_vec);
-            known.extend(texts.iter().map(|text| (*text).to_owned()).zip(rows));
-        }
-        // Modalities outside, then views.
-        let mut tensors = Vec::new();
-        for instructions in instructions.chunks(targets) {
-            for view in views {
-                let values: Vec<f32> = instructions
-                    .iter()
-                    .flat_map(|i| known[&i.for_view(*view)].iter().copied())
-                    .collect();
-                tensors.push(Tensor::upload(
-                    &self.gpu,
-                    "instructions",
-                    [instructions.len(), dim],
-                    &values,
-                )?);
-            }
-        }
-        Ok(tensors)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::check_logits;
-
-    #[test]
-    fn values_that_no_adapter_means_are_told() {
-        assert!(matches!(check_logits("x", &[-3.0, 0.0, 2.0]), Ok(None)));
-        assert!(matches!(check_logits("x", &[]), Ok(None)));
-        let told = check_logits("left putamen", &[0.0; 5]).expect("a warning");
-        assert!(told.is_some_and(|text| text.contains("`left putamen` are 0")));
-        let error = check_logits("x", &[1.0, f32::NAN, 0.0]).expect_err("NaN");
-        assert!(
-            error.to_string().contains("1 of 3 values of `x`"),
-            "{error}"
-        );
     }
 }
