@@ -116,7 +116,7 @@ impl Scene {
                 .map_or(high[axis], |last| last + 1);
             extent[axis] = [first, end];
             labelled.low[axis] = first.saturating_sub(of(ABOUT)).max(low[axis]);
-            labelled.high[axis] = (end + of(ABOUT)).min(high[axis]);
+            labelled.high[axis] = end.saturating_add(of(ABOUT)).min(high[axis]);
         }
 
         let window = if modality::estimate(volume).modality == Modality::Ct {
