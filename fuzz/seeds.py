@@ -8,6 +8,7 @@ What tests/fuzz_corpus.rs asks of them: that each is read without a complaint.
 import gzip
 import json
 import struct
+import zipfile
 from pathlib import Path
 
 HERE = Path(__file__).parent / 'corpus'
@@ -93,22 +94,27 @@ CHAT = ("{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n
         "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}")
 
 
+def language_model(name, data):
+    keep('gguf', name, data)
+    keep('vocabulary', name, data)
+
+
 def models():
     words, count = byte_level('smollm')
     chat = [('tokenizer.chat_template', STR, CHAT)]
-    keep('gguf', 'llama', gguf(sizes('llama') + words + chat, [('token_embd.weight', [32, count], 8), ('output_norm.weight', [32], 0)]))
+    language_model('llama', gguf(sizes('llama') + words + chat, [('token_embd.weight', [32, count], 8), ('output_norm.weight', [32], 0)]))
     words, count = byte_level('qwen2', 80)
-    keep('gguf', 'qwen2', gguf(sizes('qwen2', rope__freq_base=(F32, 1e6)) + words, [('token_embd.weight', [32, count], 2)], 2))
+    language_model('qwen2', gguf(sizes('qwen2', rope__freq_base=(F32, 1e6)) + words, [('token_embd.weight', [32, count], 2)], 2))
     words, count = byte_level('llama-bpe', 80, bos_token_id=(U32, 1), add_bos_token=(BOOL, True))
-    keep('gguf', 'llama3', gguf(sizes('llama') + words, [('rope_freqs.weight', [8], 0), ('token_embd.weight', [32, count], 30)]))
+    language_model('llama3', gguf(sizes('llama') + words, [('rope_freqs.weight', [8], 0), ('token_embd.weight', [32, count], 30)]))
     words, count = sentence_piece(0)
     yarn = dict(rope__scaling__type=(STR, 'yarn'), rope__scaling__factor=(F32, 4.0),
                 rope__scaling__original_context_length=(U32, 16))
-    keep('gguf', 'yarn', gguf(sizes('llama', **yarn) + words, [('token_embd.weight', [32, count], 6)]))
+    language_model('yarn', gguf(sizes('llama', **yarn) + words, [('token_embd.weight', [32, count], 6)]))
     window = dict(attention__sliding_window=(U32, 8), attention__key_length=(U32, 16))
-    keep('gguf', 'gemma3', gguf(sizes('gemma3', **window) + words, [('token_embd.weight', [32, count], 7)]))
+    language_model('gemma3', gguf(sizes('gemma3', **window) + words, [('token_embd.weight', [32, count], 7)]))
     words, count = sentence_piece()
-    keep('gguf', 'qwen3', gguf(sizes('qwen3', rope__scaling__type=(STR, 'linear'), rope__scaling__factor=(F32, 2.0)) + words, [
+    language_model('qwen3', gguf(sizes('qwen3', rope__scaling__type=(STR, 'linear'), rope__scaling__factor=(F32, 2.0)) + words, [
         ('token_embd.weight', [32, count], 3), ('k', [256, 1, 1, 2], 12), ('l', [256, 1], 13), ('m', [256], 14)]))
 
 
@@ -202,6 +208,42 @@ def volumes():
     keep('nifti', 'pair', nifti(512, pair=True))
     keep('nifti', 'pair_two', nifti(16, '>', two=True, pair=True, form=''))
     keep('nifti', 'gzip', gzip.compress(nifti(2), mtime=0))
+
+
+# ------------------------------------------------------------------ MGH and NRRD
+def others():
+    for code, kind in {0: 'B', 1: 'i', 3: 'f', 4: 'h'}.items():
+        place = struct.pack('>h15f', 1, 1, 1.5, 2, -1, 0, 0, 0, 0, -1, 0, 1, 0, 3, -2, 1) if code else bytes(62)
+        head = struct.pack('>7i', 1, 3, 4, 2, 1, code, 0) + place
+        keep('mgh', f'type_{code}', head.ljust(284, b'\0') + struct.pack(f'>24{kind}', *(n % 4 for n in range(24))) + bytes(20))
+    grid = ('space: left-posterior-superior\nspace directions: (-1,0,0) (0,1.5,0) (0,0.5,2)\nspace origin: (3,-2,1)\n'
+            'kinds: domain domain domain\n')
+    plain = 'dimension: 3\nsizes: 3 4 2\n'
+    voxels = struct.pack('<24h', *(n % 4 for n in range(24)))
+    little = 'type: short\nendian: little\n'
+    keep('nrrd', 'raw', f'NRRD0005\n# a comment\n{little}{plain}{grid}encoding: raw\na key:=its value\n\n'.encode() + voxels)
+    keep('nrrd', 'gzip', f'NRRD0004\n{little}{plain}{grid}encoding: gzip\n\n'.encode() + gzip.compress(voxels, mtime=0))
+    keep('nrrd', 'digits', f'NRRD0001\ntype: uchar\n{plain}spacings: 1 1.5 2\nencoding: ascii\n\n' + ' 1 2\n0' * 8)
+    keep('nrrd', 'skip', f'NRRD0005\ntype: float\nendian: big\n{plain}{grid}line skip: 1\nbyte skip: 2\nencoding: raw\n\nx\nyy'.encode()
+         + struct.pack('>24f', *(n / 4 for n in range(24))))
+
+
+# ------------------------------------------------------------------ checkpoints to be converted
+def checkpoints():
+    goldens = HERE.parent.parent / 'tests' / 'goldens'
+    for name in ['plain', 'protocol4', 'wrapped', 'extra']:
+        with zipfile.ZipFile(goldens / f'convert_{name}.pth') as archive:
+            pickle = next(file for file in archive.namelist() if file.endswith('data.pkl'))
+            keep('pickle', name, archive.read(pickle))
+    network = goldens / 'convert_tfjs'
+    model = json.loads((network / 'model.json').read_text())
+    data = b''.join((network / path).read_bytes() for path in model['weightsManifest'][0]['paths'])
+    model['weightsManifest'][0]['paths'] = ['weights.bin']
+    colors = (network / 'colormap.json').read_bytes()
+    for name, indent in [('small', None), ('indented', 1)]:
+        text = json.dumps(model, indent=indent).encode()
+        keep('tfjs', name, b'== model.json\n' + text + b'\n== weights.bin\n' + data)
+    keep('tfjs', 'named', b'== model.json\n' + text + b'\n== colormap.json\n' + colors + b'\n== weights.bin\n' + data)
 
 
 # ------------------------------------------------------------------ templates
@@ -354,6 +396,8 @@ def rest():
 models()
 containers()
 volumes()
+others()
+checkpoints()
 templates()
 folders()
 tokenizers()

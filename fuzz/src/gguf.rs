@@ -1,28 +1,26 @@
-//! A GGUF language model: header, tensors, configuration, tokenizer and chat template.
+//! A GGUF language model: header, tensors, configuration and chat template. Its tokens are `vocabulary`'s, which are slower to
+//! read than all the rest.
 
 use keraunos::Result;
 use keraunos::models::llama::LlamaConfig;
 use keraunos::pipeline::chat::ChatTemplate;
-use keraunos::pipeline::tokenizer::ChatTokenizer;
 use keraunos::tensor::Checkpoint;
 
 use super::files::Folder;
 use super::safetensors::weigh;
-use super::words::{converse, speak};
 
-/// Reads it as `keraunos generate --llm` does.
+/// Reads it as `keraunos generate --llm` does, up to the template, which `template` writes with.
 pub fn read(bytes: &[u8]) -> Result<()> {
     let folder = Folder::new();
     let checkpoint = Checkpoint::read(&folder.file("model.gguf", bytes))?;
     weigh(&checkpoint);
     let gguf = checkpoint.expect_gguf()?;
     let config = LlamaConfig::of(&checkpoint).map(|config| turn(&config));
-    let words = ChatTokenizer::from_gguf(gguf).and_then(|tokenizer| speak(&tokenizer));
     let chat = match gguf.has("tokenizer.chat_template") {
-        true => ChatTemplate::from_gguf(gguf).and_then(|template| converse(&template)),
+        true => ChatTemplate::from_gguf(gguf).map(drop),
         false => Ok(()),
     };
-    config.and(words).and(chat)
+    config.and(chat)
 }
 
 /// What an accepted configuration promises: positions turn by numbers.

@@ -8,12 +8,17 @@ mod files;
 pub mod folder;
 pub mod gguf;
 pub mod list;
+pub mod mgh;
 pub mod nifti;
+pub mod nrrd;
+pub mod pickle;
 pub mod report;
 pub mod request;
 pub mod safetensors;
 pub mod template;
+pub mod tfjs;
 pub mod tokenizer;
+pub mod vocabulary;
 mod words;
 
 use keraunos::Result;
@@ -23,16 +28,21 @@ use keraunos::pipeline::tokenizer::is_guarded;
 pub type Reader = fn(&[u8]) -> Result<()>;
 
 /// Every reader by the name of its target and of its folders of inputs.
-pub const READERS: [(&str, Reader); 9] = [
+pub const READERS: [(&str, Reader); 14] = [
     ("folder", folder::read),
     ("gguf", gguf::read),
     ("list", list::read),
+    ("mgh", mgh::read),
     ("nifti", nifti::read),
+    ("nrrd", nrrd::read),
+    ("pickle", pickle::read),
     ("report", report::read),
     ("request", request::read),
     ("safetensors", safetensors::read),
     ("template", template::read),
+    ("tfjs", tfjs::read),
     ("tokenizer", tokenizer::read),
+    ("vocabulary", vocabulary::read),
 ];
 
 /// The tokenizers library panics on some definitions, and the program catches it: such a panic is no finding. Every other

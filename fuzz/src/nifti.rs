@@ -17,26 +17,34 @@ const MOST: f64 = 65536.0;
 
 /// Reads it as a scan and, compressed here so that a change reaches what is inside, as a label map.
 pub fn read(bytes: &[u8]) -> Result<()> {
-    let folder = Folder::new();
-    let (scan, map) = match pair(bytes) {
-        Some(at) => {
-            folder.file("scan.img", &bytes[at..]);
-            let scan = folder.file("scan.hdr", &bytes[..at]);
-            folder.file("map.img.gz", &compressed(&bytes[at..]));
-            (scan, folder.file("map.hdr.gz", &compressed(&bytes[..at])))
-        }
-        None => {
-            let scan = folder.file("scan.nii", bytes);
-            (scan, folder.file("map.nii.gz", &compressed(bytes)))
-        }
+    let Some(at) = pair(bytes) else {
+        return read_volume(bytes, "nii", "nii.gz");
     };
-    let grid = read_grid(&scan);
-    let volume = Volume::read(&scan);
+    let folder = Folder::new();
+    folder.file("scan.img", &bytes[at..]);
+    let scan = folder.file("scan.hdr", &bytes[..at]);
+    folder.file("map.img.gz", &compressed(&bytes[at..]));
+    let map = folder.file("map.hdr.gz", &compressed(&bytes[..at]));
+    look(&folder, &scan, &map)
+}
+
+/// The same of a volume in one file, which is called by one suffix plain and by the other compressed.
+pub(crate) fn read_volume(bytes: &[u8], plain: &str, packed: &str) -> Result<()> {
+    let folder = Folder::new();
+    let scan = folder.file(&format!("scan.{plain}"), bytes);
+    let map = folder.file(&format!("map.{packed}"), &compressed(bytes));
+    look(&folder, &scan, &map)
+}
+
+/// Reads a scan and a label map.
+pub(crate) fn look(folder: &Folder, scan: &Path, map: &Path) -> Result<()> {
+    let grid = read_grid(scan);
+    let volume = Volume::read(scan);
     if let Ok(volume) = &volume {
         assert!(grid.is_ok_and(|grid| grid == volume.grid()), "another grid");
-        look(volume, &folder.path().join("again.nii.gz"));
+        check(volume, &folder.path().join("again.nii.gz"));
     }
-    let labels = Labels::read(&map);
+    let labels = Labels::read(map);
     if let Ok(labels) = &labels {
         assert_eq!(labels.data.len(), labels.grid().len());
     }
@@ -59,7 +67,7 @@ fn compressed(bytes: &[u8]) -> Vec<u8> {
 
 /// What holds of an accepted volume: a value for each voxel, a place that is invertible, and labels written on its grid that
 /// come back as they were.
-fn look(volume: &Volume, path: &Path) {
+fn check(volume: &Volume, path: &Path) {
     let grid = volume.grid();
     assert_eq!(volume.data.len(), grid.len());
     assert!(volume.data.iter().all(|value| value.is_finite()));
