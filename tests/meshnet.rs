@@ -4,10 +4,13 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
+use keraunos::gpu::{Gpu, GpuOptions};
 use keraunos::models::meshnet::{MeshNet, SLAB_BYTES};
 use keraunos::pipeline::conform::{Conformed, Part, restore};
 use keraunos::pipeline::convert::convert;
+use keraunos::pipeline::meshnet::MeshSegmenter;
 use keraunos::pipeline::volume::Volume;
+use keraunos::pipeline::{Input, Request};
 use keraunos::tensor::{Checkpoint, Precision};
 use support::{close, gpu};
 
@@ -216,6 +219,45 @@ fn networks_of_brainchop_classify_a_scan_as_pytorch_does() {
             let scale = want.iter().fold(0.0f32, |most, v| most.max(v.abs()));
             close(&got, &want, 1e-3 * f64::from(scale), 0.0);
         }
+    }
+}
+
+#[test]
+fn a_whole_scan_gets_the_map_that_pytorch_gives_it() {
+    let Some(shared) = shared() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("model.safetensors");
+    convert(&shared.join("meshnet/model5_gw_ae"), &path).expect("a conversion");
+    let checkpoint = Checkpoint::open(&path).expect("a checkpoint");
+    let own = Gpu::open(&GpuOptions::default()).expect("an adapter");
+    let segmenter = MeshSegmenter::on(own, &checkpoint, Precision::Auto).expect("a model");
+    // Neither conformed nor of whole millimetres: both resamplings are in it.
+    let request = Request::new(vec![Input::new(shared.join("chris/chris_t1.nii.gz"))]);
+    let found = segmenter.segment(&request, &mut ()).expect("a map");
+    let wanted = golden("whole_model5_gw_ae");
+    let runs = words(&wanted, "lengths")
+        .into_iter()
+        .zip(bytes(&wanted, "values"));
+    let want: Vec<u16> = runs
+        .flat_map(|(count, class)| vec![u16::from(class); count])
+        .collect();
+    let [nx, ny, nz] = found.reference.grid().shape;
+    let fourth = |n: usize| (0..n).step_by(4);
+    let got: Vec<u16> = fourth(nz)
+        .flat_map(|z| fourth(ny).map(move |y| (y, z)))
+        .flat_map(|(y, z)| fourth(nx).map(move |x| (z * ny + y) * nx + x))
+        .map(|at| found.labels[at])
+        .collect();
+    assert_eq!(got.len(), want.len());
+    for class in 1..=2 {
+        let of = |map: &[u16]| map.iter().filter(|label| **label == class).count();
+        let both = got
+            .iter()
+            .zip(&want)
+            .filter(|(a, b)| **a == class && a == b);
+        let dice = 2.0 * both.count() as f64 / (of(&got) + of(&want)) as f64;
+        eprintln!("class {class}: {} voxels, Dice {dice:.5}", of(&want));
+        assert!(of(&want) > 1000 && dice > 0.998, "class {class}: {dice}");
     }
 }
 

@@ -85,6 +85,13 @@ fn by_prompts(
     console: &Console,
 ) -> Result<()> {
     let inputs = [request.input.path.clone()];
+    if let Ok(other @ (Kind::Zeus | Kind::MeshNet)) = kind(&Checkpoint::open(model)?) {
+        let problem = format!(
+            "--model is a {}: a box or point is not for it",
+            other.name()
+        );
+        return Err(Error::Argument(problem));
+    }
     let segment = |watch: &mut Watch| {
         let segmenter = args.models.prompted(console, model)?;
         segmenter.segment(request, watch)

@@ -16,6 +16,17 @@ pub enum Kind {
     Sam,
 }
 
+impl Kind {
+    /// What it is called, after "a".
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Zeus => "Zeus",
+            Kind::MeshNet => "MeshNet",
+            Kind::Sam => "SAM",
+        }
+    }
+}
+
 /// The kind of a checkpoint, by its metadata, or the names of its tensors.
 ///
 /// # Errors

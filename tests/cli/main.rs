@@ -8,6 +8,7 @@ mod json;
 mod language;
 mod limits;
 mod manual;
+mod meshnet;
 mod models;
 mod others;
 mod prompts;

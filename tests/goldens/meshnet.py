@@ -4,6 +4,7 @@
     python meshnet.py block FOLDER T1 --out .          a network of brainchop's on 64 x 64 x 64 voxels of a real scan
     python meshnet.py conform SCAN --out .             what nibabel's `conform` makes of a scan, sampled
     python meshnet.py whole FOLDER SCAN --out OUT.nii.gz   the same network on the whole scan, timed
+    python meshnet.py slices FOLDER SCAN --out .       every fourth voxel along each axis of that map
     python meshnet.py dice A.nii.gz B.nii.gz           Dice of every class of two label maps
 
 FOLDER holds `model.json` and its weights as neuroneural/brainchop ships them (TensorFlow.js).  A volume is conformed by
@@ -142,12 +143,11 @@ def block(folder, scan, out):
     kept = {}
     logits = forward(layers, torch.from_numpy(np.ascontiguousarray(volume[part])), kept)
     classes = logits.argmax(0).numpy().ravel()
-    begins = np.flatnonzero(np.diff(classes, prepend=-1))
     best, second = logits.topk(2, 0).values
     last = list(kept)[-2]
     tensors = {
         'first': np.array([at.start for at in part], np.int32),
-        'lengths': np.diff(begins, append=classes.size).astype(np.int32), 'values': classes[begins].astype(np.uint8),
+        **runs(classes),
         'near': np.flatnonzero(best - second < 1e-3).astype(np.int32),  # voxels that rounding may give another class
         last: kept[last][::8, ::8, ::8].contiguous().numpy(),
     }
@@ -155,7 +155,25 @@ def block(folder, scan, out):
     print(name, save(out / name, tensors), 'voxels of each class:', np.bincount(classes).tolist())
 
 
+def runs(classes):
+    """Equal neighbours as one: how many, and of which class."""
+    begins = np.flatnonzero(np.diff(classes, prepend=-1))
+    return {'lengths': np.diff(begins, append=classes.size).astype(np.int32), 'values': classes[begins].astype(np.uint8)}
+
+
+def slices(folder, scan, out):
+    labels = classify(folder, scan)
+    name = f'meshnet_whole_{folder.name}.safetensors'
+    print(name, save(out / name, runs(np.asarray(labels.dataobj)[::4, ::4, ::4].astype(np.int32).ravel(order='F'))))
+
+
 def whole(folder, scan, out):
+    labels = classify(folder, scan)
+    nibabel.save(nibabel.Nifti1Image(np.asarray(labels.dataobj).astype(np.uint8), labels.affine), out)
+
+
+def classify(folder, scan):
+    """The map of the whole scan on its own grid."""
     layers, quantiles = read(folder)
     volume, affine, box, _ = prepare(scan, quantiles)
     if any(norm for _, _, _, _, norm, _ in layers):
@@ -169,8 +187,7 @@ def whole(folder, scan, out):
     seconds = time.perf_counter() - start
     print(f'{tuple(x.shape)} in {seconds:.1f} s by {torch.get_num_threads()} threads, '
           f'{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB at most')
-    labels = resample_from_to(nibabel.Nifti1Image(classes, affine), nibabel.load(scan), order=0)
-    nibabel.save(nibabel.Nifti1Image(np.asarray(labels.dataobj).astype(np.uint8), labels.affine), out)
+    return resample_from_to(nibabel.Nifti1Image(classes, affine), nibabel.load(scan), order=0)
 
 
 def dice(a, b):
@@ -183,7 +200,7 @@ def dice(a, b):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('what', choices=['tiny', 'block', 'conform', 'whole', 'dice'])
+    parser.add_argument('what', choices=['tiny', 'block', 'conform', 'whole', 'slices', 'dice'])
     parser.add_argument('paths', nargs='*', type=Path)
     parser.add_argument('--out', type=Path, default=Path('.'))
     args = parser.parse_args()
@@ -194,8 +211,8 @@ def main():
             block(*args.paths, args.out)
         elif args.what == 'conform':
             sample(*args.paths, args.out)
-        elif args.what == 'whole':
-            whole(*args.paths, args.out)
+        elif args.what in ('whole', 'slices'):
+            (whole if args.what == 'whole' else slices)(*args.paths, args.out)
         else:
             dice(*args.paths)
 

@@ -1,0 +1,93 @@
+//! `convert` and `segment --model` of a network with classes of its own.
+
+use super::schema::Schema;
+use super::*;
+
+/// The small network of the goldens, converted.
+fn network(folder: &Path) -> PathBuf {
+    let path = folder.join("small.safetensors");
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/convert_tfjs");
+    said(&run!("convert", from, "-o", &path));
+    path
+}
+
+/// The phantom as large as a head: a conformed volume of which it fills little is nothing to the network.
+fn large(folder: &Path) -> PathBuf {
+    let mut made = header();
+    made.pixdim = [1.0, 3.5, 3.5, 3.5, 0.0, 0.0, 0.0, 0.0];
+    made.rows.1 = [
+        [3.5, 0.0, 0.0, -70.0],
+        [0.0, 3.5, 0.0, -84.0],
+        [0.0, 0.0, 3.5, -63.0],
+    ];
+    let path = folder.join("sub-01_T1w.nii.gz");
+    write(&path, &gzip(&made.file(&head())));
+    path
+}
+
+#[test]
+fn segment_by_a_meshnet_writes_what_segment_writes() {
+    let folder = folder();
+    let (model, out) = (network(folder.path()), folder.path().join("out"));
+    let input = large(folder.path());
+    let text = said(&run!("segment", &input, "--model", &model, "-o", &out));
+    assert!(text.contains("arXiv:1612.00940"), "{text}");
+    assert_eq!(
+        names_in(&out),
+        [
+            "sub-01_T1w_preview.png",
+            "sub-01_T1w_report.json",
+            "sub-01_T1w_seg-keraunos_dseg.nii.gz",
+            "sub-01_T1w_seg-keraunos_dseg.tsv",
+            "sub-01_T1w_stats.json",
+        ]
+    );
+    let map = Labels::read(&out.join("sub-01_T1w_seg-keraunos_dseg.nii.gz")).expect("a map");
+    let volume = Volume::read(&input).expect("the phantom");
+    assert_eq!((map.shape, map.affine), (volume.shape, volume.affine));
+    let read = |name: &str| -> Value {
+        let bytes = std::fs::read(out.join(name)).expect("a result");
+        serde_json::from_slice(&bytes).expect("JSON")
+    };
+    let report = read("sub-01_T1w_report.json");
+    Schema::of("report").holds(&report);
+    let stats = read("sub-01_T1w_stats.json");
+    // Every class that is told is in the map with as many voxels.
+    let told = stats.as_array().expect("structures");
+    assert!(!told.is_empty());
+    for structure in told {
+        let label = structure["label"].as_u64().expect("a label") as u32;
+        let count = map.data.iter().filter(|l| **l == label).count() as u64;
+        assert_eq!(structure["labelled_voxels"], count, "{structure}");
+    }
+    let first = std::fs::read(out.join("sub-01_T1w_seg-keraunos_dseg.nii.gz")).expect("a map");
+    said(&run!("segment", &input, "--model", &model, "-o", &out));
+    let again = std::fs::read(out.join("sub-01_T1w_seg-keraunos_dseg.nii.gz")).expect("a map");
+    assert!(first == again, "another map");
+}
+
+#[test]
+fn a_meshnet_is_asked_for_nothing_that_it_cannot_do() {
+    let folder = folder();
+    let (model, out) = (network(folder.path()), folder.path().join("out"));
+    let input = phantom(folder.path(), "sub-01_T1w.nii.gz");
+    let refuse = |more: &[&str], code: i32, part: &str| {
+        let mut command = keraunos();
+        command.arg("segment").arg(&input).arg("--model");
+        command.arg(&model).arg("-o").arg(&out).args(more);
+        let line = refused(&command.output().expect("the program starts"), code);
+        assert!(line.contains(part), "{line}");
+        assert!(!out.exists(), "{more:?} left a folder");
+    };
+    refuse(&["--find", "thalamus"], 2, "structures by name");
+    refuse(&["--view", "axial"], 2, "views are not for it");
+    refuse(&["--save-probabilities"], 2, "gives classes");
+    refuse(
+        &["--box", "1,1,9,9,9"],
+        2,
+        "is a MeshNet: a box or point is not for it",
+    );
+    let other = phantom(folder.path(), "sub-01_T2w.nii.gz");
+    let other = other.to_str().expect("UTF-8");
+    refuse(&[other], 2, "several volumes");
+}
