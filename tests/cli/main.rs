@@ -11,6 +11,7 @@ mod manual;
 mod meshnet;
 mod models;
 mod others;
+mod phrases;
 mod prompts;
 mod schema;
 mod segment;

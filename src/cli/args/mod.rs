@@ -1,6 +1,7 @@
 //! What may be written on the command line. Parsing only makes plain data: nothing is opened here.
 
 mod adapter;
+mod phrases;
 mod prompts;
 mod request;
 
@@ -71,6 +72,10 @@ By boxes and points:
   keraunos segment ct.nii.gz --model medsam.safetensors --box 60,80,95,120,70 --slices 10 -o out/
   keraunos segment t1.nii.gz --model sam-vit-base/ --point 70,90,70 --point 75,60,70,- -o out/
   keraunos segment t1.nii.gz --model sam-vit-base/ --mm --point -24.5,-18,-16 --find \"left hippocampus\" -o out/
+
+By phrases:
+  keraunos segment t1.nii.gz --model clipseg-rd64-refined/ --find \"left hippocampus\" -o out/
+  keraunos segment t1.nii.gz --model clipseg-rd64-refined/ --prompt \"a bright lesion\" --prompt \"the skull\" -o out/
 
 An object is followed from slice to slice by the box of the mask before, 5 % larger at each side.
 
