@@ -123,6 +123,18 @@ fn rd64_refined_equals_transformers() {
     }
 }
 
+/// The contract is what transformers' model of the true size has; `rd64_refined_equals_transformers` loads just that.
+#[test]
+fn rd64_refined_follows_its_contract() {
+    let case = cases::<Case>("clipseg_whole.json").remove("rd64_refined");
+    let held = case.expect("a case").tensors.into_iter();
+    let held: Vec<String> = held
+        .map(|(name, shape)| format!("{name} {shape:?}"))
+        .collect();
+    let contract = include_str!("../weights/clipseg-rd64-refined.names");
+    assert_eq!(held, contract.lines().collect::<Vec<_>>());
+}
+
 #[test]
 fn clipseg_configurations_and_tensors_that_do_not_fit_are_named() {
     let open = |case: &Case, size: usize| {

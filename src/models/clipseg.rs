@@ -203,7 +203,7 @@ enum Head {
     /// One transposed convolution.
     Plain(ConvTranspose),
     /// A convolution and two transposed ones.
-    Complex(Conv, ConvTranspose, ConvTranspose),
+    Complex(Box<(Conv, ConvTranspose, ConvTranspose)>),
 }
 
 impl Head {
@@ -214,18 +214,19 @@ impl Head {
         }
         let part = patch / 4;
         // Numbered with the activations between them.
-        Ok(Self::Complex(
+        Ok(Self::Complex(Box::new((
             Conv::new([dim, dim], Window::square(3, 1, 1), &w.at(0))?,
             ConvTranspose::new([dim, dim / 2], [1, part, part], &w.at(2))?,
             ConvTranspose::plane(dim / 2, [part; 2], &w.at(4))?,
-        ))
+        ))))
     }
 
     /// x `[prompts, grid, grid, reduce_dim]`.
     fn forward(&self, rec: &Recorder, x: &Tensor) -> Tensor {
         match self {
             Self::Plain(up) => up.forward(rec, x, None, Activation::None),
-            Self::Complex(conv, up, further) => {
+            Self::Complex(all) => {
+                let (conv, up, further) = &**all;
                 let x = conv.forward(rec, x, Activation::Relu);
                 let x = up.forward(rec, &x, None, Activation::Relu);
                 further.forward(rec, &x, None, Activation::None)

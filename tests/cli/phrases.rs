@@ -4,8 +4,6 @@ use super::*;
 
 #[path = "../support/clip_files.rs"]
 mod clip_files;
-#[path = "../support/model_files.rs"]
-mod model_files;
 
 #[test]
 fn segment_by_phrases_writes_what_segment_writes() {

@@ -133,7 +133,7 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// Segments a volume, or several of one patient: map, statistics, preview and report
     #[command(after_help = SEGMENT_EXAMPLES)]
-    Segment(SegmentArgs),
+    Segment(Box<SegmentArgs>),
     /// Shows a result in the browser, on this machine alone
     #[command(after_help = VIEW_EXAMPLES)]
     View(ViewArgs),
