@@ -14,6 +14,7 @@ use std::path::PathBuf;
 
 use clip_files::{Ids, Words, write_vocabulary};
 use found::{Found, Kept, cases};
+use keraunos::models::biomedclipseg::BiomedClipSeg;
 use keraunos::models::clip::Clip;
 use keraunos::models::clipseg::ClipSeg;
 use keraunos::pipeline::tokenizer::ClipTokenizer;
@@ -93,6 +94,94 @@ impl Case {
             .expect("logits");
         kept.keep("logits", &logits);
         kept.compare(name, rec, &[], share);
+    }
+}
+
+/// One case of `biomedclipseg.json`.
+#[derive(Deserialize)]
+struct Biomed {
+    tensors: BTreeMap<String, Vec<usize>>,
+    size: usize,
+    /// Vectors in the place of phrases.
+    conditions: usize,
+    found: BTreeMap<String, Found>,
+}
+
+impl Biomed {
+    fn open(&self, precision: Precision) -> keraunos::Result<BiomedClipSeg> {
+        let folder = model_folder(&json!({}), &self.tensors, str::to_owned);
+        let checkpoint = Checkpoint::open(folder.path()).expect("a checkpoint");
+        BiomedClipSeg::new(gpu(), &checkpoint, precision)
+    }
+
+    fn check(&self, name: &str, precision: Precision, share: f64) {
+        let model = self.open(precision).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(model.config().image_size, self.size);
+        let shape = [self.conditions, model.config().decoder.projection_dim];
+        let conditions = hashed("conditions", shape.iter().product());
+        let conditions = Tensor::upload(gpu(), "conditions", shape, &conditions);
+        let conditions = conditions.expect("memory");
+        let mut kept = Kept::of(&self.found);
+        let rec = gpu().record("biomedclipseg");
+        let pixels = pictures(self.size, 1);
+        let reduced = model.encode(&rec, &pixels, |at, x| kept.keep(at, x));
+        let logits = model
+            .decode(&rec, &reduced, &conditions, |at, x| kept.keep(at, x))
+            .expect("logits");
+        kept.keep("logits", &logits);
+        kept.compare(name, rec, &[], share);
+    }
+}
+
+#[test]
+fn small_biomedclipsegs_equal_timm_and_transformers() {
+    for (name, case) in cases::<Biomed>("biomedclipseg.json") {
+        case.check(&name, Precision::Auto, 2e-4);
+        case.check(&name, Precision::F16, 1e-2);
+    }
+}
+
+#[test]
+fn biomedclipsegs_that_do_not_fit_are_named() {
+    type Change = fn(&mut BTreeMap<String, Vec<usize>>);
+    let changes: [(Change, &str); 5] = [
+        (
+            |t| drop(t.remove("biomedclip.visual.trunk.blocks.7.attn.qkv.bias")),
+            "`biomedclip.visual.trunk.blocks.7.attn.qkv.bias` is missing",
+        ),
+        (
+            |t| drop(t.remove("decoder.film_mul.weight")),
+            "`decoder.film_mul.weight` is missing; its tensors are called as those of BiomedCLIPSeg",
+        ),
+        (
+            |t| drop(t.insert("biomedclip.visual.trunk.pos_embed".into(), vec![1, 9, 96])),
+            "8 positions of patches of 16 pixels",
+        ),
+        (
+            |t| drop(t.insert("biomedclip.visual.trunk.reg_token".into(), vec![1, 4, 96])),
+            "`biomedclip.visual.trunk.reg_token` [1, 4, 96] is not part of the model",
+        ),
+        (
+            |t| {
+                drop(t.insert(
+                    "biomedclip.visual.trunk.patch_embed.proj.weight".into(),
+                    vec![90, 3, 16, 16],
+                ))
+            },
+            "the image tower has a width of 90, expected 12 heads",
+        ),
+    ];
+    for (change, wanted) in changes {
+        let mut case = cases::<Biomed>("biomedclipseg.json")
+            .remove("refined")
+            .expect("a case");
+        change(&mut case.tensors);
+        let error = case
+            .open(Precision::Auto)
+            .map(|_| "opened")
+            .expect_err(wanted)
+            .to_string();
+        assert!(error.contains(wanted), "{wanted}: {error}");
     }
 }
 

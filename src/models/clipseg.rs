@@ -30,18 +30,37 @@ pub struct ClipSegConfig {
     pub clip: ClipConfig,
     /// The blocks of the image tower that are read, from 0, the first to be read last.
     pub extract_layers: Vec<usize>,
-    /// Width of the decoder's tokens.
+    /// What draws.
+    pub decoder: ClipSegDecoderConfig,
+    /// Rows and columns of a picture in pixels.
+    pub image_size: usize,
+}
+
+/// The sizes of a decoder.
+#[derive(Clone, Debug)]
+pub struct ClipSegDecoderConfig {
+    /// Width of a token of the image tower.
+    pub hidden_size: usize,
+    /// Width of what a phrase is.
+    pub projection_dim: usize,
+    /// Layers: one for each block of the tower that is read.
+    pub layers: usize,
+    /// Width of the decoder's own tokens.
     pub reduce_dim: usize,
-    /// Heads of the decoder, and their width.
-    pub decoder_heads: Heads,
-    /// Width of the decoder's MLP.
-    pub decoder_intermediate_size: usize,
-    /// The decoder's layer before which the phrase conditions the tokens.
+    /// Its heads, and their width.
+    pub heads: Heads,
+    /// Width of its MLP.
+    pub intermediate_size: usize,
+    /// Epsilon of its norms.
+    pub layer_norm_eps: f32,
+    /// The layer before which the phrase conditions the tokens.
     pub conditional_layer: usize,
     /// Whether pixels come of three convolutions (rd64-refined), not of one.
     pub use_complex_transposed_convolution: bool,
-    /// Rows and columns of a picture in pixels.
-    pub image_size: usize,
+    /// Side of the square that is a token, in pixels.
+    pub patch_size: usize,
+    /// Tokens along a side of a picture.
+    pub grid: usize,
 }
 
 impl ClipSegConfig {
@@ -113,31 +132,39 @@ impl ClipSegConfig {
                 "pictures of {image_size} pixels in patches of {patch}, expected whole ones, {LARGEST_GRID} at most"
             ));
         }
-        Ok(Self {
-            clip,
-            extract_layers,
+        let decoder = ClipSegDecoderConfig {
+            hidden_size: clip.vision.hidden_size,
+            projection_dim: clip.projection_dim,
+            layers: extract_layers.len(),
             reduce_dim,
-            decoder_heads: Heads {
+            heads: Heads {
                 q: heads,
                 kv: heads,
                 width,
             },
-            decoder_intermediate_size,
+            intermediate_size: decoder_intermediate_size,
+            // The tower's: transformers makes the decoder's settings from the tower's.
+            layer_norm_eps: clip.vision.layer_norm_eps,
             conditional_layer,
             use_complex_transposed_convolution: complex,
+            patch_size: patch,
+            grid,
+        };
+        Ok(Self {
+            clip,
+            extract_layers,
+            decoder,
             image_size,
         })
-    }
-
-    /// Tokens along a side of a picture.
-    pub fn grid(&self) -> usize {
-        self.image_size / self.clip.vision.patch_size
     }
 
     /// `rd64-refined`, `rd64` or `rd16`, if it is one.
     pub fn name(&self) -> Option<&'static str> {
         Some(
-            match (self.reduce_dim, self.use_complex_transposed_convolution) {
+            match (
+                self.decoder.reduce_dim,
+                self.decoder.use_complex_transposed_convolution,
+            ) {
                 (64, true) => "rd64-refined",
                 (64, false) => "rd64",
                 (16, false) => "rd16",
@@ -161,12 +188,11 @@ struct DecoderLayer {
 }
 
 impl DecoderLayer {
-    fn new(config: &ClipSegConfig, w: &Weights) -> Result<Self> {
-        let (dim, hidden) = (config.reduce_dim, config.decoder_intermediate_size);
+    fn new(config: &ClipSegDecoderConfig, w: &Weights) -> Result<Self> {
+        let (dim, hidden) = (config.reduce_dim, config.intermediate_size);
         let (attn, mlp) = (w.at("self_attn"), w.at("mlp"));
         let stack = [("q_proj", dim), ("k_proj", dim), ("v_proj", dim)];
-        // The tower's epsilon: transformers makes the decoder's settings from the tower's.
-        let eps = config.clip.vision.layer_norm_eps;
+        let eps = config.layer_norm_eps;
         Ok(Self {
             qkv: Linear::stacked(dim, &stack, &attn)?,
             out_proj: Linear::new([dim, dim], &attn.at("out_proj"))?,
@@ -174,7 +200,7 @@ impl DecoderLayer {
             fc1: Linear::new([dim, hidden], &mlp.at("fc1"))?,
             fc2: Linear::new([hidden, dim], &mlp.at("fc2"))?,
             layer_norm2: LayerNorm::new(dim, eps, &w.at("layer_norm2"))?,
-            heads: config.decoder_heads,
+            heads: config.heads,
         })
     }
 
@@ -207,8 +233,8 @@ enum Head {
 }
 
 impl Head {
-    fn new(config: &ClipSegConfig, w: &Weights) -> Result<Self> {
-        let (dim, patch) = (config.reduce_dim, config.clip.vision.patch_size);
+    fn new(config: &ClipSegDecoderConfig, w: &Weights) -> Result<Self> {
+        let (dim, patch) = (config.reduce_dim, config.patch_size);
         if !config.use_complex_transposed_convolution {
             return Ok(Self::Plain(ConvTranspose::plane(dim, [patch; 2], w)?));
         }
@@ -251,9 +277,9 @@ pub struct ClipSegDecoder {
 
 impl ClipSegDecoder {
     /// The tensors below `decoder`.
-    fn new(config: &ClipSegConfig, w: &Weights) -> Result<Self> {
-        let (dim, depth) = (config.reduce_dim, config.extract_layers.len());
-        let (from, condition) = (config.clip.vision.hidden_size, config.clip.projection_dim);
+    pub(super) fn new(config: &ClipSegDecoderConfig, w: &Weights) -> Result<Self> {
+        let (dim, depth) = (config.reduce_dim, config.layers);
+        let (from, condition) = (config.hidden_size, config.projection_dim);
         let (reduces, layers) = (w.at("reduces"), w.at("layers"));
         Ok(Self {
             film_mul: Linear::new([condition, dim], &w.at("film_mul"))?,
@@ -266,19 +292,20 @@ impl ClipSegDecoder {
                 .collect::<Result<_>>()?,
             transposed_convolution: Head::new(config, &w.at("transposed_convolution"))?,
             conditional_layer: config.conditional_layer,
-            grid: config.grid(),
-            image_size: config.image_size,
+            grid: config.grid,
+            image_size: config.grid * config.patch_size,
         })
     }
 
     /// What is kept of a picture: the states `[tokens, hidden_size]` that were read, the first block's first, reduced to
     /// `[tokens, reduce_dim]` each, the last block's first.
-    fn reduce(&self, rec: &Recorder, taps: &[Tensor]) -> Vec<Tensor> {
+    pub(super) fn reduce(&self, rec: &Recorder, taps: &[Tensor]) -> Vec<Tensor> {
         let taps = taps.iter().rev().zip(&self.reduces);
         taps.map(|(tap, reduce)| reduce.forward(rec, tap)).collect()
     }
 
-    fn forward(
+    /// The logits of each condition on a picture, `[conditions, image_size, image_size]`.
+    pub(super) fn forward(
         &self,
         rec: &Recorder,
         reduced: &[Tensor],
@@ -286,6 +313,7 @@ impl ClipSegDecoder {
         keep: &mut dyn FnMut(&str, &Tensor),
     ) -> Result<Tensor> {
         let ([prompts, _], [tokens, dim]) = (conditions.matrix(), reduced[0].matrix());
+        assert_eq!(reduced.len(), self.layers.len(), "blocks that were read");
         let gamma = self.film_mul.forward(rec, conditions);
         let beta = self.film_add.forward(rec, conditions);
         let span = self.span(rec, prompts, tokens)?;
@@ -386,10 +414,10 @@ impl ClipSeg {
             vision_model: ClipVision::stretched(
                 config.clip.vision.clone(),
                 count,
-                config.grid(),
+                config.decoder.grid,
                 &clip.at("vision_model"),
             )?,
-            decoder: ClipSegDecoder::new(&config, &w.at("decoder"))?,
+            decoder: ClipSegDecoder::new(&config.decoder, &w.at("decoder"))?,
             config,
         })
     }
@@ -444,11 +472,6 @@ impl ClipSeg {
         conditions: &Tensor,
         mut keep: impl FnMut(&str, &Tensor),
     ) -> Result<Tensor> {
-        assert_eq!(
-            reduced.len(),
-            self.config.extract_layers.len(),
-            "blocks that were read"
-        );
         self.decoder.forward(rec, reduced, conditions, &mut keep)
     }
 }

@@ -1,6 +1,7 @@
 //! Floor 5: the models, each a readable file whose fields bear the checkpoint's names.
 
 pub mod bert;
+pub mod biomedclipseg;
 pub mod clip;
 pub mod clip_text;
 pub mod clip_vision;

@@ -1,6 +1,6 @@
 """Goldens of CLIP and CLIPSeg: what transformers makes of them with seeded weights, and of words with a small vocabulary.
 
-    python clip.py --out .             small models: clip.json, clipseg.json; words: clip_words.json; a slice: clipseg_slice.json
+    python clip.py --out .             small models: clip.json, clipseg.json, biomedclipseg.json; words: clip_words.json; a slice: clipseg_slice.json
     python clip.py --out . --whole     CLIPSeg rd64-refined at 352 x 352, a minute or two: clipseg_whole.json
     python clip.py --out . --vocabulary bpe_simple_vocab_16e6.txt.gz      clip_words.json with CLIP's own vocabulary beside it
 
@@ -13,6 +13,7 @@ CLIP's own vocabulary is published with the package open_clip_torch; of it only 
 import argparse
 import gzip
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +149,57 @@ def clipseg_case(config, size, texts=TEXTS, count=60):
     return dict(config=config, tensors=tensors, texts=texts, size=size, found=found)
 
 
+BIOMED = {
+    'refined': dict(size=48, tower=dict(patch_size=16, embed_dim=96, mlp_ratio=1), config=dict(
+        projection_dim=24, vision_config=dict(DEEP, hidden_size=96, num_attention_heads=12), reduce_dim=32, decoder_intermediate_size=64,
+        use_complex_transposed_convolution=True)),
+    'plain': dict(size=24, tower=dict(patch_size=8, embed_dim=96, mlp_ratio=2), config=dict(
+        projection_dim=20, vision_config=dict(VISION, hidden_size=96, num_attention_heads=12), reduce_dim=16, decoder_intermediate_size=40)),
+}
+
+
+@torch.no_grad()
+def biomed_case(size, tower, config, count=60):
+    """timm's ViT as open_clip has it in BiomedCLIP, and transformers' CLIPSeg decoder on what MedVLSM's module gives it."""
+    import timm
+    from transformers.models.clipseg.modeling_clipseg import CLIPSegDecoder
+
+    torch.set_default_dtype(torch.float64)
+    settings = CLIPSegConfig(**config)
+    settings._attn_implementation = 'sdpa'
+    trunk = timm.models.vision_transformer.VisionTransformer(img_size=size, depth=12, num_heads=12, num_classes=0, **tower)
+    model = torch.nn.Module()
+    model.biomedclip, model.decoder = torch.nn.Module(), CLIPSegDecoder(settings)
+    model.biomedclip.visual = torch.nn.Module()
+    model.biomedclip.visual.trunk = trunk
+    model.biomedclip.visual.head = torch.nn.Sequential()
+    model.biomedclip.visual.head.add_module('proj', torch.nn.Linear(trunk.embed_dim, config['projection_dim'], bias=False))
+    model.biomedclip.logit_scale = torch.nn.Parameter(torch.ones(()))
+    model.eval()
+    tensors = {name: list(p.shape) for name, p in model.named_parameters()}
+    for name, p in model.named_parameters():
+        p.copy_(torch.from_numpy(np.asarray(weight(name, tuple(p.shape)))))
+    found, states = {}, []
+    x = trunk.norm_pre(trunk._pos_embed(trunk.patch_embed(pixels(size))))
+    found['embedding'] = sampled(x, count)
+    for block in trunk.blocks:
+        x = block(x)
+        states.append(x)
+    read = [i + 1 for i in (3, 6, 9)]                                         # of a list that begins after the first block
+    for n in read:
+        found[f'block{n}'] = sampled(states[n], count)
+    several = 3
+    conditions = torch.from_numpy(values('conditions', several * config['projection_dim']).reshape(several, -1)).double()
+    decoder = model.decoder
+    decoder.layers[0].register_forward_pre_hook(lambda m, i: found.__setitem__('film', sampled(i[0], count)))
+    for n, layer in enumerate(decoder.layers):
+        layer.register_forward_hook(
+            lambda m, i, o, n=n: found.__setitem__(f'decoder{n}', sampled(o[0] if isinstance(o, tuple) else o, count)))
+    taps = [states[n].expand(several, -1, -1) for n in read]
+    found['logits'] = sampled(decoder(taps, conditions).logits, 4 * count)
+    return dict(tensors=tensors, size=size, conditions=several, found=found)
+
+
 # Pieces that words are made of: anatomy, punctuation, contractions, capitals, other scripts, letters that compose, spaces.
 PIECES = ['left', 'hippocampus', 'Right', 'THALAMUS', 'the', 'of', 'a', 'tumour', 'white matter', "patient's", "don't", "we'll", "they've",
           "I'd", "it's", '3', '12', '2.5mm', 'T1-weighted', 'FLAIR', '(', ')', '...', '?!', '"', "'", '/', '\\', '%', '&amp;', '#1', '@',
@@ -169,20 +221,30 @@ def strings(count=1000):
     return made
 
 
-def small_vocabulary():
-    """A vocabulary in CLIP's layout: letters of bytes, those at the end of a word, merges by how frequent they are, two marks."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+def small_vocabulary(count=570):
+    """A vocabulary in CLIP's layout: letters of bytes, those at the end of a word, merges by how frequent they are, two marks.
+    (The library's own trainer settles ties by chance.)"""
+    from tokenizers import pre_tokenizers
 
-    from transformers import CLIPTokenizer as Fast
-    shape = Fast()
-    words = json.loads((Path(__file__).parent / '../../weights/structures.json').read_text())
-    corpus = [text for s in words for text in [s['name'], *s['synonyms'], *s['places']]] * 3 + strings(60)
-    tokenizer = Tokenizer(models.BPE(end_of_word_suffix='</w>', continuing_subword_prefix='', unk_token='<|endoftext|>'))
-    tokenizer.normalizer, tokenizer.pre_tokenizer = shape._tokenizer.normalizer, shape._tokenizer.pre_tokenizer
-    trainer = trainers.BpeTrainer(vocab_size=900, end_of_word_suffix='</w>', initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-                                  show_progress=False)
-    tokenizer.train_from_iterator(corpus, trainer)
-    merges = [tuple(m) for m in json.loads(tokenizer.to_str())['model']['merges']]
+    shape = CLIPTokenizer()._tokenizer
+    structures = json.loads((Path(__file__).parent / '../../weights/structures.json').read_text())
+    corpus = [text for s in structures for text in [s['name'], *s['synonyms'], *s['places']]] * 3 + strings(60)
+    words = Counter(word for text in corpus for word, _ in shape.pre_tokenizer.pre_tokenize_str(shape.normalizer.normalize_str(text)))
+    parts = {word: [*word[:-1], word[-1] + '</w>'] for word in words}
+    merges = []
+    while len(merges) < count:
+        pairs = Counter()
+        for word, symbols in parts.items():
+            for pair in zip(symbols, symbols[1:]):
+                pairs[pair] += words[word]
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        merges.append(best)
+        for word, symbols in parts.items():
+            n = 0
+            while n + 1 < len(symbols):
+                if (symbols[n], symbols[n + 1]) == best:
+                    symbols[n:n + 2] = [best[0] + best[1]]
+                n += 1
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     return vocabulary(letters, merges), merges
 
@@ -266,8 +328,8 @@ def slice_of_a_volume(tokenizer, size=64):
     return dict(config=config, tensors=tensors, size=size, shape=list(shape), affine=affine[:3].tolist(), slice=j, found=kept)
 
 
-def write(path, cases, **more):
-    made = dict({'made with': f'transformers {transformers.__version__}, torch {torch.__version__}'}, **more)
+def write(path, cases, more=''):
+    made = {'made with': f'transformers {transformers.__version__}, torch {torch.__version__}{more}'}
     rows = [f'{json.dumps(k)}: {json.dumps(v)}' for k, v in {**made, **cases}.items()]
     path.write_text('{\n' + ',\n'.join(rows) + '\n}\n')
 
@@ -284,6 +346,8 @@ def main():
     tokenizer = write_words(a.out, a.vocabulary)
     write(a.out / 'clip.json', {name: clip_case(config) for name, config in CLIP.items()})
     write(a.out / 'clipseg.json', {name: clipseg_case(**case) for name, case in CLIPSEG.items()})
+    import timm
+    write(a.out / 'biomedclipseg.json', {name: biomed_case(**case) for name, case in BIOMED.items()}, f', timm {timm.__version__}')
     write(a.out / 'clipseg_slice.json', {'slice': slice_of_a_volume(tokenizer)})
 
 

@@ -308,9 +308,9 @@ impl PhrasedSegmenter {
 
     /// Phrases that are decoded together: as many as the widest of the decoder's tensors lets the adapter bind.
     fn at_once(&self) -> usize {
-        let config = self.model.config();
-        let tokens = config.grid() * config.grid() + 1;
-        let widest = config.decoder_intermediate_size.max(16 * config.reduce_dim);
+        let config = &self.model.config().decoder;
+        let tokens = config.grid * config.grid + 1;
+        let widest = config.intermediate_size.max(16 * config.reduce_dim);
         let bytes = 4 * tokens * widest;
         (self.gpu.max_binding_bytes() as usize / bytes.max(1)).clamp(1, AT_ONCE)
     }
@@ -333,11 +333,11 @@ impl PhrasedSegmenter {
 
     /// The volume, its levels, the masks that are held and the map, beside what is kept of the slices.
     fn check_memory(&self, path: &Path, grid: &geometry::Grid, slices: usize) -> Result<()> {
-        let config = self.model.config();
+        let config = &self.model.config().decoder;
         let voxels: u64 = grid.shape.iter().map(|n| *n as u64).product();
         let masks = 4 * (self.at_once() as u64 + 2);
-        let tokens = (config.grid() * config.grid() + 1) as u64;
-        let kept = 4 * tokens * (config.reduce_dim * config.extract_layers.len()) as u64;
+        let tokens = (config.grid * config.grid + 1) as u64;
+        let kept = 4 * tokens * (config.reduce_dim * config.layers) as u64;
         let needs = voxels
             .saturating_mul(20 + masks)
             .saturating_add(kept * slices as u64);
