@@ -89,7 +89,9 @@ fn by_prompts(
     console: &Console,
 ) -> Result<()> {
     let inputs = [request.input.path.clone()];
-    if let Ok(other @ (Kind::Zeus | Kind::MeshNet)) = kind(&Checkpoint::open(model)?) {
+    if let Ok(other @ (Kind::Zeus | Kind::MeshNet | Kind::ClipSeg)) =
+        kind(&Checkpoint::open(model)?)
+    {
         let problem = format!(
             "--model is a {}: a box or point is not for it",
             other.name()

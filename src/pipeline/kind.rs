@@ -25,6 +25,7 @@ impl Kind {
             Kind::Zeus => "Zeus",
             Kind::MeshNet => "MeshNet",
             Kind::Sam => "SAM",
+            Kind::ClipSeg => "CLIPSeg",
         }
     }
 }

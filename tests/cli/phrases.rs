@@ -78,6 +78,10 @@ fn what_phrases_are_not_for_is_refused() {
         ),
         (&["--find", "thalamus", "--fast"], "--fast are not for it"),
         (&["--find", "hipocampus"], "`hippocampus`"),
+        (
+            &["--point", "20,24,18"],
+            "--model is a CLIPSeg: a box or point is not for it",
+        ),
     ] {
         let line = refused(&asked(model.path(), more), 2);
         assert!(line.contains(wanted), "{wanted}: {line}");
