@@ -316,7 +316,6 @@ impl ClipSegDecoder {
         assert_eq!(reduced.len(), self.layers.len(), "blocks that were read");
         let gamma = self.film_mul.forward(rec, conditions);
         let beta = self.film_add.forward(rec, conditions);
-        let span = self.span(rec, prompts, tokens)?;
         let mut x = reduced[0].clone();
         // Until the phrases have a say all of them see the same.
         let mut own = 1;
@@ -329,12 +328,8 @@ impl ClipSegDecoder {
                 own = prompts;
                 keep("film", &x);
             }
-            let span = span.as_ref().filter(|_| own == prompts);
-            let single = match own == prompts {
-                true => None,
-                false => self.span(rec, 1, tokens)?,
-            };
-            x = layer.forward(rec, x, own, span.or(single.as_ref()));
+            let span = self.span(rec, own, tokens)?;
+            x = layer.forward(rec, x, own, span.as_ref());
             keep(&format!("decoder{n}"), &x);
         }
         let x = without_class(rec, &x, prompts, tokens);
