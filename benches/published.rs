@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use keraunos::gpu::{Gpu, GpuOptions};
+use keraunos::models::clipseg::ClipSeg;
 use keraunos::models::meshnet::{MeshNet, SLAB_BYTES, Slabs};
 use keraunos::models::sam::{Prompt, Sam};
 use keraunos::pipeline::convert::convert;
@@ -23,25 +24,84 @@ fn main() -> Result<(), keraunos::Error> {
     let adapter = gpu.summary();
     println!("{} ({}, {})", adapter.name, adapter.kind, adapter.driver);
     meshnet(&gpu)?;
+    clipseg(&gpu)?;
     sam(&gpu)
+}
+
+/// A case of a file of goldens as a folder with a checkpoint, numbers for weights.
+fn golden(file: &str, case: &str) -> Result<tempfile::TempDir, keraunos::Error> {
+    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens");
+    let goldens = goldens.join(file);
+    let text = std::fs::read_to_string(&goldens).map_err(keraunos::Error::read(&goldens))?;
+    let fault = |error: serde_json::Error| keraunos::Error::config(&goldens, error.to_string());
+    let cases: serde_json::Value = serde_json::from_str(&text).map_err(fault)?;
+    let case = &cases[case];
+    let tensors: BTreeMap<String, Vec<usize>> =
+        serde_json::from_value(case["tensors"].clone()).map_err(fault)?;
+    Ok(model_files::model_folder(
+        &case["config"],
+        &tensors,
+        str::to_owned,
+    ))
+}
+
+fn picture(gpu: &Gpu, size: usize) -> Result<Tensor, keraunos::Error> {
+    let pixels: Vec<f32> = (0..size * size * 4)
+        .map(|n| (n % 251) as f32 / 125.0 - 1.0)
+        .collect();
+    Tensor::upload(gpu, "pixels", [1, size, size, 4], &pixels)
+}
+
+/// CLIPSeg rd64-refined, one slice and one phrase or eight; what PyTorch takes is `peers/clipseg_rd64.py`'s to say.
+fn clipseg(gpu: &Gpu) -> Result<(), keraunos::Error> {
+    let (folder, size) = (golden("clipseg_whole.json", "rd64_refined")?, 352);
+    let checkpoint = Checkpoint::open(folder.path())?;
+    let model = ClipSeg::new(gpu, &checkpoint, size, Precision::F32)?;
+    let pixels = picture(gpu, size)?;
+    let time = least(3, || {
+        let rec = gpu.record("encoder");
+        let reduced = model.encode(&rec, &pixels, |_, _| ());
+        rec.read::<f32>(&[(&reduced[0], 4)]).map(drop)
+    })?;
+    // Ten blocks of 485 tokens of 768, patches, and what is reduced.
+    let (tokens, dim) = (485.0, 768.0);
+    let work = 10.0 * tokens * (24.0 * dim * dim + 4.0 * tokens * dim)
+        + tokens * 2.0 * dim * (dim + 3.0 * 64.0);
+    let rate = format!("{:.1} GFLOP/s", work / time.as_secs_f64() / 1e9);
+    let what = "CLIPSeg rd64-refined, f32: a slice of 352 x 352 encoded";
+    row(what, seconds(time), &rate);
+    let rec = gpu.record("encoder");
+    let reduced = model.encode(&rec, &pixels, |_, _| ());
+    rec.submit()?;
+    let phrases = vec![vec![49_406, 320, 1125, 539, 320, 2368, 49_407]; 8];
+    let time = least(7, || {
+        let rec = gpu.record("text");
+        let conditions = model.conditions(&rec, &phrases, |_, _| ())?;
+        rec.read::<f32>(&[(&conditions, 4)]).map(drop)
+    })?;
+    let what = "CLIPSeg rd64-refined, f32: eight phrases encoded";
+    row(what, seconds(time), "");
+    for count in [1, 8] {
+        let rec = gpu.record("text");
+        let conditions = model.conditions(&rec, &phrases[..count], |_, _| ())?;
+        rec.submit()?;
+        let time = least(7, || {
+            let rec = gpu.record("decoder");
+            let logits = model.decode(&rec, &reduced, &conditions, |_, _| ())?;
+            rec.read::<f32>(&[(&logits, count * size * size)]).map(drop)
+        })?;
+        let what = format!("CLIPSeg rd64-refined, f32: {count} decoded");
+        row(&what, seconds(time), "");
+    }
+    Ok(())
 }
 
 /// SAM ViT-B with numbers for weights, one slice and one box; what PyTorch takes is `peers/sam_vit_b.py`'s to say.
 fn sam(gpu: &Gpu) -> Result<(), keraunos::Error> {
-    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/sam_whole.json");
-    let text = std::fs::read_to_string(&goldens).map_err(keraunos::Error::read(&goldens))?;
-    let fault = |error: serde_json::Error| keraunos::Error::config(&goldens, error.to_string());
-    let goldens: serde_json::Value = serde_json::from_str(&text).map_err(fault)?;
-    let case = &goldens["vit_b"];
-    let tensors: BTreeMap<String, Vec<usize>> =
-        serde_json::from_value(case["tensors"].clone()).map_err(fault)?;
-    let folder = model_files::model_folder(&case["config"], &tensors, str::to_owned);
+    let folder = golden("sam_whole.json", "vit_b")?;
     let sam = Sam::new(gpu, &Checkpoint::open(folder.path())?, Precision::F32)?;
     let size = sam.config().image_size;
-    let pixels: Vec<f32> = (0..size * size * 4)
-        .map(|n| (n % 251) as f32 / 125.0 - 1.0)
-        .collect();
-    let pixels = Tensor::upload(gpu, "pixels", [1, size, size, 4], &pixels)?;
+    let pixels = picture(gpu, size)?;
     let time = least(3, || {
         let rec = gpu.record("encoder");
         let image = sam.encode(&rec, &pixels, |_, _| ());

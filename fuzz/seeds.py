@@ -313,6 +313,12 @@ def folders():
     folder('bert', config__json=dict(model_type='bert', vocab_size=64, hidden_size=32, num_hidden_layers=2,
                                      num_attention_heads=2, intermediate_size=64, max_position_embeddings=64,
                                      type_vocab_size=2, layer_norm_eps=1e-12, hidden_act='gelu'))
+    letters = [*'abcdefghijklmnopqrstuvwxyz0123456789,']
+    tokens = [*letters, *(letter + '</w>' for letter in letters), 'le', '<|startoftext|>', '<|endoftext|>']
+    folder('clipseg', config__json=dict(model_type='clipseg', extract_layers=[0, 1], reduce_dim=16, vision_config=dict(tower, patch_size=16),
+                                        text_config=dict(small, vocab_size=len(tokens))),
+           preprocessor_config__json=dict(mean, do_resize=True, size=32, resample=2),
+           vocab__json={token: n for n, token in enumerate(tokens)}, merges__txt='#version: 0.2\nl e\n')
     names = ['model.embed_tokens.weight', 'model.text_model.embed_tokens.weight', 'model.language_model.embed_tokens.weight',
              'model.vision_tower.embeddings.class_embedding', 'model.multi_modal_projector.linear_1.weight',
              'embeddings.word_embeddings.weight']

@@ -2,12 +2,15 @@
 
 use keraunos::Result;
 use keraunos::models::bert::BertConfig;
+use keraunos::models::clip::ClipConfig;
+use keraunos::models::clipseg::ClipSegConfig;
 use keraunos::models::idefics3::Idefics3Config;
 use keraunos::models::llama::LlamaConfig;
 use keraunos::models::llava::LlavaConfig;
 use keraunos::pipeline::chat::ChatTemplate;
 use keraunos::pipeline::describe::processor::{Squaring, Tiling};
 use keraunos::pipeline::prepare::Slice;
+use keraunos::pipeline::tokenizer::ClipTokenizer;
 use keraunos::tensor::Checkpoint;
 use serde_json::json;
 
@@ -16,7 +19,7 @@ use super::gguf::turn;
 use super::words::converse;
 
 /// The files that an input may hold.
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 10] = [
     "config.json",
     "preprocessor_config.json",
     "processor_config.json",
@@ -25,6 +28,8 @@ const NAMES: [&str; 8] = [
     "chat_template.jinja",
     "model.safetensors.index.json",
     "generation_config.json",
+    "vocab.json",
+    "merges.txt",
 ];
 /// The tensors whose places tell models apart, a row of four numbers each.
 const TENSORS: [&str; 6] = [
@@ -38,7 +43,7 @@ const TENSORS: [&str; 6] = [
 /// Slices as they come: upright, wide, and a sliver.
 const SLICES: [[usize; 2]; 3] = [[24, 17], [9, 40], [2, 600]];
 
-/// Reads it as `generate --llm`, `describe --model` and the text encoder do, up to where weights are uploaded.
+/// Reads it as `generate --llm`, `describe --model`, `segment --model` and the text encoder do, up to where weights are uploaded.
 pub fn read(bytes: &[u8]) -> Result<()> {
     let folder = Folder::new();
     let given = parts(bytes, &NAMES);
@@ -68,6 +73,17 @@ pub fn read(bytes: &[u8]) -> Result<()> {
     read.push(LlavaConfig::of(&checkpoint).and_then(|config| {
         turn(&config.text);
         square(&Squaring::open(folder.path())?, config.vision.image_size)
+    }));
+    read.push(ClipConfig::of(&checkpoint).map(drop));
+    read.push(Squaring::stretching(folder.path()).and_then(|squaring| {
+        let size = squaring.square()?;
+        ClipSegConfig::of(&checkpoint, size)?;
+        let tokenizer = ClipTokenizer::from_folder(folder.path())?;
+        for text in ["", "The left hippocampus, 3 mm"] {
+            tokenizer.encode(text)?;
+        }
+        let _ = tokenizer.vocab_size();
+        square(&squaring, size)
     }));
     for (name, bytes) in &given {
         if *name == "config.json"

@@ -99,7 +99,7 @@ fn command(command: Command, console: &Console) -> Result<ExitCode> {
 fn run_one(command: Command, console: &Console) -> Result<ExitCode> {
     match command {
         Command::Doctor(args) => return doctor::run(&args, console),
-        Command::Segment(args) => return segment::run(args, console),
+        Command::Segment(args) => return segment::run(*args, console),
         Command::Evaluate(args) => return evaluate::run(&args, console),
         Command::Bench(args) => bench::run(&args, console),
         Command::Instruct(args) => instruct::run(args, console),

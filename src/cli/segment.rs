@@ -1,4 +1,4 @@
-//! `keraunos segment`: volumes and words, or boxes and points, in, a labelled map out.
+//! `keraunos segment`: volumes and words, phrases, or boxes and points, in, a labelled map out.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::pipeline::kind::{Kind, kind};
 use crate::pipeline::memory::{Needs, gigabytes};
 use crate::pipeline::meshnet::MeshSegmenter;
+use crate::pipeline::phrased::PhrasedSegmenter;
 use crate::pipeline::prompted::PromptedRequest;
 use crate::pipeline::structures::Target;
 use crate::pipeline::volume::Volume;
@@ -55,6 +56,9 @@ impl Observer for Watch<'_> {
 
 pub(super) fn run(args: SegmentArgs, console: &Console) -> Result<ExitCode> {
     let shown = args.shown()?;
+    if args.model.is_none() || shown.is_some() {
+        args.phrases.refuse()?;
+    }
     match (&args.model, shown, args.cases()?) {
         (Some(model), Some(request), _) => by_prompts(&args, model, &request, console)?,
         (Some(_), None, Some(_)) => {
@@ -85,7 +89,9 @@ fn by_prompts(
     console: &Console,
 ) -> Result<()> {
     let inputs = [request.input.path.clone()];
-    if let Ok(other @ (Kind::Zeus | Kind::MeshNet)) = kind(&Checkpoint::open(model)?) {
+    if let Ok(other @ (Kind::Zeus | Kind::MeshNet | Kind::ClipSeg)) =
+        kind(&Checkpoint::open(model)?)
+    {
         let problem = format!(
             "--model is a {}: a box or point is not for it",
             other.name()
@@ -103,6 +109,11 @@ fn by_prompts(
 fn by_model(args: &SegmentArgs, model: &Path, console: &Console) -> Result<()> {
     let checkpoint = Checkpoint::open(model)?;
     let kind = kind(&checkpoint)?;
+    // What cannot be asked of it is said before it is loaded.
+    match kind {
+        Kind::ClipSeg => args.phrased().map(drop)?,
+        _ => args.phrases.refuse()?,
+    }
     let request = args.request()?;
     let inputs: Vec<PathBuf> = request.inputs.iter().map(|i| i.path.clone()).collect();
     let segment = |watch: &mut Watch| match kind {
@@ -113,6 +124,11 @@ fn by_model(args: &SegmentArgs, model: &Path, console: &Console) -> Result<()> {
         Kind::Sam => {
             let problem = "neither --box nor --point is given";
             Err(Error::Argument(problem.into()))
+        }
+        Kind::ClipSeg => {
+            let (gpu, precision) = args.models.adapter(console)?;
+            let segmenter = PhrasedSegmenter::on(gpu, &checkpoint, precision)?;
+            segmenter.segment(&args.phrased()?, watch)
         }
         Kind::MeshNet if args.save_probabilities => {
             let problem = "a MeshNet gives classes; --save-probabilities is not for it";

@@ -147,6 +147,25 @@ impl ConvTranspose {
         })
     }
 
+    /// To one plane: `weight` `[inputs, 1, rows, columns]`, a multiple of 4 columns, and `bias` `[1]`. The result of
+    /// `[images, height, width, inputs]` is `[images, rows · height, columns / 4 · width, 4]`, which is the plane as it is: four
+    /// neighbours of a line stand where channels would be padded.
+    ///
+    /// # Errors
+    /// A missing or misshapen tensor.
+    ///
+    /// # Panics
+    /// If the columns are no multiple of 4.
+    pub fn plane(inputs: usize, [rows, columns]: [usize; 2], w: &Weights) -> Result<Self> {
+        assert!(columns.is_multiple_of(4), "{columns} columns of a plane");
+        let bias = w.values("bias", &[1])?;
+        Ok(Self {
+            weight: w.conv_transpose_plane("weight", inputs, [rows, columns])?,
+            bias: w.padded_bias(&vec![bias[0]; rows * columns])?,
+            kernel: [1, rows, columns / 4],
+        })
+    }
+
     /// `activation(up(x) + b + skip)`: the skip and the result are as many times larger than x as the kernel says.
     pub fn forward(
         &self,

@@ -1,18 +1,21 @@
-//! The vision tower of LLaVA: CLIP's ViT (arXiv 2103.00020), read at one of its layers.
+//! CLIP's image tower (arXiv 2103.00020): a ViT with a class token, read at its end by CLIP, at one of its layers by LLaVA, and at
+//! several by CLIPSeg.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::error::Result;
 use crate::gpu::Recorder;
 use crate::layers::{Conv, LayerNorm};
 use crate::models::vision::{Block, VisionConfig};
-use crate::ops::{Activation, Scores, Window, add, copy_rows, gather_rows};
+use crate::ops::{Activation, Scores, Window, add, copy_rows, copy_span};
 use crate::tensor::{Tensor, Weights};
 
 /// The tower, under the checkpoint's names.
 #[derive(Debug)]
 pub struct ClipVision {
     config: VisionConfig,
+    /// Tokens along a side of the pictures that it is shown.
+    side: usize,
     /// `[1, hidden_size]`.
     class_embedding: Tensor,
     patch_embedding: Conv,
@@ -25,38 +28,61 @@ pub struct ClipVision {
 }
 
 impl ClipVision {
-    /// Reads `vision_config` of LLaVA.
+    /// Reads `vision_config` of LLaVA, CLIP or CLIPSeg.
     ///
     /// # Errors
     /// Sizes that do not fit, in words that `config.json` goes before.
-    pub(super) fn config_of(part: &serde_json::Value) -> std::result::Result<VisionConfig, String> {
-        let usual = json!({
-            "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
-            "image_size": 224, "patch_size": 32, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5,
-        });
-        VisionConfig::of(part, &usual)
+    pub(super) fn config_of(part: &Value) -> std::result::Result<VisionConfig, String> {
+        VisionConfig::of(part, &Self::usual())
     }
 
-    /// The first `count` blocks of the tower whose tensors lie at `w`.
+    /// What `vision_config` is where it says nothing.
+    pub(super) fn usual() -> Value {
+        json!({
+            "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
+            "image_size": 224, "patch_size": 32, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5,
+        })
+    }
+
+    /// The first `count` blocks of the tower whose tensors lie at `w`, for pictures of the size that it was trained on.
     ///
     /// # Errors
     /// A missing or misshapen tensor, or no memory.
     pub fn new(config: VisionConfig, count: usize, w: &Weights) -> Result<Self> {
-        let (dim, side, eps) = (config.hidden_size, config.side(), config.layer_norm_eps);
+        let side = config.side();
+        Self::stretched(config, count, side, w)
+    }
+
+    /// The same for pictures of `side` × `side` tokens: the positions are stretched to them, as CLIPSeg does.
+    ///
+    /// # Errors
+    /// A missing or misshapen tensor, or no memory.
+    pub fn stretched(config: VisionConfig, count: usize, side: usize, w: &Weights) -> Result<Self> {
+        let (dim, learned, eps) = (config.hidden_size, config.side(), config.layer_norm_eps);
         let embeddings = w.at("embeddings");
         let window = Window::square(config.patch_size, config.patch_size, 0);
         let layers = w.at("encoder").at("layers");
         let class = embeddings.tensor("class_embedding", [dim])?;
+        let rows = learned * learned + 1;
+        let positions = embeddings
+            .at("position_embedding")
+            .values("weight", &[rows, dim])?;
+        let (first, grid) = positions.split_at(dim);
+        let positions = [first.to_vec(), bicubic(grid, learned, side, dim)].concat();
         Ok(Self {
             class_embedding: class.reshape([1, dim]),
             patch_embedding: Conv::new([3, dim], window, &embeddings.at("patch_embedding"))?,
-            position_embedding: embeddings
-                .at("position_embedding")
-                .tensor("weight", [side * side + 1, dim])?,
+            position_embedding: Tensor::upload(
+                w.gpu(),
+                "position_embedding",
+                [side * side + 1, dim],
+                &positions,
+            )?,
             pre_layrnorm: LayerNorm::new(dim, eps, &w.at("pre_layrnorm"))?,
             layers: (0..count)
-                .map(|n| Block::new(&config, &layers.at(n)))
+                .map(|n| Block::new(&config.block(), &layers.at(n)))
                 .collect::<Result<_>>()?,
+            side,
             config,
         })
     }
@@ -66,37 +92,114 @@ impl ClipVision {
         &self.config
     }
 
-    /// Tokens of a picture, the class token's included.
-    pub fn tokens(&self) -> usize {
-        self.config.side().pow(2) + 1
+    /// Tokens along a side of a picture.
+    pub fn side(&self) -> usize {
+        self.side
     }
 
-    /// The states after the last block that is read, `[images · tokens, hidden_size]`, of pictures `[images, image_size,
-    /// image_size, 4]` (red, green, blue and nothing). The first token of each is the class token. `keep` is shown the
-    /// states after the first norm (`embedding`) and each block (`layer0` …).
+    /// Tokens of a picture, the class token's included.
+    pub fn tokens(&self) -> usize {
+        self.side.pow(2) + 1
+    }
+
+    /// The states after the last block that is read, `[images · tokens, hidden_size]`, of square pictures `[images, pixels,
+    /// pixels, 4]` (red, green, blue and nothing). The first token of each is the class token. `keep` is shown the states after
+    /// the first norm (`embedding`) and each block (`layer0` …).
     pub fn forward(
         &self,
         rec: &Recorder,
         pixels: &Tensor,
         mut keep: impl FnMut(&str, &Tensor),
     ) -> Tensor {
+        self.taps(rec, pixels, &[], &mut keep).1
+    }
+
+    /// The states after each of the blocks that `taps` numbers, and those after the last; see [`ClipVision::forward`].
+    pub(super) fn taps(
+        &self,
+        rec: &Recorder,
+        pixels: &Tensor,
+        taps: &[usize],
+        keep: &mut dyn FnMut(&str, &Tensor),
+    ) -> (Vec<Tensor>, Tensor) {
         let patches = self.patch_embedding.forward(rec, pixels, Activation::None);
         let [images, rows, columns, dim] = patches.dims();
         let (own, tokens) = (rows * columns, self.tokens());
         assert_eq!(own + 1, tokens, "a picture of {rows} × {columns} patches");
         let x = Tensor::empty(rec, [images * tokens, dim]);
         copy_rows(rec, &self.class_embedding, &x, images, 0, tokens);
+        let patches = patches.reshape([images * own, dim]);
         for image in 0..images {
-            let part = gather_rows(rec, &patches, own, image * own, 1);
-            copy_rows(rec, &part, &x, own, image * tokens + 1, 1);
+            copy_span(rec, &patches, image * own, &x, image * tokens + 1, own);
         }
+        drop(patches);
         let x = add(rec, &x, &self.position_embedding);
         let mut x = self.pre_layrnorm.forward(rec, &x);
         keep("embedding", &x);
+        let mut tapped = vec![None; taps.len()];
         for (n, block) in self.layers.iter().enumerate() {
             x = block.forward(rec, x, images, Scores::default());
             keep(&format!("layer{n}"), &x);
+            for (place, tap) in tapped.iter_mut().zip(taps) {
+                if *tap == n {
+                    *place = Some(x.clone());
+                }
+            }
         }
-        x
+        let tapped = tapped
+            .into_iter()
+            .map(|tap| tap.expect("a block that is read"));
+        (tapped.collect(), x)
     }
+}
+
+/// The rows of every picture but its first.
+pub(super) fn without_class(rec: &Recorder, x: &Tensor, images: usize, tokens: usize) -> Tensor {
+    let [_, width] = x.matrix();
+    let kept = tokens - 1;
+    let y = Tensor::empty(rec, [images * kept, width]);
+    for image in 0..images {
+        copy_span(rec, x, image * tokens + 1, &y, image * kept, kept);
+    }
+    y
+}
+
+/// A square of `from` × `from` rows of `dim` values in `to` × `to`, as PyTorch's `interpolate` does it bicubically without
+/// `align_corners`. Done once, while weights load, in double precision.
+fn bicubic(grid: &[f32], from: usize, to: usize, dim: usize) -> Vec<f32> {
+    const A: f64 = -0.75;
+    if from == to {
+        return grid.to_vec();
+    }
+    let near = |x: f64| ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0;
+    let far = |x: f64| ((A * x - 5.0 * A) * x + 8.0 * A) * x - 4.0 * A;
+    // Of each place four neighbours, those beyond the edge being the edge, and their weights.
+    let places: Vec<[(usize, f64); 4]> = (0..to)
+        .map(|n| {
+            let at = (n as f64 + 0.5) * from as f64 / to as f64 - 0.5;
+            let (low, t) = (at.floor(), at - at.floor());
+            let weights = [far(t + 1.0), near(t), near(1.0 - t), far(2.0 - t)];
+            std::array::from_fn(|k| {
+                let neighbour = (low + k as f64 - 1.0).clamp(0.0, from as f64 - 1.0);
+                (neighbour as usize, weights[k])
+            })
+        })
+        .collect();
+    let mut all = Vec::with_capacity(to * to * dim);
+    let mut sums = vec![0.0_f64; dim];
+    for rows in &places {
+        for columns in &places {
+            sums.fill(0.0);
+            for (row, down) in rows {
+                for (column, across) in columns {
+                    let values = &grid[(row * from + column) * dim..][..dim];
+                    for (sum, value) in sums.iter_mut().zip(values) {
+                        *sum += down * across * f64::from(*value);
+                    }
+                }
+            }
+            all.extend(sums.iter().map(|sum| *sum as f32));
+        }
+    }
+    all
 }

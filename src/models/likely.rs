@@ -5,6 +5,7 @@ use crate::tensor::Checkpoint;
 
 /// Parts of tensor names that tell a model, and the model.
 const TELLTALES: &[(&str, &str)] = &[
+    ("biomedclip.visual.", "BiomedCLIPSeg"),
     ("image_encoder.patch_embed.stages.", "Zeus"),
     ("image_encoder.patch_embed.seq.", "MobileSAM"),
     ("image_encoder.trunk.", "SAM 2"),

@@ -5,11 +5,11 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recorder};
 use crate::layers::Linear;
-use crate::models::clip_vision::ClipVision;
+use crate::models::clip_vision::{ClipVision, without_class};
 use crate::models::llama::{Llama, LlamaConfig};
 use crate::models::vision::{VisionConfig, activation};
 use crate::models::{config_json, number, place, table_rows};
-use crate::ops::{Activation, copy_rows, gather_rows};
+use crate::ops::Activation;
 use crate::tensor::{Checkpoint, Precision, Tensor, Weights};
 
 /// What `image_token_index` is if `config.json` does not say it.
@@ -233,18 +233,6 @@ impl Llava {
         keep("connector", &y);
         y
     }
-}
-
-/// The rows of every image but its first.
-fn without_class(rec: &Recorder, y: &Tensor, images: usize, tokens: usize) -> Tensor {
-    let [_, width] = y.matrix();
-    let kept = tokens - 1;
-    let all = Tensor::empty(rec, [images * kept, width]);
-    for image in 0..images {
-        let own = gather_rows(rec, y, kept, image * tokens + 1, 1);
-        copy_rows(rec, &own, &all, kept, image * kept, 1);
-    }
-    all
 }
 
 /// How many blocks lie before the states that `vision_feature_layer` names: among those after each block and those before

@@ -1,7 +1,11 @@
 //! Floor 5: the models, each a readable file whose fields bear the checkpoint's names.
 
 pub mod bert;
+pub mod biomedclipseg;
+pub mod clip;
+pub mod clip_text;
 pub mod clip_vision;
+pub mod clipseg;
 pub mod idefics3;
 pub mod image_encoder;
 pub(crate) mod likely;
@@ -55,6 +59,25 @@ fn number(json: &serde_json::Value, key: &str, usual: u64) -> std::result::Resul
             .as_u64()
             .ok_or_else(|| format!("`{key}` is {value}, expected a whole number")),
     }
+}
+
+/// A layer takes a bias that is missing for none. Here every layer has one but those that are `without`, by the names of their
+/// weights less `.weight`.
+///
+/// # Errors
+/// The first that is missing.
+fn check_biases(checkpoint: &Checkpoint, without: impl Fn(&str) -> bool) -> Result<()> {
+    for entry in checkpoint.tensors() {
+        let Some(stem) = entry.name.strip_suffix(".weight") else {
+            continue;
+        };
+        let bias = format!("{stem}.bias");
+        if !without(stem) && checkpoint.tensor(&bias).is_none() {
+            let problem = format!("tensor `{bias}` is missing");
+            return Err(Error::weights(checkpoint.path(), problem));
+        }
+    }
+    Ok(())
 }
 
 /// The first of these places below which a checkpoint has a tensor: releases of transformers call them differently.

@@ -66,7 +66,7 @@ impl Siglip {
                 &embeddings.at("position_embedding"),
             )?,
             layers: (0..config.num_hidden_layers)
-                .map(|n| Block::new(&config, &layers.at(n)))
+                .map(|n| Block::new(&config.block(), &layers.at(n)))
                 .collect::<Result<_>>()?,
             post_layernorm: LayerNorm::new(dim, config.layer_norm_eps, &w.at("post_layernorm"))?,
             config,

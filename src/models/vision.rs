@@ -1,5 +1,5 @@
-//! What the vision towers of language models have in common: sizes from `config.json`, and pre-norm transformer blocks
-//! (ViT, arXiv 2010.11929) under the names that SigLIP and CLIP share.
+//! What the towers of SigLIP and CLIP have in common: sizes from `config.json`, and pre-norm transformer blocks (ViT, arXiv
+//! 2010.11929) under the names that they share. CLIP's text tower is made of them too.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::error::Result;
 use crate::gpu::Recorder;
 use crate::layers::{LayerNorm, Linear};
-use crate::ops::{Activation, Columns, Heads, Scores, attention};
+use crate::ops::{Activation, Columns, Heads, Scores, attention, attention_spans};
 use crate::tensor::{Tensor, Weights};
 
 /// The largest patch side: a convolution's kernel has at most 31 rows and slices together.
@@ -71,6 +71,27 @@ impl VisionConfig {
     pub fn side(&self) -> usize {
         self.image_size / self.patch_size
     }
+
+    /// The sizes of its blocks.
+    pub(super) fn block(&self) -> BlockConfig {
+        BlockConfig {
+            hidden_size: self.hidden_size,
+            intermediate_size: self.intermediate_size,
+            heads: self.heads,
+            hidden_act: self.hidden_act,
+            layer_norm_eps: self.layer_norm_eps,
+        }
+    }
+}
+
+/// The sizes of a transformer block.
+#[derive(Clone, Debug)]
+pub(super) struct BlockConfig {
+    pub hidden_size: usize,
+    pub intermediate_size: usize,
+    pub heads: Heads,
+    pub hidden_act: Activation,
+    pub layer_norm_eps: f32,
 }
 
 impl Json {
@@ -155,7 +176,7 @@ pub(super) struct Block {
 }
 
 impl Block {
-    pub(super) fn new(config: &VisionConfig, w: &Weights) -> Result<Self> {
+    pub(super) fn new(config: &BlockConfig, w: &Weights) -> Result<Self> {
         let (dim, hidden) = (config.hidden_size, config.intermediate_size);
         let (attn, mlp) = (w.at("self_attn"), w.at("mlp"));
         let stack = [("q_proj", dim), ("k_proj", dim), ("v_proj", dim)];
@@ -180,6 +201,24 @@ impl Block {
         images: usize,
         scores: Scores,
     ) -> Tensor {
+        self.with(rec, x, |q, k, v| {
+            attention(rec, q, k, v, self.heads, images, scores)
+        })
+    }
+
+    /// x `[tokens, hidden_size]`; each sees those of its `span` (`[tokens, 2]` u32: start and count).
+    pub(super) fn forward_spans(&self, rec: &Recorder, x: Tensor, span: &Tensor) -> Tensor {
+        self.with(rec, x, |q, k, v| {
+            attention_spans(rec, q, k, v, span, 0, self.heads)
+        })
+    }
+
+    fn with(
+        &self,
+        rec: &Recorder,
+        x: Tensor,
+        attend: impl FnOnce(Columns, Columns, Columns) -> Tensor,
+    ) -> Tensor {
         let [_, dim] = x.matrix();
         let qkv = self.qkv.forward(rec, &self.layer_norm1.forward(rec, &x));
         let (q, k, v) = (
@@ -187,7 +226,7 @@ impl Block {
             Columns::from(&qkv, dim),
             Columns::from(&qkv, 2 * dim),
         );
-        let attended = attention(rec, q, k, v, self.heads, images, scores);
+        let attended = attend(q, k, v);
         let x = self.out_proj.added(rec, &attended, &x);
         let normed = self.layer_norm2.forward(rec, &x);
         let hidden = self.fc1.activated(rec, &normed, self.hidden_act);

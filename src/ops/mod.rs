@@ -31,6 +31,7 @@ ops! {
     copy_rows: COPY_ROWS,
     cross_entropy: CROSS_ENTROPY,
     embed: EMBED,
+    film: FILM,
     fourier: FOURIER,
     fuse_view: FUSE_VIEW,
     gather_rows: GATHER_ROWS,

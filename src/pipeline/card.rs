@@ -27,6 +27,13 @@ pub const PROMPTED_CITATION: [&str; 2] = [
      Segment Anything in Medical Images. arXiv:2304.12306, 2023.",
 ];
 
+/// The same where phrases named what to segment: CLIPSeg's paper, and MedVLSM's.
+pub const PHRASED_CITATION: [&str; 2] = [
+    CITATION[0],
+    "T. Lüddecke, A. Ecker. Image Segmentation Using Text and Image Prompts. arXiv:2112.10003, 2022; for medical images K. Poudel et \
+     al. Exploring Transfer Learning in Medical Image Segmentation using Vision-Language Models. arXiv:2308.07706, 2024.",
+];
+
 /// The same where a MeshNet labelled the volume.
 pub const MESHNET_CITATION: [&str; 2] = [
     CITATION[0],

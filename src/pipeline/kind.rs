@@ -14,6 +14,8 @@ pub enum Kind {
     MeshNet,
     /// Segments what boxes and points show.
     Sam,
+    /// Segments slices by phrases.
+    ClipSeg,
 }
 
 impl Kind {
@@ -23,6 +25,7 @@ impl Kind {
             Kind::Zeus => "Zeus",
             Kind::MeshNet => "MeshNet",
             Kind::Sam => "SAM",
+            Kind::ClipSeg => "CLIPSeg",
         }
     }
 }
@@ -42,8 +45,10 @@ pub fn kind(checkpoint: &Checkpoint) -> Result<Kind> {
     if metadata.contains_key("config") {
         return Ok(Kind::Zeus);
     }
-    if likely(checkpoint) == Some("SAM") {
-        return Ok(Kind::Sam);
+    match likely(checkpoint) {
+        Some("SAM") => return Ok(Kind::Sam),
+        Some("CLIPSeg") => return Ok(Kind::ClipSeg),
+        _ => {}
     }
     let first = checkpoint
         .tensors()
@@ -53,7 +58,7 @@ pub fn kind(checkpoint: &Checkpoint) -> Result<Kind> {
     Err(Error::weights(
         checkpoint.path(),
         format!(
-            "its metadata says neither `architecture` MeshNet nor Zeus' `config`, and it is no SAM; tensor `{first}` looks like {}",
+            "its metadata says neither `architecture` MeshNet nor Zeus' `config`, and it is no SAM or CLIPSeg; tensor `{first}` looks like {}",
             likely(checkpoint).unwrap_or("no model that is known here")
         ),
     ))

@@ -30,6 +30,7 @@ pub mod language;
 pub mod memory;
 pub mod meshnet;
 pub mod modality;
+pub mod phrased;
 pub mod plot;
 pub mod prepare;
 pub mod preview;

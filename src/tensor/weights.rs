@@ -411,6 +411,26 @@ impl<'a> Weights<'a> {
         self.pack_values(name, [pixels * padded, inputs], entry.encoding, &rows)
     }
 
+    /// The same of a picture, `[inputs, 1, rows, columns]`, to one plane: a column for each pixel in row-major order, and no
+    /// padding.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    pub fn conv_transpose_plane(
+        &self,
+        name: &str,
+        inputs: usize,
+        [rows, columns]: [usize; 2],
+    ) -> Result<Matrix> {
+        let entry = self.entry(name, &[inputs, 1, rows, columns])?;
+        let values = self.decode(&entry)?;
+        let pixels = rows * columns;
+        let turned: Vec<f32> = (0..pixels * inputs)
+            .map(|at| values[at % inputs * pixels + at / inputs])
+            .collect();
+        self.pack_values(name, [pixels, inputs], entry.encoding, &turned)
+    }
+
     fn pack(&self, label: &str, shape: [usize; 2], entries: &[TensorEntry]) -> Result<Matrix> {
         let encoding = entries[0].encoding;
         if !encoding.is_quantised() {

@@ -11,6 +11,7 @@ mod manual;
 mod meshnet;
 mod models;
 mod others;
+mod phrases;
 mod prompts;
 mod schema;
 mod segment;
@@ -31,6 +32,8 @@ use tempfile::TempDir;
 
 #[path = "../support/nifti.rs"]
 mod made;
+#[path = "../support/model_files.rs"]
+mod model_files;
 use made::{Made, gzip};
 
 const SHAPE: [usize; 3] = [40, 48, 36];

@@ -4,9 +4,6 @@ use std::collections::BTreeMap;
 
 use super::*;
 
-#[path = "../support/model_files.rs"]
-mod model_files;
-
 /// The small SAM of the goldens.
 fn sam() -> TempDir {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/sam.json");

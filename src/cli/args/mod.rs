@@ -1,6 +1,7 @@
 //! What may be written on the command line. Parsing only makes plain data: nothing is opened here.
 
 mod adapter;
+mod phrases;
 mod prompts;
 mod request;
 
@@ -72,6 +73,10 @@ By boxes and points:
   keraunos segment t1.nii.gz --model sam-vit-base/ --point 70,90,70 --point 75,60,70,- -o out/
   keraunos segment t1.nii.gz --model sam-vit-base/ --mm --point -24.5,-18,-16 --find \"left hippocampus\" -o out/
 
+By phrases:
+  keraunos segment t1.nii.gz --model clipseg-rd64-refined/ --find \"left hippocampus\" -o out/
+  keraunos segment t1.nii.gz --model clipseg-rd64-refined/ --prompt \"a bright lesion\" --prompt \"the skull\" -o out/
+
 An object is followed from slice to slice by the box of the mask before, 5 % larger at each side.
 
 Models are loaded once. A case that fails is named and does not stop the others; the exit code is 1 then.
@@ -128,7 +133,7 @@ pub(super) struct Cli {
 pub(super) enum Command {
     /// Segments a volume, or several of one patient: map, statistics, preview and report
     #[command(after_help = SEGMENT_EXAMPLES)]
-    Segment(SegmentArgs),
+    Segment(Box<SegmentArgs>),
     /// Shows a result in the browser, on this machine alone
     #[command(after_help = VIEW_EXAMPLES)]
     View(ViewArgs),

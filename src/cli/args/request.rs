@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::adapter::ModelArgs;
+use super::phrases::PhraseArgs;
 use super::prompts::PromptArgs;
 use crate::error::{Error, Result};
 use crate::pipeline::batch::Batch;
@@ -179,9 +180,11 @@ pub(in crate::cli) struct SegmentArgs {
     pub(in crate::cli) models: ModelArgs,
     #[command(flatten)]
     pub(in crate::cli) prompts: PromptArgs,
-    /// Another network than the built-in one: a MeshNet that `convert` wrote, which has classes of its own, or a SAM that is
-    /// shown where to look by --box and --point: Hugging Face's folder, or a safetensors file with segment-anything's names;
-    /// called MedSAM, it sees slices as MedSAM does
+    #[command(flatten)]
+    pub(in crate::cli) phrases: PhraseArgs,
+    /// Another network than the built-in one: a MeshNet that `convert` wrote, which has classes of its own; a CLIPSeg that is told
+    /// by --prompt or --find, a folder of Hugging Face's; or a SAM that is shown where to look by --box and --point: Hugging Face's
+    /// folder, or a safetensors file with segment-anything's names; called MedSAM, it sees slices as MedSAM does
     #[arg(long, value_name = "FILE|DIR", conflicts_with = "weights")]
     pub(in crate::cli) model: Option<PathBuf>,
     /// Segments the cases of a list, CSV or JSON, instead of a folder's

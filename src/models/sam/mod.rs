@@ -14,9 +14,9 @@ pub use image_encoder::ImageEncoder;
 pub use mask_decoder::{MaskDecoder, Masks};
 pub use prompt_encoder::{Prompt, PromptEncoder};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gpu::{Gpu, Recorder};
-use crate::models::likely;
+use crate::models::{check_biases, likely};
 use crate::tensor::{Checkpoint, Precision, Tensor, Weights};
 use names::{Names, SHARED};
 
@@ -38,7 +38,7 @@ impl Sam {
         let names = Names::of(checkpoint)?;
         let named = |error| likely::named(error, checkpoint);
         let config = SamConfig::of(checkpoint, &names).map_err(named)?;
-        check_biases(checkpoint, &names, config.qkv_bias).map_err(named)?;
+        check_biases(checkpoint, without_bias(&names, config.qkv_bias)).map_err(named)?;
         let w = Weights::new(gpu, checkpoint, precision);
         Self::load(config, &names, &w).map_err(named)
     }
@@ -105,27 +105,16 @@ impl Sam {
     }
 }
 
-/// A layer takes a bias that is missing for none. SAM has one wherever it multiplies, but for the neck's convolutions and, as
-/// its configuration says, q, k and v.
-fn check_biases(checkpoint: &Checkpoint, names: &Names, qkv_bias: bool) -> Result<()> {
+/// Which of SAM's layers have a weight alone: the neck's convolutions, rows that are read as they are, and, as its configuration
+/// says, q, k and v.
+fn without_bias(names: &Names, qkv_bias: bool) -> impl Fn(&str) -> bool {
     let rows = ["_token", "_tokens", "not_a_point_embed", "no_mask_embed"];
-    let without = |stem: &str| {
+    let points = format!("prompt_encoder.{}.", names.point_embeddings);
+    let neck = [names.neck[0], names.neck[2]];
+    move |stem: &str| {
         let ends = |end: &str| stem.ends_with(end);
-        ends(names.neck[0])
-            || ends(names.neck[2])
-            || rows.into_iter().any(ends)
-            || stem.starts_with(&format!("prompt_encoder.{}.", names.point_embeddings))
+        neck.into_iter().chain(rows).any(ends)
+            || stem.starts_with(&points)
             || (!qkv_bias && ends("attn.qkv"))
-    };
-    for entry in checkpoint.tensors() {
-        let Some(stem) = entry.name.strip_suffix(".weight") else {
-            continue;
-        };
-        let bias = format!("{stem}.bias");
-        if !without(stem) && checkpoint.tensor(&bias).is_none() {
-            let problem = format!("tensor `{bias}` is missing");
-            return Err(Error::weights(checkpoint.path(), problem));
-        }
     }
-    Ok(())
 }

@@ -4,7 +4,7 @@ use super::{Bench, Trial, Work};
 use crate::error::Result;
 use crate::ops::check::inputs::{random, upload};
 use crate::ops::{
-    Activation, add, argmax, copy_rows, cross_entropy, fourier, gather_rows, instance_norm,
+    Activation, add, argmax, copy_rows, cross_entropy, film, fourier, gather_rows, instance_norm,
     layer_norm, mean_pool, moments, naive, rms_norm,
 };
 
@@ -140,6 +140,26 @@ pub(super) fn measure(bench: &mut Bench) -> Result<()> {
             y.clone()
         }))
     })?;
+    let (prompts, tokens, dim) = (16, 485, 64);
+    let case_film = format!("{prompts} x {tokens} x {dim}");
+    bench.row(
+        "film",
+        case_film,
+        moved(4 * (prompts + 1) * tokens * dim),
+        |gpu| {
+            let x = random(1, tokens * dim);
+            let (gamma, beta) = (random(2, prompts * dim), random(3, prompts * dim));
+            let want = naive::film(&x, &gamma, &beta, dim, tokens);
+            let x = upload(gpu, [tokens, dim], &x)?;
+            let (gamma, beta) = (
+                upload(gpu, [prompts, dim], &gamma)?,
+                upload(gpu, [prompts, dim], &beta)?,
+            );
+            Ok(Trial::new(0, want, move |rec| {
+                film(rec, &x, &gamma, &beta, true)
+            }))
+        },
+    )?;
     bench.row("gather_rows", case, moved(8 * rows * cols), |gpu| {
         let x = random(1, 3 * rows * cols);
         let want = naive::gather_rows(&x, cols, rows, 1, 3);

@@ -9,10 +9,10 @@ use crate::ops::{
     Activation, Added, Columns, Heads, Operand, Pairs, Placement, Residual, Rotation, Scores,
     Window, add_scaled, argmax, attention_broadcast, attention_coop, attention_merge,
     attention_narrow, attention_spans, attention_split, attention_tile, conv_broadcast,
-    conv_depthwise, conv_tile, copy_rows, cross_entropy, embed, fourier, fuse_view, gather_rows,
-    head_norm, instance_norm, joined_windows, layer_norm, linear_broadcast, linear_coop,
-    linear_tile, linear_vec, matmul, mean_pool, merged_moments, moments, pack_half, pixel_shuffle,
-    rel_pos, resample, rms_norm, rope_cache, slice_masks, unpack_half, windows,
+    conv_depthwise, conv_tile, copy_rows, cross_entropy, embed, film, fourier, fuse_view,
+    gather_rows, head_norm, instance_norm, joined_windows, layer_norm, linear_broadcast,
+    linear_coop, linear_tile, linear_vec, matmul, mean_pool, merged_moments, moments, pack_half,
+    pixel_shuffle, rel_pos, resample, rms_norm, rope_cache, slice_masks, unpack_half, windows,
 };
 use crate::tensor::{Matrix, Tensor};
 
@@ -68,6 +68,7 @@ pub(super) const ALL: &[Case] = &[
     case("embed", "q4_k", 0.0, check_embed),
     case("embed", "q5_k", 0.0, check_embed),
     case("embed", "q6_k", 0.0, check_embed),
+    case("film", "", 1e-6, check_film),
     case("fourier", "", 1e-5, check_fourier),
     case("fuse_view", "", 2e-5, check_fuse_view),
     case("gather_rows", "", 0.0, check_gather_rows),
@@ -553,6 +554,14 @@ fn check_gather_rows(gpu: &Gpu, _: &'static str) -> Result<Ran> {
     let want = naive::gather_rows(&x, 12, 6, 2, 3);
     let x = upload(gpu, [20, 12], &x)?;
     values(gpu, want, |rec| vec![gather_rows(rec, &x, 6, 2, 3)])
+}
+
+fn check_film(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    let (x, gamma, beta) = (random(72, 7 * 12), random(73, 5 * 12), random(74, 5 * 12));
+    let want = naive::film(&x, &gamma, &beta, 12, 7);
+    let x = upload(gpu, [7, 12], &x)?;
+    let (gamma, beta) = (upload(gpu, [5, 12], &gamma)?, upload(gpu, [5, 12], &beta)?);
+    values(gpu, want, |rec| vec![film(rec, &x, &gamma, &beta, true)])
 }
 
 fn check_fourier(gpu: &Gpu, _: &'static str) -> Result<Ran> {

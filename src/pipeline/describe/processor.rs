@@ -308,6 +308,46 @@ impl Squaring {
         Self::of(&path, &json).map_err(|problem| Error::config(&path, problem))
     }
 
+    /// Reads the folder of a CLIPSeg, whose pictures are stretched to a square.
+    ///
+    /// # Errors
+    /// A file that is missing, damaged or does not fit.
+    pub fn stretching(folder: &Path) -> Result<Self> {
+        let usual = json!({
+            "do_resize": true, "size": {"height": 352, "width": 352}, "resample": 2, "do_rescale": true,
+            "rescale_factor": 1.0 / 255.0, "do_normalize": true, "image_mean": [0.485, 0.456, 0.406],
+            "image_std": [0.229, 0.224, 0.225],
+        });
+        let (path, json) = Json::of(folder, &usual)?;
+        let exactly = || {
+            // Of its processor a plain number is both sides, not the shorter one.
+            let size = Size::Exactly(rectangle(&json.size, "size")?);
+            Ok(Self {
+                size,
+                ..Self::of(&path, &json)?
+            })
+        };
+        exactly().map_err(|problem: String| Error::config(&path, problem))
+    }
+
+    /// The side of the square that it makes of every picture.
+    ///
+    /// # Errors
+    /// A size of its own for each picture, or none that is square.
+    pub fn square(&self) -> Result<usize> {
+        match (self.size, self.crop) {
+            (Size::Exactly([rows, cols]), None) if rows == cols => Ok(rows),
+            (Size::Exactly([rows, cols]), None) => {
+                let problem = format!("`size` is {rows} × {cols} pixels, expected a square");
+                Err(Error::config(&self.path, problem))
+            }
+            _ => {
+                let problem = "cuts pictures, expected that it stretches them to a square";
+                Err(Error::config(&self.path, problem))
+            }
+        }
+    }
+
     fn of(path: &Path, json: &Json) -> std::result::Result<Self, String> {
         if !json.do_resize {
             return Err("`do_resize` is false: slices have many sizes, the tower takes one".into());

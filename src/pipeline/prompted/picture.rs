@@ -125,7 +125,7 @@ impl Picture {
 }
 
 /// A picture of `from` rows and columns in `to`, bilinearly, as PyTorch does without `align_corners`.
-fn stretched(x: &[f32], from: [usize; 2], to: [usize; 2]) -> Vec<f32> {
+pub(in crate::pipeline) fn stretched(x: &[f32], from: [usize; 2], to: [usize; 2]) -> Vec<f32> {
     // The pixel before, the one after, and the share of that.
     let places = |axis: usize| -> Vec<(usize, usize, f32)> {
         let (count, last) = (to[axis], from[axis] - 1);

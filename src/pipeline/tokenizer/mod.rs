@@ -2,10 +2,11 @@
 //!
 //! [`SentenceTokenizer`] is the WordPiece of a BERT sentence encoder, read from `tokenizer.json`.
 //! [`ChatTokenizer`] is the BPE of a language model, over bytes or over SentencePiece's characters, read from the metadata
-//! of its GGUF file or from `tokenizer.json`. Both stand on the `tokenizers` crate, which panics on some malformed
-//! inputs, so both run inside `catch_unwind`.
+//! of its GGUF file or from `tokenizer.json`. [`ClipTokenizer`] is the BPE of a CLIP. All stand on the `tokenizers` crate, which panics on some malformed
+//! inputs, so all run inside `catch_unwind`.
 
 mod chat;
+mod clip;
 mod gguf;
 mod growth;
 mod sentence;
@@ -18,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::pipeline::files::read_bounded;
 
 pub use chat::{ChatTokenizer, Decoder};
+pub use clip::ClipTokenizer;
 pub use sentence::{Sentence, SentenceTokenizer};
 
 /// The largest `tokenizer.json` that is read, in bytes; the largest in common use takes 40 MB.

@@ -1,0 +1,369 @@
+//! Structures that a phrase names, slice by slice: CLIPSeg.
+//!
+//! Every slice of a view is read once, and every phrase segmented in it by itself. Slices are those of the volume's own grid,
+//! turned and mirrored for display; a mask's logits are brought back to their pixels, which are the file's voxels.
+
+mod words;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+pub use words::PromptType;
+
+use crate::error::{Error, Result};
+use crate::gpu::Gpu;
+use crate::models::clipseg::ClipSeg;
+use crate::ops::gather_rows;
+use crate::pipeline::card::{DISCLAIMER, PHRASED_CITATION};
+use crate::pipeline::describe::processor::Squaring;
+use crate::pipeline::inputs::read_input;
+use crate::pipeline::instruct::Instruction;
+use crate::pipeline::modality::Modality;
+use crate::pipeline::prepare::{Slice, View, check_extent};
+use crate::pipeline::preview::Style;
+use crate::pipeline::prompted::{levels, stretched};
+use crate::pipeline::request::{Asked, Fusion, Instruct, VERSION};
+use crate::pipeline::result::{LabelMap, Report, Segmentation};
+use crate::pipeline::stages::{Clock, check_logits, precision_in_words};
+use crate::pipeline::structures::Target;
+use crate::pipeline::tokenizer::ClipTokenizer;
+use crate::pipeline::volume::{LabelTable, read_grid};
+use crate::pipeline::{Input, Observer, finish, geometry, memory, schema};
+use crate::tensor::{Checkpoint, Precision, Tensor};
+
+/// The most phrases that are decoded together, and whose masks are held.
+const AT_ONCE: usize = 8;
+
+/// What to segment, in which words.
+#[derive(Clone, Debug)]
+pub struct PhrasedRequest {
+    /// The volume.
+    pub input: Input,
+    /// The view whose slices are looked at.
+    pub view: View,
+    /// What to find.
+    pub targets: Vec<Target>,
+    /// The user's own phrase for each, where there is one.
+    pub phrases: Vec<Option<String>>,
+    /// How the others are put into words.
+    pub prompt_type: PromptType,
+    /// Tables of the labels for other programs, written beside the map.
+    pub tables: Vec<LabelTable>,
+    /// How the preview draws structures.
+    pub preview: Style,
+}
+
+impl PhrasedRequest {
+    /// What the files of the result are called.
+    pub fn stem(&self) -> String {
+        finish::stem(&self.input.path)
+    }
+
+    /// Whether there is something to find, and a label for each: asked for before a model is loaded.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] with what does not fit.
+    pub fn check(&self) -> Result<()> {
+        if self.targets.is_empty() {
+            let problem = "nothing says what to segment; give --prompt, or --find with a structure";
+            return Err(Error::Argument(problem.into()));
+        }
+        for (n, target) in self.targets.iter().enumerate() {
+            let before = &self.targets[..n];
+            if before.iter().any(|twin| twin.label == target.label) {
+                let problem = format!("`{}` is asked for twice", target.name);
+                return Err(Error::Argument(problem));
+            }
+        }
+        Ok(())
+    }
+
+    /// The phrase of each target.
+    fn instructions(&self, modality: Modality) -> Vec<Instruction> {
+        let own = self.phrases.iter().map(Option::as_deref);
+        let own = own.chain(std::iter::repeat(None));
+        let pairs = self.targets.iter().zip(own);
+        pairs
+            .map(|(target, own)| match own {
+                Some(text) => Instruction::user(target, modality, text),
+                None => Instruction {
+                    text: self.prompt_type.phrase(target, modality),
+                    ..Instruction::stock(target, modality)
+                },
+            })
+            .collect()
+    }
+}
+
+/// An open adapter with a CLIPSeg loaded.
+pub struct PhrasedSegmenter {
+    gpu: Gpu,
+    model: ClipSeg,
+    tokenizer: ClipTokenizer,
+    processor: Squaring,
+    sha256: String,
+    path: PathBuf,
+    precision: Precision,
+}
+
+impl PhrasedSegmenter {
+    /// Loads a folder of Hugging Face's `CLIPSegForImageSegmentation` with its tokenizer and image processor.
+    ///
+    /// # Errors
+    /// Files that are missing, or that do not fit each other.
+    pub fn on(gpu: Gpu, checkpoint: &Checkpoint, precision: Precision) -> Result<Self> {
+        let folder = checkpoint.folder();
+        let processor = Squaring::stretching(folder)?;
+        let size = processor.square()?;
+        let model = ClipSeg::new(&gpu, checkpoint, size, precision)?;
+        let tokenizer = ClipTokenizer::from_folder(folder)?;
+        let (has, rows) = (tokenizer.vocab_size(), model.config().clip.text.vocab_size);
+        if has > rows {
+            let problem = format!("has {has} tokens, the model {rows}");
+            return Err(Error::config(tokenizer.path(), problem));
+        }
+        Ok(Self {
+            gpu,
+            model,
+            tokenizer,
+            processor,
+            sha256: checkpoint.sha256(),
+            path: checkpoint.path().into(),
+            precision,
+        })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &ClipSeg {
+        &self.model
+    }
+
+    /// Segments what a request names.
+    ///
+    /// # Errors
+    /// A request that makes no sense, a phrase that is too long, a volume that cannot be used, or an adapter that fails; nothing
+    /// has been written then.
+    pub fn segment(
+        &self,
+        request: &PhrasedRequest,
+        observer: &mut dyn Observer,
+    ) -> Result<Segmentation> {
+        request.check()?;
+        let result = self.run(request, observer);
+        // The next volume has other sizes: what this one left in the pool would not fit it.
+        self.gpu.trim();
+        result
+    }
+
+    fn run(&self, request: &PhrasedRequest, observer: &mut dyn Observer) -> Result<Segmentation> {
+        let path = &request.input.path;
+        // What is too large is said before anything is read.
+        let grid = read_grid(path)?;
+        check_extent(path, &grid)?;
+        let orientation = grid.orientation();
+        let canonical = grid.canonical().shape;
+        self.check_memory(path, &grid, canonical[request.view.axis()])?;
+
+        let mut clock = Clock::new();
+        let mut warnings = self.gpu.distrusted();
+        let (volume, input, _) = read_input(&request.input, &mut warnings)?;
+        let levels = levels(&volume, input.modality);
+        let levels = geometry::reorient(&levels, volume.shape, orientation);
+        clock.lap("read");
+        let instructions = request.instructions(input.modality);
+        let conditions = self.conditions(&instructions)?;
+        clock.lap("text encoder");
+        let slices = self.encode(&levels, canonical, request.view, observer)?;
+        clock.lap("image encoder");
+
+        let mut map = LabelMap::new(&volume);
+        let mut structures = Vec::new();
+        let at_once = self.at_once();
+        let steps = request.targets.len().div_ceil(at_once) * slices.len().max(1);
+        let mut done = 0;
+        for (n, targets) in request.targets.chunks(at_once).enumerate() {
+            let rec = self.gpu.record("phrases");
+            let some = gather_rows(&rec, &conditions, targets.len(), n * at_once, 1);
+            rec.submit()?;
+            // Slices that show nothing hold nothing.
+            let mut masks = vec![vec![f32::NEG_INFINITY; volume.data.len()]; targets.len()];
+            for seen in &slices {
+                let rec = self.gpu.record("decoder");
+                let logits = self.model.decode(&rec, &seen.reduced, &some, |_, _| ())?;
+                let all = logits.read(rec)?;
+                let size = self.model.config().image_size;
+                for (mask, logits) in masks.iter_mut().zip(all.chunks_exact(size * size)) {
+                    let values = stretched(logits, [size; 2], seen.shape);
+                    request.view.put(mask, canonical, seen.slice, &values);
+                }
+                done += 1;
+                observer.progress("drawing masks", done as f64 / steps as f64);
+            }
+            for (target, mask) in targets.iter().zip(masks) {
+                let logits = geometry::restore(&mask, volume.shape, orientation);
+                warnings.extend(check_logits(&target.name, &logits)?);
+                observer.logits(target, &logits, &volume)?;
+                // Where phrases overlap the more probable one holds the voxel, whatever is part of what.
+                let equal = Target {
+                    parts: 1,
+                    ..target.clone()
+                };
+                structures.push(map.add(&equal, &logits, None, &volume));
+            }
+        }
+        let missing = structures.iter().filter(|structure| !structure.present);
+        warnings.extend(missing.map(|structure| {
+            let name = &structure.name;
+            format!("`{name}` was not found: the mask is empty")
+        }));
+        let names = map.finish(&request.targets, &mut structures);
+        clock.lap("mask decoder");
+        let report = Report {
+            schema: schema::REPORT.id,
+            version: VERSION,
+            disclaimer: DISCLAIMER,
+            citation: PHRASED_CITATION,
+            model: None,
+            adapter: self.gpu.summary().clone(),
+            precision: precision_in_words(self.precision, &self.gpu),
+            weights: BTreeMap::from([("segmentation", self.sha256.clone())]),
+            asked: self.asked(request),
+            inputs: vec![input],
+            views: vec![request.view],
+            fast: false,
+            fusion: Fusion::Late,
+            instructions,
+            preprocessing: None,
+            followed: Vec::new(),
+            seconds: clock.seconds,
+            warnings,
+        };
+        Ok(Segmentation {
+            name: request.stem(),
+            labels: map.labels,
+            reference: volume,
+            names,
+            tables: request.tables.clone(),
+            sources: Vec::new(),
+            preview: request.preview,
+            structures,
+            report,
+        })
+    }
+
+    /// What the phrases condition the decoder by, `[phrases, projection_dim]`.
+    fn conditions(&self, instructions: &[Instruction]) -> Result<Tensor> {
+        let most = self.model.config().clip.text.max_position_embeddings;
+        let ids = |instruction: &Instruction| {
+            let text = &instruction.text;
+            let ids = self.tokenizer.encode(text)?;
+            if ids.len() > most {
+                let count = ids.len();
+                return Err(Error::Argument(format!(
+                    "the phrase `{text}` is {count} tokens long; {most} fit"
+                )));
+            }
+            Ok(ids)
+        };
+        let ids = instructions.iter().map(ids).collect::<Result<Vec<_>>>()?;
+        let rec = self.gpu.record("text encoder");
+        let conditions = self.model.conditions(&rec, &ids, |_, _| ())?;
+        rec.submit()?;
+        Ok(conditions)
+    }
+
+    /// What the decoder reads of each slice that shows something.
+    fn encode(
+        &self,
+        levels: &[u8],
+        shape: [usize; 3],
+        view: View,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<Seen>> {
+        let size = self.model.config().image_size;
+        let count = shape[view.axis()];
+        let (mut all, mut running) = (Vec::new(), None);
+        for slice in 0..count {
+            let picture: Slice<u8> = view.slice(levels, shape, slice);
+            observer.progress("encoding slices", (slice + 1) as f64 / count as f64);
+            if picture.data.iter().all(|grey| *grey == picture.data[0]) {
+                continue;
+            }
+            let pixels = self.processor.process(&picture, size)?.pixels;
+            let pixels = Tensor::upload(&self.gpu, "slice", [1, size, size, 4], &pixels)?;
+            let rec = self.gpu.record("image encoder");
+            let reduced = self.model.encode(&rec, &pixels, |_, _| ());
+            // Two in flight: the next is cut while the adapter works.
+            if let Some(last) = running.replace(rec.submit()?) {
+                self.gpu.wait_for(&last)?;
+            }
+            all.push(Seen {
+                slice,
+                shape: [picture.rows, picture.cols],
+                reduced,
+            });
+        }
+        Ok(all)
+    }
+
+    /// Phrases that are decoded together: as many as the widest of the decoder's tensors lets the adapter bind.
+    fn at_once(&self) -> usize {
+        let config = &self.model.config().decoder;
+        let tokens = config.grid * config.grid + 1;
+        let widest = config.intermediate_size.max(16 * config.reduce_dim);
+        let bytes = 4 * tokens * widest;
+        (self.gpu.max_binding_bytes() as usize / bytes.max(1)).clamp(1, AT_ONCE)
+    }
+
+    fn asked(&self, request: &PhrasedRequest) -> Asked {
+        let targets = request.targets.iter();
+        Asked {
+            structures: targets.map(|t| (t.label, t.name.clone())).collect(),
+            instructions: request.phrases.clone(),
+            instruct: Instruct::Stock,
+            modalities: vec![request.input.modality],
+            views: vec![request.view],
+            fast: false,
+            fusion: Fusion::Late,
+            precision: self.precision,
+            cooperative: self.gpu.coop_tile().is_some(),
+            version: VERSION,
+        }
+    }
+
+    /// The volume, its levels, the masks that are held and the map, beside what is kept of the slices.
+    fn check_memory(&self, path: &Path, grid: &geometry::Grid, slices: usize) -> Result<()> {
+        let config = &self.model.config().decoder;
+        let voxels: u64 = grid.shape.iter().map(|n| *n as u64).product();
+        let masks = 4 * (self.at_once() as u64 + 2);
+        let tokens = (config.grid * config.grid + 1) as u64;
+        let kept = 4 * tokens * (config.reduce_dim * config.layers) as u64;
+        let needs = voxels
+            .saturating_mul(20 + masks)
+            .saturating_add(kept * slices as u64);
+        match memory::available() {
+            Some(has) if needs > has => Err(Error::Memory {
+                path: path.into(),
+                needs: memory::gigabytes(needs),
+                has: memory::gigabytes(has),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A slice as the decoder reads it.
+struct Seen {
+    slice: usize,
+    /// Rows and columns.
+    shape: [usize; 2],
+    reduced: Vec<Tensor>,
+}
+
+impl std::fmt::Debug for PhrasedSegmenter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PhrasedSegmenter")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}

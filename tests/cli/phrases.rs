@@ -1,0 +1,109 @@
+//! `segment` by phrases.
+
+use super::*;
+
+#[path = "../support/clip_files.rs"]
+mod clip_files;
+
+#[test]
+fn segment_by_phrases_writes_what_segment_writes() {
+    let (folder, model) = (folder(), clip_files::clipseg());
+    let input = phantom(folder.path(), "sub-01_T1w.nii.gz");
+    let out = folder.path().join("out");
+    let asked = |more: &[&str]| {
+        let mut command = keraunos();
+        command.arg("segment").arg(&input).arg("--model");
+        command.arg(model.path()).arg("-o").arg(&out).args(more);
+        command.output().expect("the program starts")
+    };
+    let text = said(&asked(&["--find", "thalamus", "--prompt", "a dark core"]));
+    for part in ["thalamus", "a dark core", "arXiv:2112.10003"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert_eq!(
+        names_in(&out),
+        [
+            "sub-01_T1w_preview.png",
+            "sub-01_T1w_report.json",
+            "sub-01_T1w_seg-keraunos_dseg.nii.gz",
+            "sub-01_T1w_seg-keraunos_dseg.tsv",
+            "sub-01_T1w_stats.json",
+        ]
+    );
+    let map = Labels::read(&out.join("sub-01_T1w_seg-keraunos_dseg.nii.gz")).expect("a map");
+    let volume = Volume::read(&input).expect("the phantom");
+    assert_eq!((map.shape, map.affine), (volume.shape, volume.affine));
+
+    let asked_json = asked(&[
+        "--find",
+        "thalamus",
+        "--find",
+        "left putamen",
+        "--prompt-type",
+        "p5",
+        "--view",
+        "coronal",
+        "--save-probabilities",
+        "--json",
+    ]);
+    let value = json(&asked_json);
+    let report = &value["report"];
+    super::schema::Schema::of("report").holds(report);
+    assert_eq!(report["views"][0], "coronal");
+    let texts = |n: usize| &report["instructions"][n]["text"];
+    assert_eq!(texts(0), "two gray thalamus");
+    assert_eq!(texts(1), "one gray left putamen");
+    assert_eq!(report["instructions"][1]["author"], "stock");
+    let written = value["paths"]["probabilities"].as_array().expect("paths");
+    assert_eq!(written.len(), 2);
+}
+
+#[test]
+fn what_phrases_are_not_for_is_refused() {
+    let (folder, model) = (folder(), clip_files::clipseg());
+    let input = phantom(folder.path(), "sub-01_T1w.nii.gz");
+    let out = folder.path().join("out");
+    let asked = |model: &Path, more: &[&str]| {
+        let mut command = keraunos();
+        command.arg("segment").arg(&input).arg("--model");
+        command.arg(model).arg("-o").arg(&out).args(more);
+        command.output().expect("the program starts")
+    };
+    for (more, wanted) in [
+        (&[][..], "nothing says what to segment"),
+        (&["--prompt", " "], "the prompt \" \" says nothing"),
+        (
+            &["--prompt", "a", "--view", "all"],
+            "3 views; a CLIPSeg looks at one",
+        ),
+        (&["--find", "thalamus", "--fast"], "--fast are not for it"),
+        (&["--find", "hipocampus"], "`hippocampus`"),
+        (
+            &["--point", "20,24,18"],
+            "--model is a CLIPSeg: a box or point is not for it",
+        ),
+    ] {
+        let line = refused(&asked(model.path(), more), 2);
+        assert!(line.contains(wanted), "{wanted}: {line}");
+    }
+    let line = refused(
+        &run!("segment", &input, "-o", &out, "--prompt", "a polyp"),
+        2,
+    );
+    assert!(line.contains("--prompt is for a CLIPSeg"), "{line}");
+    // Another model's folder, and one without its decoder.
+    let path = model.path().join("config.json");
+    let config = std::fs::read_to_string(&path).expect("a file");
+    std::fs::write(&path, config.replace("\"clipseg\"", "\"clip\"")).expect("written");
+    let line = refused(&asked(model.path(), &["--prompt", "a polyp"]), 1);
+    assert!(
+        line.contains("config.json") && line.contains("`model_type` is `clip`, expected `clipseg`"),
+        "{line}"
+    );
+    let case = &clip_files::golden("clip.json")["gelu"];
+    let tensors = serde_json::from_value(case["tensors"].clone()).expect("tensors");
+    let clip = model_files::model_folder(&case["config"], &tensors, str::to_owned);
+    let line = refused(&asked(clip.path(), &["--prompt", "a polyp"]), 1);
+    assert!(line.contains("looks like CLIP or SigLIP"), "{line}");
+    assert!(!out.exists());
+}
