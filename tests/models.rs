@@ -93,6 +93,7 @@ fn every_intermediate_of_zeus_mini_equals_pytorch() {
         let spans = Tensor::upload(gpu(), "spans", [1, 2], &[0u32, words as u32]);
         let image = image.expect("an upload");
         let sentence = Sentences {
+            firsts: spans.as_ref().expect("an upload").clone(),
             states: states.expect("an upload"),
             spans: spans.expect("an upload"),
         };

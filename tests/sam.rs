@@ -1,5 +1,7 @@
 //! SAM beside transformers and segment-anything, from the pixels to the masks.
 
+#[path = "support/found.rs"]
+mod found;
 #[path = "support/model_files.rs"]
 mod model_files;
 mod support;
@@ -7,45 +9,13 @@ mod support;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use found::{Found, cases, compare};
 use keraunos::models::sam::{Prompt, Sam};
 use keraunos::tensor::{Checkpoint, Precision, Tensor};
 use model_files::{hashed, model_folder};
 use serde::Deserialize;
 use serde_json::Value;
-use support::{gpu, read};
-
-/// Of an activation a stride, every so-manyth value, the mean and the root of the mean of squares of all.
-#[derive(Deserialize)]
-struct Found(usize, Vec<f32>, f64, f64);
-
-impl Found {
-    /// Compares all of an activation; `share` of its scale is let pass.
-    fn compare(&self, what: &str, got: &[f32], share: f64) {
-        let Self(stride, want, mean, root) = self;
-        let some: Vec<f32> = got.iter().step_by(*stride).copied().collect();
-        assert_eq!(some.len(), want.len(), "{what}: {} values", got.len());
-        let scale = f64::from(want.iter().fold(0.0_f32, |most, v| most.max(v.abs())));
-        let worst = some
-            .iter()
-            .zip(want)
-            .map(|(a, b)| f64::from((a - b).abs()))
-            .fold(0.0, f64::max);
-        let count = got.len() as f64;
-        let sum = |of: fn(f64) -> f64| got.iter().map(|v| of(f64::from(*v))).sum::<f64>() / count;
-        let (own_mean, own_root) = (sum(|v| v), sum(|v| v * v).sqrt());
-        println!("{what}: {worst:.2e} of {scale:.2}");
-        for (name, off) in [
-            ("a value", worst),
-            ("the mean", (own_mean - mean).abs()),
-            ("the root of the mean of squares", (own_root - root).abs()),
-        ] {
-            assert!(
-                off <= share * scale,
-                "{what}: {name} is off by {off:.3e} of {scale:.3}"
-            );
-        }
-    }
-}
+use support::gpu;
 
 /// A prompt as transformers takes it, and what becomes of it.
 #[derive(Deserialize)]
@@ -93,19 +63,8 @@ struct Case {
 }
 
 impl Case {
-    fn all(file: &str) -> BTreeMap<String, Self> {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens");
-        let text = std::fs::read_to_string(path.join(file)).expect("the goldens");
-        let mut cases: BTreeMap<String, Value> = serde_json::from_str(&text).expect("JSON");
-        cases.remove("made with");
-        cases
-            .into_iter()
-            .map(|(name, case)| (name, serde_json::from_value(case).expect("a case")))
-            .collect()
-    }
-
     fn small() -> Self {
-        Self::all("sam.json").remove("small").expect("a case")
+        cases::<Self>("sam.json").remove("small").expect("a case")
     }
 
     /// A folder with the model; with segment-anything's names, where the case has them, and nothing beside them.
@@ -174,39 +133,9 @@ impl Case {
     }
 }
 
-/// Reads what was kept and compares it; nothing may be missing.
-fn compare(
-    name: &str,
-    rec: keraunos::gpu::Recorder,
-    kept: Vec<(String, Tensor)>,
-    found: &BTreeMap<String, Found>,
-    share: f64,
-) {
-    let tensors: Vec<&Tensor> = kept.iter().map(|(_, x)| x).collect();
-    let values = read::<f32>(rec, &tensors);
-    let mut missing: Vec<&str> = found.keys().map(String::as_str).collect();
-    for ((at, x), values) in kept.iter().zip(values) {
-        missing.retain(|other| other != at);
-        let want = &found[at];
-        // Predicted IoUs are padded to whole vec4s.
-        let values = match at.as_str() {
-            "iou" => {
-                let wanted = (want.1.len() - 1) * want.0 + 1;
-                let [rows, padded] = x.matrix();
-                let own = wanted.div_ceil(rows).min(padded);
-                let rows = values.chunks_exact(padded);
-                rows.flat_map(|row| row[..own].to_vec()).collect()
-            }
-            _ => values,
-        };
-        want.compare(&format!("{name} {at}"), &values, share);
-    }
-    assert!(missing.is_empty(), "{name}: {missing:?} are not kept");
-}
-
 #[test]
 fn small_models_equal_transformers_and_segment_anything() {
-    for (name, case) in Case::all("sam.json") {
+    for (name, case) in cases::<Case>("sam.json") {
         // Sums of f32 against float64; 1e-3 of the scale is asked for.
         case.check(&name, case.folder().path(), Precision::Auto, 2e-4);
     }
@@ -214,7 +143,7 @@ fn small_models_equal_transformers_and_segment_anything() {
 
 #[test]
 fn small_models_in_half_precision_are_near_transformers() {
-    for (name, case) in Case::all("sam.json") {
+    for (name, case) in cases::<Case>("sam.json") {
         case.check(&name, case.folder().path(), Precision::F16, 1e-2);
     }
 }
@@ -223,7 +152,7 @@ fn small_models_in_half_precision_are_near_transformers() {
 #[test]
 #[ignore = "a minute or two on a software adapter, and 1 GB of memory"]
 fn vit_b_equals_transformers() {
-    for (name, case) in Case::all("sam_whole.json") {
+    for (name, case) in cases::<Case>("sam_whole.json") {
         let folder = case.folder();
         case.check(&name, folder.path(), Precision::F32, 1e-3);
         case.check(&name, folder.path(), Precision::F16, 1e-2);

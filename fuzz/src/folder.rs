@@ -71,8 +71,8 @@ pub fn read(bytes: &[u8]) -> Result<()> {
     }));
     for (name, bytes) in &given {
         if *name == "config.json"
-            && let Ok(config) = serde_json::from_slice::<BertConfig>(bytes)
-            && config.check().is_ok()
+            && let Ok(json) = serde_json::from_slice(bytes)
+            && BertConfig::of(&json).is_ok()
         {
             read.push(Ok(()));
         }

@@ -1,6 +1,7 @@
 //! Floor 5: the models, each a readable file whose fields bear the checkpoint's names.
 
 pub mod bert;
+pub mod biomed_clip;
 pub mod clip_vision;
 pub mod idefics3;
 pub mod image_encoder;
@@ -8,18 +9,24 @@ pub(crate) mod likely;
 pub mod llama;
 pub mod llava;
 pub mod mask_decoder;
+pub mod med_clip;
 pub mod meshnet;
 pub mod projector;
 pub mod prompt_encoder;
 pub mod sam;
+mod shapes;
 pub mod siglip;
+pub mod swin;
 pub mod vision;
+pub mod vit;
 pub mod zeus;
 
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
-use crate::tensor::{Checkpoint, read_bounded};
+use crate::gpu::Recorder;
+use crate::ops::mean_pool;
+use crate::tensor::{Checkpoint, Tensor, read_bounded};
 
 /// The largest `config.json` that is read, in bytes.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
@@ -29,7 +36,15 @@ const MAX_CONFIG_BYTES: u64 = 1 << 20;
 /// # Errors
 /// A file that cannot be read, is too large or no JSON.
 pub(crate) fn config_json(checkpoint: &Checkpoint) -> Result<(PathBuf, serde_json::Value)> {
-    let path = checkpoint.folder().join("config.json");
+    json_beside(checkpoint, "config.json")
+}
+
+/// A JSON file beside a checkpoint, and where it is.
+///
+/// # Errors
+/// As [`config_json`].
+fn json_beside(checkpoint: &Checkpoint, name: &str) -> Result<(PathBuf, serde_json::Value)> {
+    let path = checkpoint.folder().join(name);
     let text = read_bounded(&path, MAX_CONFIG_BYTES)?;
     let json = serde_json::from_slice(&text).map_err(|e| Error::config(&path, e.to_string()))?;
     Ok((path, json))
@@ -55,6 +70,36 @@ fn number(json: &serde_json::Value, key: &str, usual: u64) -> std::result::Resul
             .as_u64()
             .ok_or_else(|| format!("`{key}` is {value}, expected a whole number")),
     }
+}
+
+/// Rows scaled to unit length.
+///
+/// # Errors
+/// No memory.
+fn unit_rows(rec: &Recorder, x: &Tensor) -> Result<Tensor> {
+    let [rows, _] = x.matrix();
+    let spans: Vec<[u32; 2]> = (0..rows).map(|row| [row as u32, 1]).collect();
+    let spans = Tensor::upload(rec.gpu(), "rows", [rows, 2], spans.as_flattened())?;
+    Ok(mean_pool(rec, x, &spans))
+}
+
+/// A layer takes a bias that is missing for none. Here every layer has one but those that are `without`, by the names of their
+/// weights less `.weight`.
+///
+/// # Errors
+/// The first that is missing.
+fn check_biases(checkpoint: &Checkpoint, without: impl Fn(&str) -> bool) -> Result<()> {
+    for entry in checkpoint.tensors() {
+        let Some(stem) = entry.name.strip_suffix(".weight") else {
+            continue;
+        };
+        let bias = format!("{stem}.bias");
+        if !without(stem) && checkpoint.tensor(&bias).is_none() {
+            let problem = format!("tensor `{bias}` is missing");
+            return Err(Error::weights(checkpoint.path(), problem));
+        }
+    }
+    Ok(())
 }
 
 /// The first of these places below which a checkpoint has a tensor: releases of transformers call them differently.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recorder};
-use crate::models::bert::{Bert, BertConfig, Sentences};
+use crate::models::bert::{Bert, BertConfig, Pooling, Sentences};
 use crate::pipeline::files::read_bounded;
 use crate::pipeline::home::{Home, TEXT_ENCODER};
 use crate::pipeline::tokenizer::SentenceTokenizer;
@@ -17,7 +17,7 @@ const MAX_CONFIG_BYTES: u64 = 1 << 20;
 /// Tokens computed at once: enough to fill an adapter, few enough for little memory.
 const TOKENS_AT_ONCE: usize = 2048;
 
-/// all-MiniLM-L6-v2, ready.
+/// A BERT with its tokenizer, ready: all-MiniLM-L6-v2, or another from a folder.
 pub struct TextEncoder {
     tokenizer: SentenceTokenizer,
     bert: Bert,
@@ -34,7 +34,8 @@ impl TextEncoder {
         Self::from_folder(gpu, &home.locate(TEXT_ENCODER)?)
     }
 
-    /// Loads `model.safetensors`, `tokenizer.json` and, if it is there, `config.json` of a folder.
+    /// Loads `model.safetensors`, `tokenizer.json` or `vocab.txt` and, if they are there, `config.json` and
+    /// `tokenizer_config.json` of a folder. Without a `config.json` it is all-MiniLM-L6-v2.
     ///
     /// # Errors
     /// Files that are missing or do not fit each other.
@@ -42,24 +43,21 @@ impl TextEncoder {
         let path = folder.join("config.json");
         let config = if path.is_file() {
             let text = read_bounded(&path, MAX_CONFIG_BYTES)?;
-            let config: BertConfig =
+            let json =
                 serde_json::from_slice(&text).map_err(|e| Error::config(&path, e.to_string()))?;
-            config
-                .check()
-                .map_err(|problem| Error::config(&path, problem))?;
-            config
+            BertConfig::of(&json).map_err(|problem| Error::config(&path, problem))?
         } else {
             BertConfig::mini_lm()
         };
         let checkpoint = Checkpoint::open(&folder.join("model.safetensors"))?;
-        let tokenizer = SentenceTokenizer::open(&folder.join("tokenizer.json"), MAX_LEN)?;
+        let tokenizer = SentenceTokenizer::from_folder(folder, MAX_LEN.min(config.longest()))?;
         if tokenizer.vocab_size() > config.vocab_size {
             let problem = format!(
                 "has {} tokens, the model {}",
                 tokenizer.vocab_size(),
                 config.vocab_size
             );
-            return Err(Error::config(&folder.join("tokenizer.json"), problem));
+            return Err(Error::config(tokenizer.path(), problem));
         }
         let sha256 = checkpoint.sha256();
         Ok(Self {
@@ -79,7 +77,22 @@ impl TextEncoder {
     /// # Errors
     /// An adapter that fails.
     pub fn embed(&self, gpu: &Gpu, texts: &[&str]) -> Result<(Vec<f32>, bool)> {
-        self.read(gpu, texts, |rec, sentences| Ok(sentences.embeddings(rec)))
+        self.embed_by(gpu, texts, Pooling::Mean)
+    }
+
+    /// The same of another pooling than the mean.
+    ///
+    /// # Errors
+    /// The pooler of a model that has none, or an adapter that fails.
+    pub fn embed_by(
+        &self,
+        gpu: &Gpu,
+        texts: &[&str],
+        pooling: Pooling,
+    ) -> Result<(Vec<f32>, bool)> {
+        self.read(gpu, texts, |rec, sentences| {
+            self.bert.embeddings(rec, sentences, pooling)
+        })
     }
 
     /// Encodes texts and reads what `finish` makes of their token states, rows of one length for each

@@ -1,0 +1,95 @@
+//! Activations that another program found, and how ours are held against them.
+#![allow(dead_code, reason = "every test program uses another part")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use keraunos::gpu::Recorder;
+use keraunos::tensor::Tensor;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::support::read;
+
+/// Of an activation a stride, every so-manyth value, the mean and the root of the mean of squares of all.
+#[derive(Deserialize)]
+pub struct Found(pub usize, pub Vec<f32>, f64, f64);
+
+impl Found {
+    /// Compares all of an activation; `share` of its scale is let pass.
+    pub fn compare(&self, what: &str, got: &[f32], share: f64) {
+        let Self(stride, want, mean, root) = self;
+        let some: Vec<f32> = got.iter().step_by(*stride).copied().collect();
+        assert_eq!(some.len(), want.len(), "{what}: {} values", got.len());
+        let scale = f64::from(want.iter().fold(0.0_f32, |most, v| most.max(v.abs())));
+        let worst = some
+            .iter()
+            .zip(want)
+            .map(|(a, b)| f64::from((a - b).abs()))
+            .fold(0.0, f64::max);
+        let count = got.len() as f64;
+        let sum = |of: fn(f64) -> f64| got.iter().map(|v| of(f64::from(*v))).sum::<f64>() / count;
+        let (own_mean, own_root) = (sum(|v| v), sum(|v| v * v).sqrt());
+        println!("{what}: {worst:.2e} of {scale:.2}");
+        for (name, off) in [
+            ("a value", worst),
+            ("the mean", (own_mean - mean).abs()),
+            ("the root of the mean of squares", (own_root - root).abs()),
+        ] {
+            assert!(
+                off <= share * scale,
+                "{what}: {name} is off by {off:.3e} of {scale:.3}"
+            );
+        }
+    }
+}
+
+/// The cases of a file of `tests/goldens`.
+pub fn cases<T: DeserializeOwned>(file: &str) -> BTreeMap<String, T> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens");
+    let text = std::fs::read_to_string(path.join(file)).expect("the goldens");
+    let mut cases: BTreeMap<String, Value> = serde_json::from_str(&text).expect("JSON");
+    cases.remove("made with");
+    cases
+        .into_iter()
+        .map(|(name, case)| (name, serde_json::from_value(case).expect("a case")))
+        .collect()
+}
+
+/// Reads what was kept and compares it; nothing may be missing. All values of what was compared, by name.
+pub fn compare(
+    name: &str,
+    rec: Recorder,
+    kept: Vec<(String, Tensor)>,
+    found: &BTreeMap<String, Found>,
+    share: f64,
+) -> BTreeMap<String, Vec<f32>> {
+    let mut all = BTreeMap::new();
+    let kept: Vec<(String, Tensor)> = kept
+        .into_iter()
+        .filter(|(at, _)| found.contains_key(at))
+        .collect();
+    let tensors: Vec<&Tensor> = kept.iter().map(|(_, x)| x).collect();
+    let values = read::<f32>(rec, &tensors);
+    let mut missing: Vec<&str> = found.keys().map(String::as_str).collect();
+    for ((at, x), values) in kept.iter().zip(values) {
+        missing.retain(|other| other != at);
+        let want = &found[at];
+        // Predicted IoUs are padded to whole vec4s.
+        let values = match at.as_str() {
+            "iou" => {
+                let wanted = (want.1.len() - 1) * want.0 + 1;
+                let [rows, padded] = x.matrix();
+                let own = wanted.div_ceil(rows).min(padded);
+                let rows = values.chunks_exact(padded);
+                rows.flat_map(|row| row[..own].to_vec()).collect()
+            }
+            _ => values,
+        };
+        want.compare(&format!("{name} {at}"), &values, share);
+        all.insert(at.clone(), values);
+    }
+    assert!(missing.is_empty(), "{name}: {missing:?} are not kept");
+    all
+}
