@@ -373,6 +373,36 @@ fn a_folder_with_a_word_list_is_a_text_encoder() {
         "bert.embeddings.word_embeddings.weight".into(),
         rows.to_vec(),
     );
+    // As many tokens as sentence-transformers says, or as there are positions.
+    let long = ["lung "; 50].concat();
+    for (said, wanted) in [
+        (json!(8), true),
+        (json!(null), true),
+        (json!(4), true),
+        (json!("many"), false),
+    ] {
+        let folder = case.folder();
+        let place = |name: &str| folder.path().join(name);
+        std::fs::copy(words.path().join("vocab.txt"), place("vocab.txt")).expect("copied");
+        let text = json!({ "max_seq_length": said }).to_string();
+        std::fs::write(place("sentence_bert_config.json"), text).expect("written");
+        match TextEncoder::from_folder(gpu(), folder.path()) {
+            Ok(encoder) => {
+                assert!(wanted, "{said}");
+                let (rows, cut) = encoder.embed(gpu(), &[&long]).expect("embeddings");
+                let most = said.as_u64().unwrap_or(40) as usize;
+                let same = ["lung "; 50][..most - 2].concat();
+                assert!(cut && rows == encoder.embed(gpu(), &[&same]).expect("embeddings").0);
+            }
+            Err(error) => {
+                let error = error.to_string();
+                assert!(
+                    !wanted && error.contains("`max_seq_length` is \"many\""),
+                    "{error}"
+                );
+            }
+        }
+    }
     let encoder = open(&case).expect("an encoder");
     let texts = ["the left lung", "Pneumothorax, right"];
     let by = |pooling| encoder.embed_by(gpu(), &texts, pooling);

@@ -15,6 +15,7 @@ use contract::contract;
 use found::{Found, cases, compare};
 use keraunos::models::biomed_clip::BiomedClip;
 use keraunos::models::med_clip::MedClip;
+use keraunos::models::sam::Sam;
 use keraunos::models::swin::{Swin, SwinConfig};
 use keraunos::tensor::{Checkpoint, Precision, Tensor};
 use model_files::{hashed, model_folder};
@@ -404,6 +405,46 @@ fn towers_that_do_not_fit_are_named() {
         let error = open("biomedclip", &case, folder.path()).expect_err(wanted);
         assert!(
             error.contains("open_clip_config.json") && error.contains(wanted),
+            "{error}"
+        );
+    }
+}
+
+/// What is opened as a SAM and is none is told what it is.
+#[test]
+fn others_checkpoints_are_known_by_their_names() {
+    let named = |tensors: &Shapes, rename: &dyn Fn(&str) -> String| {
+        let folder = model_folder(&json!({}), tensors, rename);
+        let checkpoint = Checkpoint::open(folder.path()).expect("a checkpoint");
+        let sam = Sam::new(gpu(), &checkpoint, Precision::Auto);
+        sam.map(drop).expect_err("no SAM").to_string()
+    };
+    let same = |name: &str| name.to_owned();
+    let within = |name: &str| format!("encoder.{name}");
+    let bare = |name: &str| name.replace("visual.trunk.", "");
+    for (file, case, rename, wanted) in [
+        (
+            "bert.json",
+            "plain",
+            &same as &dyn Fn(&str) -> String,
+            "BERT",
+        ),
+        ("bert.json", "legacy", &same, "BERT"),
+        ("swin.json", "small", &same, "Swin"),
+        ("swin.json", "other", &within, "Swin"),
+        ("clips.json", "medclip", &same, "MedCLIP"),
+        ("clips.json", "biomedclip", &same, "BiomedCLIP"),
+        ("clips.json", "biomedclip", &bare, "a ViT of timm"),
+    ] {
+        let mut case = cases::<Value>(file).remove(case).expect("a case");
+        let tensors = case["tensors"].take();
+        let mut tensors: Shapes = serde_json::from_value(tensors).expect("shapes");
+        if wanted == "a ViT of timm" {
+            tensors.retain(|name, _| name.starts_with("visual.trunk."));
+        }
+        let error = named(&tensors, rename);
+        assert!(
+            error.ends_with(&format!("called as those of {wanted}")),
             "{error}"
         );
     }

@@ -6,7 +6,7 @@ use crate::layers::Linear;
 use crate::models::bert::{self, Bert, BertConfig, Pooling};
 use crate::models::shapes::Shapes;
 use crate::models::vit::{Vit, VitConfig};
-use crate::models::{check_biases, json_beside, likely, unit_rows};
+use crate::models::{check_biases, check_embedding, json_beside, likely, unit_rows};
 use crate::ops::Activation;
 use crate::tensor::{Checkpoint, Precision, Tensor, Weights};
 
@@ -49,13 +49,9 @@ impl BiomedClipConfig {
             proj_dim,
             context_length: CONTEXT_LENGTH,
         };
-        if let Some(width) = [embed_dim, proj_dim]
-            .into_iter()
-            .find(|width| *width == 0 || !width.is_multiple_of(4))
-        {
-            let problem = format!("embeddings of {width} columns, expected a multiple of 4");
-            return Err(Error::weights(checkpoint.path(), problem));
-        }
+        check_embedding(embed_dim)
+            .and_then(|()| check_embedding(proj_dim))
+            .map_err(|problem| Error::weights(checkpoint.path(), problem))?;
         if checkpoint.folder().join(CONFIG).is_file() {
             config.read_json(checkpoint)?;
         }

@@ -6,7 +6,7 @@ use crate::layers::Linear;
 use crate::models::bert::{self, Bert, BertConfig};
 use crate::models::shapes::Shapes;
 use crate::models::swin::{self, Swin, SwinConfig};
-use crate::models::{check_biases, likely, unit_rows};
+use crate::models::{check_biases, check_embedding, likely, unit_rows};
 use crate::ops::{add, mean_pool};
 use crate::tensor::{Checkpoint, Precision, Tensor, Weights};
 
@@ -53,10 +53,8 @@ impl MedClipConfig {
             text: BertConfig::of_shapes(&shapes, "text_model.model")?,
             proj_dim,
         };
-        if proj_dim == 0 || !proj_dim.is_multiple_of(4) {
-            return fault(format!(
-                "embeddings of {proj_dim} columns, expected a multiple of 4"
-            ));
+        if let Err(problem) = check_embedding(proj_dim) {
+            return fault(problem);
         }
         if config.text.num_hidden_layers < 2 {
             return fault("a text model of one layer, expected two or more".into());

@@ -83,6 +83,20 @@ fn unit_rows(rec: &Recorder, x: &Tensor) -> Result<Tensor> {
     Ok(mean_pool(rec, x, &spans))
 }
 
+/// Whether an embedding of so many columns can be made.
+///
+/// # Errors
+/// If not, in words.
+fn check_embedding(columns: usize) -> std::result::Result<(), String> {
+    match (1..=1 << 16).contains(&columns) && columns.is_multiple_of(4) {
+        true => Ok(()),
+        false => Err(format!(
+            "embeddings of {columns} columns, expected a multiple of 4 up to {}",
+            1 << 16
+        )),
+    }
+}
+
 /// A layer takes a bias that is missing for none. Here every layer has one but those that are `without`, by the names of their
 /// weights less `.weight`.
 ///

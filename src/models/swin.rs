@@ -186,9 +186,12 @@ impl SwinConfig {
                 ));
             }
         }
-        if self.mlp_dim == 0 || !self.mlp_dim.is_multiple_of(4) {
+        if !(1..=1 << 18).contains(&self.mlp_dim) || !self.mlp_dim.is_multiple_of(4) {
             let mlp = self.mlp_dim;
-            return Err(format!("an MLP of {mlp} columns, expected a multiple of 4"));
+            return Err(format!(
+                "an MLP of {mlp} columns, expected a multiple of 4 up to {}",
+                1 << 18
+            ));
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Recorder;
 use crate::layers::{Conv, LayerNorm, Linear};
 use crate::models::shapes::Shapes;
-use crate::models::vision::{LARGEST_PATCH, WIDEST_HEAD};
+use crate::models::vision::LARGEST_PATCH;
 use crate::ops::{Activation, Columns, Heads, Window, add, attention, copy_rows, gather_rows};
 use crate::tensor::{Tensor, Weights};
 
@@ -42,7 +42,7 @@ impl VitConfig {
         let depth = shapes.count(|n| format!("{place}.blocks.{n}.attn.qkv.weight"));
         let fault = |problem| Err(Error::weights(shapes.checkpoint.path(), problem));
         let side = tokens.saturating_sub(1).isqrt();
-        if side == 0 || side * side + 1 != tokens {
+        if !(1..=1 << 10).contains(&side) || side * side + 1 != tokens {
             return fault(format!(
                 "`{place}.pos_embed` has {tokens} tokens, expected those of a square and one"
             ));
@@ -52,14 +52,16 @@ impl VitConfig {
                 "patches of {patch_size} pixels, expected at most {LARGEST_PATCH}"
             ));
         }
-        if dim == 0 || !dim.is_multiple_of(HEAD) || HEAD > WIDEST_HEAD {
+        if !(1..=1 << 16).contains(&dim) || !dim.is_multiple_of(HEAD) {
             return fault(format!(
-                "tokens of {dim} columns, expected a multiple of {HEAD}"
+                "tokens of {dim} columns, expected a multiple of {HEAD} up to {}",
+                1 << 16
             ));
         }
-        if mlp_dim == 0 || !mlp_dim.is_multiple_of(4) {
+        if !(1..=1 << 18).contains(&mlp_dim) || !mlp_dim.is_multiple_of(4) {
             return fault(format!(
-                "an MLP of {mlp_dim} columns, expected a multiple of 4"
+                "an MLP of {mlp_dim} columns, expected a multiple of 4 up to {}",
+                1 << 18
             ));
         }
         Ok(Self {

@@ -16,6 +16,8 @@ const SPECIAL: [(&str, &str); 5] = [
     ("cls_token", "[CLS]"),
     ("mask_token", "[MASK]"),
 ];
+/// The most lines of a list: BERTs have 30,000.
+const MOST_LINES: usize = 1 << 21;
 /// The longest word, in characters, that is not unknown at once.
 const LONGEST_WORD: u64 = 100;
 
@@ -29,6 +31,11 @@ pub(super) fn definition(folder: &Path) -> Result<Vec<u8>> {
     let path = folder.join("vocab.txt");
     let text = read(&path)?;
     let text = str::from_utf8(&text).map_err(|e| Error::config(&path, e.to_string()))?;
+    let lines = text.lines().count();
+    if lines > MOST_LINES {
+        let problem = format!("has {lines} lines, expected at most {MOST_LINES}");
+        return Err(Error::config(&path, problem));
+    }
     // A word that stands twice has its last place.
     let lines = text.lines().enumerate();
     let vocab: BTreeMap<&str, usize> = lines.map(|(id, word)| (word, id)).collect();
