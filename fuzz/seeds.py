@@ -378,6 +378,10 @@ def word_lists():
     keep('word_list', 'alone', '== vocab.txt\n' + '\n'.join(words) + '\n')
     cased = dict(do_lower_case=False, strip_accents=True, tokenize_chinese_chars=False)
     keep('word_list', 'cased', f'== tokenizer_config.json\n{json.dumps(cased)}\n== vocab.txt\n' + '\r\n'.join(words))
+    piece = dict(type='WordPiece', unk_token='[UNK]', continuing_subword_prefix='##', max_input_chars_per_word=100,
+                 vocab={word: n for n, word in enumerate(['</s>', '[UNK]', 'the', '##po'])})
+    normalizer = dict(type='BertNormalizer', clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=True)
+    keep('word_list', 'settled', f'== tokenizer_config.json\n{json.dumps(cased)}\n== tokenizer.json\n{tokenizer(piece, normalizer=normalizer)}')
     named = dict(cls_token='<s>', sep_token=dict(content='</s>', lstrip=False), unk_token='<unk>', pad_token='<pad>', mask_token='<mask>')
     keep('word_list', 'named', f'== tokenizer_config.json\n{json.dumps(named)}\n== vocab.txt\n'
          + '\n'.join(['<s>', '<pad>', '</s>', '<unk>', '<mask>', 'a', '##b', '', '##']) + '\n')

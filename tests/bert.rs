@@ -284,6 +284,71 @@ fn a_thousand_texts_are_split_as_by_transformers() {
     }
 }
 
+/// `tokenizer_config.json` has the last word over the normaliser of a `tokenizer.json`, as in transformers; what it does not say
+/// stays.
+#[test]
+fn settings_beside_a_tokenizer_have_the_last_word() {
+    let tokens = Tokens::read();
+    let ids: serde_json::Map<String, Value> = (0..)
+        .zip(&tokens.vocab)
+        .map(|(id, word)| (word.clone(), Value::from(id)))
+        .collect();
+    let added = |id: usize| {
+        json!({
+            "id": id, "content": tokens.vocab[id], "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true,
+        })
+    };
+    let written = |lowercase: bool| {
+        json!({
+            "version": "1.0", "truncation": null, "padding": null, "decoder": null,
+            "added_tokens": (0..5).map(added).collect::<Vec<_>>(),
+            "normalizer": {
+                "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true, "strip_accents": null,
+                "lowercase": lowercase,
+            },
+            "pre_tokenizer": { "type": "BertPreTokenizer" },
+            "post_processor": { "type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2] },
+            "model": {
+                "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+                "max_input_chars_per_word": 100, "vocab": ids,
+            },
+        })
+    };
+    for (lowercase, setting, wanted) in [
+        (true, None, "uncased"),
+        (false, None, "cased"),
+        (false, Some(json!({})), "cased"),
+        (false, Some(json!({ "do_lower_case": true })), "uncased"),
+        (true, Some(json!({ "do_lower_case": false })), "cased"),
+        (
+            true,
+            Some(json!({ "strip_accents": false })),
+            "accents kept",
+        ),
+        (
+            false,
+            Some(json!({ "strip_accents": true })),
+            "accents alone",
+        ),
+        (
+            true,
+            Some(json!({ "tokenize_chinese_chars": false })),
+            "chinese as words",
+        ),
+    ] {
+        let folder = tokens.folder(setting.as_ref());
+        let text = written(lowercase).to_string();
+        std::fs::write(folder.path().join("tokenizer.json"), text).expect("written");
+        let tokenizer =
+            SentenceTokenizer::from_folder(folder.path(), 1 << 14).expect("a tokenizer");
+        for (n, want) in &tokens.settings[wanted].some {
+            let got = tokenizer.encode(&tokens.text(*n)).expect("ids").ids;
+            assert_eq!(got, *want, "{lowercase}, {setting:?}: text {n}");
+        }
+    }
+}
+
 #[test]
 fn word_lists_that_do_not_fit_are_named() {
     let tokens = Tokens::read();
@@ -316,6 +381,21 @@ fn word_lists_that_do_not_fit_are_named() {
     ] {
         let error = open(tokens.folder(Some(&setting)).path());
         assert!(error.contains(wanted), "{error}");
+    }
+    // A `tokenizer.json` of another shape beside settings.
+    let folder = tokens.folder(Some(&json!({ "do_lower_case": true })));
+    for text in [
+        "[]",
+        "3",
+        "{",
+        "{\"normalizer\": []}",
+        "{\"normalizer\": \"BertNormalizer\"}",
+    ] {
+        std::fs::write(folder.path().join("tokenizer.json"), text).expect("written");
+        assert!(
+            open(folder.path()).contains("tokenizer.json`: tokenizer: "),
+            "{text}"
+        );
     }
     // A token may be an object, as older releases wrote it; lines may end as Windows' do; a word's last place counts.
     let folder = tokens.folder(Some(

@@ -1,4 +1,4 @@
-//! A BERT's `vocab.txt` and `tokenizer_config.json`.
+//! A BERT's `vocab.txt` or `tokenizer.json`, and `tokenizer_config.json`.
 
 use keraunos::Result;
 use keraunos::pipeline::tokenizer::SentenceTokenizer;
@@ -6,7 +6,7 @@ use keraunos::pipeline::tokenizer::SentenceTokenizer;
 use super::files::{Folder, parts};
 
 /// The files that an input may hold.
-const NAMES: [&str; 2] = ["vocab.txt", "tokenizer_config.json"];
+const NAMES: [&str; 3] = ["vocab.txt", "tokenizer_config.json", "tokenizer.json"];
 /// The most tokens of a sentence.
 const MAX_LEN: usize = 32;
 

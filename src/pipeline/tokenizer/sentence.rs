@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use tokenizers::{PaddingParams, Tokenizer, TruncationParams};
 
 use super::growth::loaded;
-use super::vocab::definition;
+use super::vocab::{definition, settled};
 use super::{guarded, read};
 use crate::error::Result;
 
@@ -38,7 +38,8 @@ impl SentenceTokenizer {
         Self::from_bytes(&read(path)?, path, max_len)
     }
 
-    /// Reads the `tokenizer.json` of a folder, or its `vocab.txt` and what `tokenizer_config.json` says of it.
+    /// Reads the `tokenizer.json` of a folder, or its `vocab.txt`, and what `tokenizer_config.json` says of case, accents and
+    /// Chinese.
     ///
     /// # Errors
     ///
@@ -47,7 +48,7 @@ impl SentenceTokenizer {
         let (whole, vocab) = (folder.join("tokenizer.json"), folder.join("vocab.txt"));
         match !whole.is_file() && vocab.is_file() {
             true => Self::from_bytes(&definition(folder)?, &vocab, max_len),
-            false => Self::open(&whole, max_len),
+            false => Self::from_bytes(&settled(folder, read(&whole)?)?, &whole, max_len),
         }
     }
 

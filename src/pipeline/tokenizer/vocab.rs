@@ -62,8 +62,8 @@ pub(super) fn definition(folder: &Path) -> Result<Vec<u8>> {
         "padding": null,
         "added_tokens": added,
         "normalizer": {
-            "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": settings.tokenize_chinese_chars,
-            "strip_accents": settings.strip_accents, "lowercase": settings.do_lower_case,
+            "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": settings.tokenize_chinese_chars.unwrap_or(true),
+            "strip_accents": settings.strip_accents, "lowercase": settings.do_lower_case.unwrap_or(true),
         },
         "pre_tokenizer": { "type": "BertPreTokenizer" },
         "post_processor": {
@@ -81,12 +81,48 @@ pub(super) fn definition(folder: &Path) -> Result<Vec<u8>> {
     Ok(json.to_string().into_bytes())
 }
 
+/// A `tokenizer.json` with what `tokenizer_config.json` beside it says of case, accents and Chinese: where they contradict each
+/// other, transformers goes by the latter.
+///
+/// # Errors
+/// A `tokenizer_config.json` that cannot be read, or a setting of another kind.
+pub(super) fn settled(folder: &Path, bytes: Vec<u8>) -> Result<Vec<u8>> {
+    let settings = Settings::read(folder)?;
+    // What is no JSON is refused by who reads it.
+    let Ok(mut json) = serde_json::from_slice::<Value>(&bytes) else {
+        return Ok(bytes);
+    };
+    let Some(normalizer) = json.pointer_mut("/normalizer") else {
+        return Ok(bytes);
+    };
+    if normalizer["type"] != "BertNormalizer" {
+        return Ok(bytes);
+    }
+    let mut changed = false;
+    for (key, said) in [
+        ("lowercase", settings.do_lower_case),
+        ("strip_accents", settings.strip_accents),
+        ("handle_chinese_chars", settings.tokenize_chinese_chars),
+    ] {
+        if let Some(said) = said
+            && normalizer[key] != said
+        {
+            normalizer[key] = said.into();
+            changed = true;
+        }
+    }
+    match changed {
+        true => Ok(json.to_string().into_bytes()),
+        false => Ok(bytes),
+    }
+}
+
 /// What `tokenizer_config.json` says.
 struct Settings {
-    do_lower_case: bool,
+    do_lower_case: Option<bool>,
     /// Nothing: where case is lowered.
     strip_accents: Option<bool>,
-    tokenize_chinese_chars: bool,
+    tokenize_chinese_chars: Option<bool>,
     /// In the order of [`SPECIAL`].
     special: [String; 5],
 }
@@ -127,9 +163,9 @@ impl Settings {
             }
         }
         Ok(Self {
-            do_lower_case: flag("do_lower_case")?.unwrap_or(true),
+            do_lower_case: flag("do_lower_case")?,
             strip_accents: flag("strip_accents")?,
-            tokenize_chinese_chars: flag("tokenize_chinese_chars")?.unwrap_or(true),
+            tokenize_chinese_chars: flag("tokenize_chinese_chars")?,
             special,
         })
     }
