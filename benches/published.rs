@@ -3,6 +3,8 @@
 //!
 //! Times are the least of several runs, from recording to read-back.
 
+#[path = "../tests/support/contract.rs"]
+mod contract;
 #[path = "../tests/support/model_files.rs"]
 mod model_files;
 #[path = "support/timing.rs"]
@@ -12,7 +14,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use keraunos::gpu::{Gpu, GpuOptions};
+use keraunos::models::biomed_clip::BiomedClip;
 use keraunos::models::clipseg::ClipSeg;
+use keraunos::models::med_clip::MedClip;
 use keraunos::models::meshnet::{MeshNet, SLAB_BYTES, Slabs};
 use keraunos::models::sam::{Prompt, Sam};
 use keraunos::pipeline::convert::convert;
@@ -25,6 +29,7 @@ fn main() -> Result<(), keraunos::Error> {
     println!("{} ({}, {})", adapter.name, adapter.kind, adapter.driver);
     meshnet(&gpu)?;
     clipseg(&gpu)?;
+    clips(&gpu)?;
     sam(&gpu)
 }
 
@@ -93,6 +98,46 @@ fn clipseg(gpu: &Gpu) -> Result<(), keraunos::Error> {
         let what = format!("CLIPSeg rd64-refined, f32: {count} decoded");
         row(&what, seconds(time), "");
     }
+    Ok(())
+}
+
+/// MedCLIP (Swin-T, BioClinicalBERT) and BiomedCLIP (ViT-B/16, PubMedBERT) with numbers for weights, a picture and a text of 32
+/// tokens each; what PyTorch takes is `peers/clips.py`'s to say.
+fn clips(gpu: &Gpu) -> Result<(), keraunos::Error> {
+    let folder = |name: &str| {
+        let tensors = contract::contract(name);
+        model_files::model_folder(&serde_json::json!({}), &tensors, str::to_owned)
+    };
+    let pixels: Vec<f32> = (0..224 * 224 * 4)
+        .map(|n| (n % 251) as f32 / 125.0 - 1.0)
+        .collect();
+    let pixels = Tensor::upload(gpu, "pixels", [1, 224, 224, 4], &pixels)?;
+    let texts = [(0..32).map(|n| 101 + n).collect::<Vec<u32>>()];
+    let place = folder("medclip-vit");
+    let clip = MedClip::new(gpu, &Checkpoint::open(place.path())?, Precision::F32)?;
+    let image = least(5, || {
+        let rec = gpu.record("image");
+        let image = clip.encode_image(&rec, &pixels, |_, _| ())?;
+        image.read(rec).map(drop)
+    })?;
+    let text = least(5, || {
+        let rec = gpu.record("text");
+        let text = clip.encode_text(&rec, &texts, |_, _| ())?;
+        text.read(rec).map(drop)
+    })?;
+    let name = "MedCLIP, f32: a picture of 224 x 224 by Swin-T";
+    row(name, seconds(image), "");
+    let name = "MedCLIP, f32: 32 tokens by BERT-base";
+    row(name, seconds(text), "");
+    let place = folder("BiomedCLIP-PubMedBERT_256-vit_base_patch16_224");
+    let clip = BiomedClip::new(gpu, &Checkpoint::open(place.path())?, Precision::F32)?;
+    let image = least(5, || {
+        let rec = gpu.record("image");
+        let image = clip.encode_image(&rec, &pixels, |_, _| ())?;
+        image.read(rec).map(drop)
+    })?;
+    let name = "BiomedCLIP, f32: a picture of 224 x 224 by ViT-B/16";
+    row(name, seconds(image), "");
     Ok(())
 }
 

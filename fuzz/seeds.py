@@ -296,6 +296,10 @@ def folders():
     folder('gemma3', config__json=dict(small, model_type='gemma3_text', hidden_activation='gelu_pytorch_tanh',
                                        query_pre_attn_scalar=16, sliding_window=8, sliding_window_pattern=2,
                                        rope_parameters=kinds))
+    folder('bert_named', config__json=dict(model_type='bert', hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+                                           vocab_size=64, max_position_embeddings=128, type_vocab_size=1, hidden_act='gelu_new'))
+    folder('swin', config__json=dict(model_type='swin', image_size=32, patch_size=4, embed_dim=16, depths=[1, 2], num_heads=[1, 2],
+                                     window_size=4, mlp_ratio=2.0, qkv_bias=False, layer_norm_eps=1e-5))
     tower = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=32,
                  patch_size=8)
     mean = dict(image_mean=[0.5, 0.5, 0.5], image_std=[0.5, 0.5, 0.5])
@@ -374,6 +378,21 @@ def tokenizers():
         decoder=dict(type='Sequence', decoders=[dict(type='ByteFallback'), dict(type='Fuse')])))
 
 
+def word_lists():
+    special = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]']
+    words = special + ['the', 'left', 'hip', '##po', '##campus', 'é', '中', ',', 'the']
+    keep('word_list', 'alone', '== vocab.txt\n' + '\n'.join(words) + '\n')
+    cased = dict(do_lower_case=False, strip_accents=True, tokenize_chinese_chars=False)
+    keep('word_list', 'cased', f'== tokenizer_config.json\n{json.dumps(cased)}\n== vocab.txt\n' + '\r\n'.join(words))
+    piece = dict(type='WordPiece', unk_token='[UNK]', continuing_subword_prefix='##', max_input_chars_per_word=100,
+                 vocab={word: n for n, word in enumerate(['</s>', '[UNK]', 'the', '##po'])})
+    normalizer = dict(type='BertNormalizer', clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=True)
+    keep('word_list', 'settled', f'== tokenizer_config.json\n{json.dumps(cased)}\n== tokenizer.json\n{tokenizer(piece, normalizer=normalizer)}')
+    named = dict(cls_token='<s>', sep_token=dict(content='</s>', lstrip=False), unk_token='<unk>', pad_token='<pad>', mask_token='<mask>')
+    keep('word_list', 'named', f'== tokenizer_config.json\n{json.dumps(named)}\n== vocab.txt\n'
+         + '\n'.join(['<s>', '<pad>', '</s>', '<unk>', '<mask>', 'a', '##b', '', '##']) + '\n')
+
+
 # ------------------------------------------------------------------ lists, results, requests
 def rest():
     keep('list', 'csv', 'case,t1,flair\nsub-01,a.nii.gz,b.nii\n"sub 02",../c.nii,\n')
@@ -407,5 +426,6 @@ checkpoints()
 templates()
 folders()
 tokenizers()
+word_lists()
 rest()
 print(sum(file.stat().st_size for file in HERE.rglob('*') if file.is_file()), 'bytes')

@@ -1,9 +1,10 @@
-// y[s, :] = m / |m|,  m = mean of x[start[s] .. start[s] + count[s], :]
+// y[s, :] = m / |m| or, without UNIT, m,  m = mean of x[start[s] .. start[s] + count[s], :]
 //
 // A sentence embedding: the mean of its token vectors, scaled to unit length. One workgroup per
 // sentence; lanes stride over the columns. A zero vector stays zero.
 
 override WG: u32 = 64;
+override UNIT: u32 = 1;
 
 struct Params {
     sentences: u32,
@@ -36,6 +37,9 @@ fn main(
         let mean = sum / f32(own.y);
         y[sentence * params.cols + c] = mean;
         squares += dot(mean, mean);
+    }
+    if UNIT == 0u {
+        return;
     }
     let scale = inverseSqrt(max(workgroup_sum(lane, squares), 1e-24));
     for (var c = lane; c < params.cols; c += WG) {

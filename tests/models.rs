@@ -93,6 +93,7 @@ fn every_intermediate_of_zeus_mini_equals_pytorch() {
         let spans = Tensor::upload(gpu(), "spans", [1, 2], &[0u32, words as u32]);
         let image = image.expect("an upload");
         let sentence = Sentences {
+            firsts: spans.as_ref().expect("an upload").clone(),
             states: states.expect("an upload"),
             spans: spans.expect("an upload"),
         };
@@ -269,7 +270,8 @@ fn sentence_embeddings_equal_sentence_transformers() {
         .collect();
     assert_eq!(texts.len(), 50);
     let folder = located(TEXT_ENCODER);
-    let encoder = TextEncoder::from_folder(gpu(), &folder).expect("the text encoder");
+    let home = Home::new(None).expect("a home");
+    let encoder = TextEncoder::open(gpu(), &home).expect("the text encoder");
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let (got, cut) = encoder.embed(gpu(), &texts).expect("embeddings");
     assert!(cut, "one sentence is longer than the model takes");

@@ -9,13 +9,13 @@ mod support;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use found::{Found, cases};
+use found::{Found, cases, compare};
 use keraunos::models::sam::{Prompt, Sam};
 use keraunos::tensor::{Checkpoint, Precision, Tensor};
 use model_files::{hashed, model_folder};
 use serde::Deserialize;
 use serde_json::Value;
-use support::{gpu, read};
+use support::gpu;
 
 /// A prompt as transformers takes it, and what becomes of it.
 #[derive(Deserialize)]
@@ -131,36 +131,6 @@ impl Case {
         kept.push(("iou".into(), masks.iou));
         compare(name, rec, kept, &asked.found, share);
     }
-}
-
-/// Reads what was kept and compares it; nothing may be missing.
-fn compare(
-    name: &str,
-    rec: keraunos::gpu::Recorder,
-    kept: Vec<(String, Tensor)>,
-    found: &BTreeMap<String, Found>,
-    share: f64,
-) {
-    let tensors: Vec<&Tensor> = kept.iter().map(|(_, x)| x).collect();
-    let values = read::<f32>(rec, &tensors);
-    let mut missing: Vec<&str> = found.keys().map(String::as_str).collect();
-    for ((at, x), values) in kept.iter().zip(values) {
-        missing.retain(|other| other != at);
-        let want = &found[at];
-        // Predicted IoUs are padded to whole vec4s.
-        let values = match at.as_str() {
-            "iou" => {
-                let wanted = (want.1.len() - 1) * want.0 + 1;
-                let [rows, padded] = x.matrix();
-                let own = wanted.div_ceil(rows).min(padded);
-                let rows = values.chunks_exact(padded);
-                rows.flat_map(|row| row[..own].to_vec()).collect()
-            }
-            _ => values,
-        };
-        want.compare(&format!("{name} {at}"), &values, share);
-    }
-    assert!(missing.is_empty(), "{name}: {missing:?} are not kept");
 }
 
 #[test]

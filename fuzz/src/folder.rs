@@ -7,6 +7,7 @@ use keraunos::models::clipseg::ClipSegConfig;
 use keraunos::models::idefics3::Idefics3Config;
 use keraunos::models::llama::LlamaConfig;
 use keraunos::models::llava::LlavaConfig;
+use keraunos::models::swin::SwinConfig;
 use keraunos::pipeline::chat::ChatTemplate;
 use keraunos::pipeline::describe::processor::{Squaring, Tiling};
 use keraunos::pipeline::prepare::Slice;
@@ -87,8 +88,8 @@ pub fn read(bytes: &[u8]) -> Result<()> {
     }));
     for (name, bytes) in &given {
         if *name == "config.json"
-            && let Ok(config) = serde_json::from_slice::<BertConfig>(bytes)
-            && config.check().is_ok()
+            && let Ok(json) = serde_json::from_slice(bytes)
+            && (BertConfig::of(&json).is_ok() || SwinConfig::of(&json).is_ok())
         {
             read.push(Ok(()));
         }

@@ -19,6 +19,7 @@ pub mod template;
 pub mod tfjs;
 pub mod tokenizer;
 pub mod vocabulary;
+pub mod word_list;
 mod words;
 
 use keraunos::Result;
@@ -28,7 +29,7 @@ use keraunos::pipeline::tokenizer::is_guarded;
 pub type Reader = fn(&[u8]) -> Result<()>;
 
 /// Every reader by the name of its target and of its folders of inputs.
-pub const READERS: [(&str, Reader); 14] = [
+pub const READERS: [(&str, Reader); 15] = [
     ("folder", folder::read),
     ("gguf", gguf::read),
     ("list", list::read),
@@ -43,6 +44,7 @@ pub const READERS: [(&str, Reader); 14] = [
     ("tfjs", tfjs::read),
     ("tokenizer", tokenizer::read),
     ("vocabulary", vocabulary::read),
+    ("word_list", word_list::read),
 ];
 
 /// The tokenizers library panics on some definitions, and the program catches it: such a panic is no finding. Every other

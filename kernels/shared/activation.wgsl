@@ -1,12 +1,13 @@
 // activate(v) = v | gelu(v) = v · (1 + erf(v / √2)) / 2 | relu(v) | silu(v) = v / (1 + e⁻ᵛ) | sigmoid(v) = 1 / (1 + e⁻ᵛ)
 //               | gelu_tanh(v) = v · (1 + tanh(√(2 / π) · (v + 0.044715 v³))) / 2 | quick_gelu(v) = v / (1 + e^(-1.702 v))
-//               | elu(v) = v above 0, eᵛ - 1 below
+//               | elu(v) = v above 0, eᵛ - 1 below | tanh(v)
 //
 // erf is a rational function on [-4, 4], ±1 beyond (largest error 3e-7); it costs no exponential.
 // Beyond it is ±1 outright: a quotient that an adapter rounds to 1 - 6e-8 would leave a part of a
-// large negative v. (1 + tanh(u)) / 2 is 1 / (1 + e^(-2u)): no difference of nearly equal numbers. Linked into every kernel with an epilogue.
+// large negative v. (1 + tanh(u)) / 2 is 1 / (1 + e^(-2u)): no difference of nearly equal numbers. tanh is 1 - 2 / (1 + e^(2v)),
+// ±1 from 10 on, where no f32 lies between. Linked into every kernel with an epilogue.
 
-override ACTIVATION: u32 = 0;  // 0 none, 1 gelu (erf), 2 relu, 3 silu, 4 sigmoid, 5 gelu by tanh, 6 quick gelu, 7 elu
+override ACTIVATION: u32 = 0;  // 0 none, 1 gelu (erf), 2 relu, 3 silu, 4 sigmoid, 5 gelu by tanh, 6 quick gelu, 7 elu, 8 tanh
 
 fn activate(v: vec4<f32>) -> vec4<f32> {
     if ACTIVATION == 1u {
@@ -42,6 +43,9 @@ fn activate(v: vec4<f32>) -> vec4<f32> {
     }
     if ACTIVATION == 7u {
         return select(exp(min(v, vec4<f32>(0.0))) - 1.0, v, v > vec4<f32>(0.0));
+    }
+    if ACTIVATION == 8u {
+        return 1.0 - 2.0 / (1.0 + exp(2.0 * clamp(v, vec4<f32>(-10.0), vec4<f32>(10.0))));
     }
     return v;
 }

@@ -11,8 +11,11 @@ use crate::pipeline::text_encoder::TextEncoder;
 pub(super) fn run(args: &EmbedArgs, console: &Console) -> Result<()> {
     let texts = args.texts()?;
     let gpu = args.gpu.open(console, "embed")?;
-    let encoder = TextEncoder::open(&gpu, &Home::new(args.model_dir.as_deref())?)?;
-    let (values, cut) = encoder.embed(&gpu, &texts)?;
+    let encoder = match &args.model {
+        Some(folder) => TextEncoder::from_folder(&gpu, folder)?,
+        None => TextEncoder::open(&gpu, &Home::new(args.model_dir.as_deref())?)?,
+    };
+    let (values, cut) = encoder.embed_by(&gpu, &texts, args.pooling.into())?;
     if cut {
         console.warn("a text was longer than the encoder takes; its end was left out");
     }

@@ -19,9 +19,17 @@ impl LayerNorm {
     /// # Errors
     /// A missing or misshapen tensor.
     pub fn new(dim: usize, eps: f32, w: &Weights) -> Result<Self> {
+        Self::named(dim, eps, ["weight", "bias"], w)
+    }
+
+    /// The same where a checkpoint calls both otherwise.
+    ///
+    /// # Errors
+    /// A missing or misshapen tensor.
+    pub fn named(dim: usize, eps: f32, [weight, bias]: [&str; 2], w: &Weights) -> Result<Self> {
         Ok(Self {
-            weight: w.vector("weight", dim)?,
-            bias: w.vector("bias", dim)?,
+            weight: w.vector(weight, dim)?,
+            bias: w.vector(bias, dim)?,
             eps,
         })
     }

@@ -1,6 +1,7 @@
 //! Floor 5: the models, each a readable file whose fields bear the checkpoint's names.
 
 pub mod bert;
+pub mod biomed_clip;
 pub mod biomedclipseg;
 pub mod clip;
 pub mod clip_text;
@@ -12,18 +13,24 @@ pub(crate) mod likely;
 pub mod llama;
 pub mod llava;
 pub mod mask_decoder;
+pub mod med_clip;
 pub mod meshnet;
 pub mod projector;
 pub mod prompt_encoder;
 pub mod sam;
+mod shapes;
 pub mod siglip;
+pub mod swin;
 pub mod vision;
+pub mod vit;
 pub mod zeus;
 
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
-use crate::tensor::{Checkpoint, read_bounded};
+use crate::gpu::Recorder;
+use crate::ops::mean_pool;
+use crate::tensor::{Checkpoint, Tensor, read_bounded};
 
 /// The largest `config.json` that is read, in bytes.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
@@ -33,7 +40,15 @@ const MAX_CONFIG_BYTES: u64 = 1 << 20;
 /// # Errors
 /// A file that cannot be read, is too large or no JSON.
 pub(crate) fn config_json(checkpoint: &Checkpoint) -> Result<(PathBuf, serde_json::Value)> {
-    let path = checkpoint.folder().join("config.json");
+    json_beside(checkpoint, "config.json")
+}
+
+/// A JSON file beside a checkpoint, and where it is.
+///
+/// # Errors
+/// As [`config_json`].
+fn json_beside(checkpoint: &Checkpoint, name: &str) -> Result<(PathBuf, serde_json::Value)> {
+    let path = checkpoint.folder().join(name);
     let text = read_bounded(&path, MAX_CONFIG_BYTES)?;
     let json = serde_json::from_slice(&text).map_err(|e| Error::config(&path, e.to_string()))?;
     Ok((path, json))
@@ -58,6 +73,31 @@ fn number(json: &serde_json::Value, key: &str, usual: u64) -> std::result::Resul
         value => value
             .as_u64()
             .ok_or_else(|| format!("`{key}` is {value}, expected a whole number")),
+    }
+}
+
+/// Rows scaled to unit length.
+///
+/// # Errors
+/// No memory.
+fn unit_rows(rec: &Recorder, x: &Tensor) -> Result<Tensor> {
+    let [rows, _] = x.matrix();
+    let spans: Vec<[u32; 2]> = (0..rows).map(|row| [row as u32, 1]).collect();
+    let spans = Tensor::upload(rec.gpu(), "rows", [rows, 2], spans.as_flattened())?;
+    Ok(mean_pool(rec, x, &spans))
+}
+
+/// Whether an embedding of so many columns can be made.
+///
+/// # Errors
+/// If not, in words.
+fn check_embedding(columns: usize) -> std::result::Result<(), String> {
+    match (1..=1 << 16).contains(&columns) && columns.is_multiple_of(4) {
+        true => Ok(()),
+        false => Err(format!(
+            "embeddings of {columns} columns, expected a multiple of 4 up to {}",
+            1 << 16
+        )),
     }
 }
 

@@ -11,9 +11,9 @@ use crate::ops::{Activation, Columns, Heads, Scores, attention, attention_spans}
 use crate::tensor::{Tensor, Weights};
 
 /// The largest patch side: a convolution's kernel has at most 31 rows and slices together.
-const LARGEST_PATCH: usize = 29;
+pub(super) const LARGEST_PATCH: usize = 29;
 /// The widest head that the attention kernels take.
-const WIDEST_HEAD: usize = 128;
+pub(super) const WIDEST_HEAD: usize = 128;
 
 /// The sizes of a vision tower, called as `vision_config` calls them.
 #[derive(Clone, Debug)]

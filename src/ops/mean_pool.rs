@@ -4,7 +4,7 @@ use crate::gpu::{Recorder, kernel};
 use crate::tensor::Tensor;
 
 kernel! {
-    /// The mean of each span of rows, scaled to unit length.
+    /// The mean of each span of rows, scaled to unit length where that is wanted.
     MEAN_POOL = "mean_pool" + "shared/flat" + "shared/reduce"; { sentences: u32, cols: u32 }
 }
 
@@ -12,6 +12,17 @@ kernel! {
 /// to unit length: `[sentences, cols]`.
 #[track_caller]
 pub fn mean_pool(rec: &Recorder, x: &Tensor, span: &Tensor) -> Tensor {
+    pool(rec, x, span, 1)
+}
+
+/// The same as it is, not scaled.
+#[track_caller]
+pub fn mean_rows(rec: &Recorder, x: &Tensor, span: &Tensor) -> Tensor {
+    pool(rec, x, span, 0)
+}
+
+#[track_caller]
+fn pool(rec: &Recorder, x: &Tensor, span: &Tensor, unit: u32) -> Tensor {
     let [_, cols] = x.matrix();
     let [sentences, two] = span.dims();
     assert!(
@@ -25,7 +36,7 @@ pub fn mean_pool(rec: &Recorder, x: &Tensor, span: &Tensor) -> Tensor {
         cols: (cols / 4) as u32,
     };
     rec.dispatch(
-        &MEAN_POOL,
+        MEAN_POOL.set("UNIT", unit),
         params,
         &[("x", x), ("span", span), ("y", &y)],
         sentences,

@@ -84,6 +84,8 @@ pub enum Activation {
     QuickGelu = 6,
     /// `v` above zero, `eᵛ - 1` below.
     Elu = 7,
+    /// `tanh(v)`.
+    Tanh = 8,
 }
 
 /// Threads of a workgroup in kernels that do one thing per thread, `override WG`'s default.

@@ -58,6 +58,7 @@ pub fn activate(activation: Activation, v: f64) -> f64 {
         }
         Activation::QuickGelu => v / (1.0 + (-1.702 * v).exp()),
         Activation::Elu => v.max(v.min(0.0).exp_m1()),
+        Activation::Tanh => v.tanh(),
     }
 }
 
@@ -673,19 +674,28 @@ pub fn instance_norm(x: &[f32], moments: &[f32], eps: f64, activation: Activatio
 
 pub fn mean_pool(x: &[f32], spans: &[[u32; 2]], cols: usize) -> Vec<f32> {
     let mut y = Vec::new();
-    for [start, count] in spans.iter().map(|s| s.map(|n| n as usize)) {
-        let mean: Vec<f64> = (0..cols)
-            .map(|c| {
-                let sum: f64 = (start..start + count)
-                    .map(|t| f64::from(x[t * cols + c]))
-                    .sum();
-                sum / count as f64
-            })
-            .collect();
+    for mean in means(x, spans, cols) {
         let length = mean.iter().map(|v| v * v).sum::<f64>().sqrt().max(1e-12);
         y.extend(mean.iter().map(|v| (v / length) as f32));
     }
     y
+}
+
+pub fn mean_rows(x: &[f32], spans: &[[u32; 2]], cols: usize) -> Vec<f32> {
+    let values = means(x, spans, cols).flatten();
+    values.map(|v| v as f32).collect()
+}
+
+fn means(x: &[f32], spans: &[[u32; 2]], cols: usize) -> impl Iterator<Item = Vec<f64>> {
+    let mean = move |[start, count]: [usize; 2]| {
+        let column = |c: usize| {
+            let rows = start..start + count;
+            let sum: f64 = rows.map(|t| f64::from(x[t * cols + c])).sum();
+            sum / count as f64
+        };
+        (0..cols).map(column).collect()
+    };
+    spans.iter().map(|s| s.map(|n| n as usize)).map(mean)
 }
 
 /// a `[rows, stride]`, b `[cols, depth]`; with `bias` the value of a's row at `depth` is added.

@@ -4,20 +4,22 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recorder};
-use crate::models::bert::{Bert, BertConfig, Sentences};
+use crate::models::bert::{Bert, BertConfig, Pooling, Sentences};
 use crate::pipeline::files::read_bounded;
 use crate::pipeline::home::{Home, TEXT_ENCODER};
 use crate::pipeline::tokenizer::SentenceTokenizer;
 use crate::tensor::{Checkpoint, Precision, Tensor};
 
-/// The longest sentence in tokens, as sentence-transformers cuts it.
+/// The longest sentence of all-MiniLM-L6-v2 in tokens, as its own `sentence_bert_config.json` says, which is not fetched.
 const MAX_LEN: usize = 256;
+/// What sentence-transformers keeps beside a model.
+const SENTENCES: &str = "sentence_bert_config.json";
 /// The largest `config.json` that is read, in bytes.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
 /// Tokens computed at once: enough to fill an adapter, few enough for little memory.
 const TOKENS_AT_ONCE: usize = 2048;
 
-/// all-MiniLM-L6-v2, ready.
+/// A BERT with its tokenizer, ready: all-MiniLM-L6-v2, or another from a folder.
 pub struct TextEncoder {
     tokenizer: SentenceTokenizer,
     bert: Bert,
@@ -26,40 +28,61 @@ pub struct TextEncoder {
 }
 
 impl TextEncoder {
-    /// Loads the encoder from where models live.
+    /// Loads all-MiniLM-L6-v2 from where models live.
     ///
     /// # Errors
     /// A model that was not pulled, or files that do not fit.
     pub fn open(gpu: &Gpu, home: &Home) -> Result<Self> {
-        Self::from_folder(gpu, &home.locate(TEXT_ENCODER)?)
+        Self::load(gpu, &home.locate(TEXT_ENCODER)?, MAX_LEN)
     }
 
-    /// Loads `model.safetensors`, `tokenizer.json` and, if it is there, `config.json` of a folder.
+    /// Loads `model.safetensors`, `tokenizer.json` or `vocab.txt` and, if they are there, `config.json` (without which it is
+    /// taken for all-MiniLM-L6-v2), `tokenizer_config.json` and `sentence_bert_config.json` of a folder. Sentences are cut to as
+    /// many tokens as the latter says, or as the model has positions.
     ///
     /// # Errors
     /// Files that are missing or do not fit each other.
     pub fn from_folder(gpu: &Gpu, folder: &Path) -> Result<Self> {
+        let path = folder.join(SENTENCES);
+        let mut most = usize::MAX;
+        if path.is_file() {
+            let text = read_bounded(&path, MAX_CONFIG_BYTES)?;
+            let json: serde_json::Value =
+                serde_json::from_slice(&text).map_err(|e| Error::config(&path, e.to_string()))?;
+            most = match &json["max_seq_length"] {
+                serde_json::Value::Null => usize::MAX,
+                said => said
+                    .as_u64()
+                    .and_then(|most| usize::try_from(most).ok())
+                    .ok_or_else(|| {
+                        let problem =
+                            format!("`max_seq_length` is {said}, expected a whole number");
+                        Error::config(&path, problem)
+                    })?,
+            };
+        }
+        Self::load(gpu, folder, most)
+    }
+
+    fn load(gpu: &Gpu, folder: &Path, most: usize) -> Result<Self> {
         let path = folder.join("config.json");
         let config = if path.is_file() {
             let text = read_bounded(&path, MAX_CONFIG_BYTES)?;
-            let config: BertConfig =
+            let json =
                 serde_json::from_slice(&text).map_err(|e| Error::config(&path, e.to_string()))?;
-            config
-                .check()
-                .map_err(|problem| Error::config(&path, problem))?;
-            config
+            BertConfig::of(&json).map_err(|problem| Error::config(&path, problem))?
         } else {
             BertConfig::mini_lm()
         };
         let checkpoint = Checkpoint::open(&folder.join("model.safetensors"))?;
-        let tokenizer = SentenceTokenizer::open(&folder.join("tokenizer.json"), MAX_LEN)?;
+        let tokenizer = SentenceTokenizer::from_folder(folder, most.min(config.longest()))?;
         if tokenizer.vocab_size() > config.vocab_size {
             let problem = format!(
                 "has {} tokens, the model {}",
                 tokenizer.vocab_size(),
                 config.vocab_size
             );
-            return Err(Error::config(&folder.join("tokenizer.json"), problem));
+            return Err(Error::config(tokenizer.path(), problem));
         }
         let sha256 = checkpoint.sha256();
         Ok(Self {
@@ -79,7 +102,22 @@ impl TextEncoder {
     /// # Errors
     /// An adapter that fails.
     pub fn embed(&self, gpu: &Gpu, texts: &[&str]) -> Result<(Vec<f32>, bool)> {
-        self.read(gpu, texts, |rec, sentences| Ok(sentences.embeddings(rec)))
+        self.embed_by(gpu, texts, Pooling::Mean)
+    }
+
+    /// The same of another pooling than the mean.
+    ///
+    /// # Errors
+    /// The pooler of a model that has none, or an adapter that fails.
+    pub fn embed_by(
+        &self,
+        gpu: &Gpu,
+        texts: &[&str],
+        pooling: Pooling,
+    ) -> Result<(Vec<f32>, bool)> {
+        self.read(gpu, texts, |rec, sentences| {
+            self.bert.embeddings(rec, sentences, pooling)
+        })
     }
 
     /// Encodes texts and reads what `finish` makes of their token states, rows of one length for each

@@ -196,6 +196,35 @@ impl<'a> Weights<'a> {
         self.pack(name, shape, &[entry])
     }
 
+    /// The same, its inputs in as many blocks as `order` names: block i is the checkpoint's block `order[i]`.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    ///
+    /// # Panics
+    /// If the inputs cannot be parted into so many blocks.
+    pub fn matrix_in_order(
+        &self,
+        name: &str,
+        [outputs, inputs]: [usize; 2],
+        order: &[usize],
+    ) -> Result<Matrix> {
+        assert!(
+            inputs.is_multiple_of(order.len()),
+            "{inputs} inputs in {} blocks",
+            order.len()
+        );
+        let entry = self.entry(name, &[outputs, inputs])?;
+        let (values, width) = (self.decode(&entry)?, inputs / order.len());
+        let mut ordered = Vec::with_capacity(values.len());
+        for row in values.chunks_exact(inputs) {
+            for block in order {
+                ordered.extend_from_slice(&row[block * width..][..width]);
+            }
+        }
+        self.pack_values(name, [outputs, inputs], entry.encoding, &ordered)
+    }
+
     /// Several matrices with the same inputs, one above the other: q, k and v as one product. Where the file stores
     /// neighbours in different formats another matrix begins, and where they are larger together than the adapter binds at
     /// once.

@@ -117,6 +117,27 @@ fn embed_prints_a_line_a_text() {
     let value: Value = serde_json::from_str(lines.trim()).expect("JSON");
     assert_eq!(value["text"], "a thalamus");
     assert!((value["embedding"][5].as_f64().expect("a number") - rows[0][5]).abs() < 1e-6);
+    // The same from its folder, by name; its first token says something else.
+    let home = Home::new(None).expect("a home");
+    let place = home.locate(TEXT_ENCODER).expect("the encoder");
+    let by = |pooling: &str| {
+        let options = ["embed", "a thalamus", "--pooling", pooling];
+        let mut command = keraunos();
+        said(
+            &command
+                .args(options)
+                .arg("--model")
+                .arg(&place)
+                .output()
+                .expect("the program starts"),
+        )
+    };
+    assert_eq!(Some(by("mean").trim_end()), plain.lines().next());
+    assert_ne!(by("cls"), by("mean"));
+    assert_eq!(by("pooler").split(' ').count(), 384);
+    let empty = folder();
+    let line = refused(&run!("embed", "x", "--model", empty.path()), 1);
+    assert!(line.contains("model.safetensors"), "{line}");
 }
 
 #[test]

@@ -45,7 +45,7 @@ def nhwc(x):
 
 ACT = {'none': lambda x: x, 'gelu': F.gelu, 'relu': F.relu, 'silu': F.silu, 'sigmoid': torch.sigmoid,
        'gelutanh': lambda x: F.gelu(x, approximate='tanh'), 'quickgelu': lambda x: x * torch.sigmoid(1.702 * x),
-       'elu': F.elu}
+       'elu': F.elu, 'tanh': torch.tanh}
 
 
 # ------------------------------------------------------------------ matrix products
@@ -493,10 +493,10 @@ def patchify():
 # ------------------------------------------------------------------ element by element
 @op
 def activate():
-    """y = f(x): exact (erf) gelu, silu, relu, sigmoid, gelu by tanh, quick gelu, elu; one sweep of ordinary and one of very large and very small |x|."""
+    """y = f(x): exact (erf) gelu, silu, relu, sigmoid, gelu by tanh, quick gelu, elu, tanh; one sweep of ordinary and one of very large and very small |x|."""
     edge = [0.0, -0.0, 1e-30, -1e-30, 1e-4, -1e-4, 0.5, -0.5, 3, -3, 5, -5, 5.5, -5.5, 6, -6, 8, -8, 12, -12, 20, -20, 50, -50, 87, -87, 88.5, -88.5,
             89, -89, 100, -100, 1e3, -1e3, 1e5, -1e5, 1e10, -1e10, 1e30, -1e30]
-    for a in ('gelu', 'silu', 'relu', 'sigmoid', 'gelutanh', 'quickgelu', 'elu'):
+    for a in ('gelu', 'silu', 'relu', 'sigmoid', 'gelutanh', 'quickgelu', 'elu', 'tanh'):
         for case, x in {'': rand(257, scale=2), '_edge': torch.tensor(edge).double()}.items():
             yield a + case, dict(activation=a), dict(x=x, y=ACT[a](x))
 

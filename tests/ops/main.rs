@@ -44,7 +44,7 @@ const FORMATS: [&str; 11] = [
     "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k",
 ];
 
-const ACTIVATIONS: [Activation; 8] = [
+const ACTIVATIONS: [Activation; 9] = [
     Activation::None,
     Activation::Gelu,
     Activation::Relu,
@@ -53,6 +53,7 @@ const ACTIVATIONS: [Activation; 8] = [
     Activation::GeluTanh,
     Activation::QuickGelu,
     Activation::Elu,
+    Activation::Tanh,
 ];
 
 fn activation(name: &serde_json::Value) -> Activation {

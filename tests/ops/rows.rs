@@ -106,12 +106,16 @@ fn argmax_like_pytorch() {
 }
 
 #[track_caller]
-fn check_mean_pool(x: &[f32], cols: usize, spans: &[[u32; 2]]) {
-    let want = naive::mean_pool(x, spans, cols);
+fn check_mean_pool(values: &[f32], cols: usize, spans: &[[u32; 2]]) {
+    let want = naive::mean_pool(values, spans, cols);
     let rec = gpu().record("mean_pool");
-    let x = staged(&rec, [x.len() / cols, cols], x);
+    let x = staged(&rec, [values.len() / cols, cols], values);
     let span = upload([spans.len(), 2], spans.as_flattened());
     check(rec, &want, 1e-5, 1e-5, |rec| mean_pool(rec, &x, &span));
+    let rec = gpu().record("mean_rows");
+    let want = naive::mean_rows(values, spans, cols);
+    let x = staged(&rec, x.shape(), values);
+    check(rec, &want, 1e-5, 1e-5, |rec| mean_rows(rec, &x, &span));
 }
 
 #[test]
@@ -157,6 +161,11 @@ fn mean_pool_like_pytorch() {
         );
         let span = upload([batch, 2], &spans);
         check(rec, &want, 1e-6, 1e-5, |rec| mean_pool(rec, &x, &span));
+        let want = pad(&golden.values(case, "mean"), cols, width);
+        let rec = gpu().record("mean_rows");
+        let x = pad(&golden.values(case, "x"), cols, width);
+        let x = staged(&rec, [batch * tokens, width], &x);
+        check(rec, &want, 1e-6, 1e-5, |rec| mean_rows(rec, &x, &span));
     }
 }
 

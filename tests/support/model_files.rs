@@ -204,7 +204,7 @@ fn values_of(name: &str, shape: &[usize]) -> Vec<f32> {
         [_, rest @ ..] if !rest.is_empty() => {
             v * 2.0 / (rest.iter().product::<usize>() as f32).sqrt()
         }
-        _ => v * 0.25 + f32::from(u8::from(name.contains("norm"))),
+        _ => v * 0.25 + f32::from(u8::from(name.to_lowercase().contains("norm"))),
     };
     let count = shape.iter().product();
     hashed(name, count).into_iter().map(scale).collect()

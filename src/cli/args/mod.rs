@@ -24,6 +24,7 @@ use super::quantize::QuantizeArgs;
 use super::schema::SchemaArgs;
 use super::view::{VIEW_EXAMPLES, ViewArgs};
 use crate::error::{Error, Result};
+use crate::models::bert::Pooling;
 use crate::pipeline::evaluate::{Measures, Pair};
 use crate::pipeline::pull::Source;
 
@@ -249,9 +250,37 @@ pub(super) struct EmbedArgs {
     /// Where the language models are [default: $KERAUNOS_HOME, else the user's data folder]
     #[arg(long, value_name = "DIR")]
     pub(super) model_dir: Option<PathBuf>,
+    /// A folder of another BERT: config.json, model.safetensors, tokenizer.json or vocab.txt
+    #[arg(long, value_name = "FOLDER", conflicts_with = "model_dir")]
+    pub(super) model: Option<PathBuf>,
+    /// How the states of a text's tokens become one row, which is then scaled to unit length
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) pooling: PoolingArg,
     /// Prints a JSON object for each text, one a line
     #[arg(long)]
     pub(super) json: bool,
+}
+
+/// How a text becomes one row.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(super) enum PoolingArg {
+    /// The mean of its tokens' states
+    #[default]
+    Mean,
+    /// The state of its first token
+    Cls,
+    /// That through the model's pooler
+    Pooler,
+}
+
+impl From<PoolingArg> for Pooling {
+    fn from(arg: PoolingArg) -> Self {
+        match arg {
+            PoolingArg::Mean => Self::Mean,
+            PoolingArg::Cls => Self::Cls,
+            PoolingArg::Pooler => Self::Pooler,
+        }
+    }
 }
 
 impl EmbedArgs {

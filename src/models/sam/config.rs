@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::names::Names;
 use crate::error::{Error, Result};
 use crate::models::config_json;
+use crate::models::shapes::Shapes;
 use crate::ops::Heads;
 use crate::tensor::Checkpoint;
 
@@ -82,7 +83,11 @@ impl SamConfig {
     /// # Errors
     /// A missing tensor, sizes that do not fit each other or the kernels, or a `config.json` that says otherwise.
     pub(super) fn of(checkpoint: &Checkpoint, names: &Names) -> Result<Self> {
-        let shapes = Shapes { checkpoint, names };
+        let kind = match names.hugging_face {
+            true => "Hugging Face's SamModel",
+            false => "segment-anything",
+        };
+        let shapes = Shapes { checkpoint, kind };
         let encoder = names.image_encoder;
         let [_, grid, _, dim] = shapes.of(&format!("{encoder}.pos_embed"))?;
         let [_, _, patch_size, _] =
@@ -247,38 +252,5 @@ impl SamConfig {
         }
         (!(2..=16).contains(&self.mask_tokens))
             .then(|| format!("{} mask tokens, expected 2 to 16", self.mask_tokens))
-    }
-}
-
-/// The shapes of a checkpoint's tensors.
-struct Shapes<'a> {
-    checkpoint: &'a Checkpoint,
-    names: &'a Names,
-}
-
-impl Shapes<'_> {
-    /// The dimensions of a tensor.
-    fn of<const N: usize>(&self, name: &str) -> Result<[usize; N]> {
-        let fault = |problem: String| Error::weights(self.checkpoint.path(), problem);
-        let kind = match self.names.hugging_face {
-            true => "Hugging Face's SamModel",
-            false => "segment-anything",
-        };
-        let entry = self
-            .checkpoint
-            .tensor(name)
-            .ok_or_else(|| fault(format!("tensor `{name}` is missing, which {kind} has")))?;
-        entry.shape.try_into().map_err(|_| {
-            let shape = entry.shape;
-            fault(format!(
-                "tensor `{name}` has shape {shape:?}, expected {N} dimensions"
-            ))
-        })
-    }
-
-    /// How many of numbered tensors there are in a row.
-    fn count(&self, name: impl Fn(usize) -> String) -> usize {
-        let has = |n: &usize| self.checkpoint.tensor(&name(*n)).is_some();
-        (0..).take_while(has).count()
     }
 }

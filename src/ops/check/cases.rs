@@ -11,8 +11,9 @@ use crate::ops::{
     attention_narrow, attention_spans, attention_split, attention_tile, conv_broadcast,
     conv_depthwise, conv_tile, copy_rows, cross_entropy, embed, film, fourier, fuse_view,
     gather_rows, head_norm, instance_norm, joined_windows, layer_norm, linear_broadcast,
-    linear_coop, linear_tile, linear_vec, matmul, mean_pool, merged_moments, moments, pack_half,
-    pixel_shuffle, rel_pos, resample, rms_norm, rope_cache, slice_masks, unpack_half, windows,
+    linear_coop, linear_tile, linear_vec, matmul, mean_pool, mean_rows, merged_moments, moments,
+    pack_half, pixel_shuffle, rel_pos, resample, rms_norm, rope_cache, slice_masks, unpack_half,
+    windows,
 };
 use crate::tensor::{Matrix, Tensor};
 
@@ -652,10 +653,13 @@ fn check_matmul(gpu: &Gpu, _: &'static str) -> Result<Ran> {
 fn check_mean_pool(gpu: &Gpu, _: &'static str) -> Result<Ran> {
     let spans: [[u32; 2]; 4] = [[0, 1], [39, 1], [3, 17], [0, 40]];
     let x = random(30, 40 * 260);
-    let want = naive::mean_pool(&x, &spans, 260);
+    let mut want = naive::mean_pool(&x, &spans, 260);
+    want.extend(naive::mean_rows(&x, &spans, 260));
     let x = upload(gpu, [40, 260], &x)?;
     let span = upload(gpu, [spans.len(), 2], spans.as_flattened())?;
-    values(gpu, want, |rec| vec![mean_pool(rec, &x, &span)])
+    values(gpu, want, |rec| {
+        vec![mean_pool(rec, &x, &span), mean_rows(rec, &x, &span)]
+    })
 }
 
 fn check_pack_half(gpu: &Gpu, _: &'static str) -> Result<Ran> {

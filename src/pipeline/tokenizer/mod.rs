@@ -1,6 +1,6 @@
 //! Words to token ids and back, for the text encoder and the language model.
 //!
-//! [`SentenceTokenizer`] is the WordPiece of a BERT sentence encoder, read from `tokenizer.json`.
+//! [`SentenceTokenizer`] is the WordPiece of a BERT, read from `tokenizer.json` or `vocab.txt`.
 //! [`ChatTokenizer`] is the BPE of a language model, over bytes or over SentencePiece's characters, read from the metadata
 //! of its GGUF file or from `tokenizer.json`. [`ClipTokenizer`] is the BPE of a CLIP. All stand on the `tokenizers` crate, which panics on some malformed
 //! inputs, so all run inside `catch_unwind`.
@@ -10,6 +10,7 @@ mod clip;
 mod gguf;
 mod growth;
 mod sentence;
+mod vocab;
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use tokenizers::{PaddingParams, Tokenizer, TruncationParams};
 
 use super::growth::loaded;
+use super::vocab::{definition, settled};
 use super::{guarded, read};
 use crate::error::Result;
 
@@ -35,6 +36,25 @@ impl SentenceTokenizer {
     /// tokenizer, or if `max_len` leaves no room for words.
     pub fn open(path: &Path, max_len: usize) -> Result<Self> {
         Self::from_bytes(&read(path)?, path, max_len)
+    }
+
+    /// Reads the `tokenizer.json` of a folder, or its `vocab.txt`, and what `tokenizer_config.json` says of case, accents and
+    /// Chinese.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open); also if the list lacks a special token or a setting is of another kind.
+    pub fn from_folder(folder: &Path, max_len: usize) -> Result<Self> {
+        let (whole, vocab) = (folder.join("tokenizer.json"), folder.join("vocab.txt"));
+        match !whole.is_file() && vocab.is_file() {
+            true => Self::from_bytes(&definition(folder)?, &vocab, max_len),
+            false => Self::from_bytes(&settled(folder, read(&whole)?)?, &whole, max_len),
+        }
+    }
+
+    /// Where it was read from.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Like [`open`](Self::open) for a tokenizer in memory; `path` only names it in errors.
