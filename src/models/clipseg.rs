@@ -324,7 +324,7 @@ impl ClipSegDecoder {
                 x = add(rec, &x, &reduced[n]);
             }
             if n == self.conditional_layer {
-                x = film(rec, &x, &gamma, &beta, true);
+                x = film(rec, &x, &gamma, &beta);
                 own = prompts;
                 keep("film", &x);
             }

@@ -789,16 +789,18 @@ pub fn copy_rows(x: &[f32], y: &mut [f32], cols: usize, rows: usize, first: usiz
     }
 }
 
-pub fn film(x: &[f32], gamma: &[f32], beta: &[f32], cols: usize, tokens: usize) -> Vec<f32> {
-    let prompts = gamma.len() / cols;
-    (0..prompts * tokens * cols)
-        .map(|i| {
-            let (row, c) = (i / cols, i % cols);
-            let of = row / tokens * cols + c;
-            let x = f64::from(x[row * cols % x.len() + c]);
-            (x * f64::from(gamma[of]) + f64::from(beta[of])) as f32
-        })
-        .collect()
+pub fn film(x: &[f32], gamma: &[f32], beta: &[f32], cols: usize) -> Vec<f32> {
+    let prompts = gamma.chunks_exact(cols).zip(beta.chunks_exact(cols));
+    let modulated = |(gamma, beta): (&[f32], &[f32])| -> Vec<f32> {
+        x.iter()
+            .enumerate()
+            .map(|(i, x)| {
+                let c = i % cols;
+                (f64::from(*x) * f64::from(gamma[c]) + f64::from(beta[c])) as f32
+            })
+            .collect()
+    };
+    prompts.flat_map(modulated).collect()
 }
 
 pub fn gather_rows(x: &[f32], cols: usize, rows: usize, first: usize, stride: usize) -> Vec<f32> {

@@ -263,11 +263,11 @@ def fourier():
 
 @op
 def film():
-    """x (rows, cols) by gamma and beta (prompts, cols), as transformers' CLIPSeg decoder conditions it: y (prompts * tokens, cols)."""
-    for case, (prompts, tokens, cols, shared) in {'one': (1, 5, 8, True), 'shared': (3, 7, 16, True), 'each': (4, 6, 12, False)}.items():
-        x, gamma, beta = rand(1 if shared else prompts, tokens, cols), rand(prompts, cols), rand(prompts, cols)
+    """x (tokens, cols) by gamma and beta (prompts, cols), as transformers' CLIPSeg decoder conditions it: y (prompts * tokens, cols)."""
+    for case, (prompts, tokens, cols) in {'one': (1, 5, 8), 'few': (3, 7, 16), 'many': (9, 2, 12)}.items():
+        x, gamma, beta = rand(tokens, cols), rand(prompts, cols), rand(prompts, cols)
         y = (gamma * x.expand(prompts, -1, -1).permute(1, 0, 2) + beta).permute(1, 0, 2)
-        yield case, {}, dict(x=x.flatten(0, 1), gamma=gamma, beta=beta, y=y.flatten(0, 1))
+        yield case, {}, dict(x=x, gamma=gamma, beta=beta, y=y.flatten(0, 1))
 
 
 @op

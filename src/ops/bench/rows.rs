@@ -149,15 +149,13 @@ pub(super) fn measure(bench: &mut Bench) -> Result<()> {
         |gpu| {
             let x = random(1, tokens * dim);
             let (gamma, beta) = (random(2, prompts * dim), random(3, prompts * dim));
-            let want = naive::film(&x, &gamma, &beta, dim, tokens);
+            let want = naive::film(&x, &gamma, &beta, dim);
             let x = upload(gpu, [tokens, dim], &x)?;
             let (gamma, beta) = (
                 upload(gpu, [prompts, dim], &gamma)?,
                 upload(gpu, [prompts, dim], &beta)?,
             );
-            Ok(Trial::new(0, want, move |rec| {
-                film(rec, &x, &gamma, &beta, true)
-            }))
+            Ok(Trial::new(0, want, move |rec| film(rec, &x, &gamma, &beta)))
         },
     )?;
     bench.row("gather_rows", case, moved(8 * rows * cols), |gpu| {
