@@ -102,8 +102,7 @@ impl Case {
 struct Biomed {
     tensors: BTreeMap<String, Vec<usize>>,
     size: usize,
-    /// Vectors in the place of phrases.
-    conditions: usize,
+    texts: Vec<Vec<u32>>,
     found: BTreeMap<String, Found>,
 }
 
@@ -116,13 +115,12 @@ impl Biomed {
 
     fn check(&self, name: &str, precision: Precision, share: f64) {
         let model = self.open(precision).unwrap_or_else(|e| panic!("{e}"));
-        assert_eq!(model.config().image_size, self.size);
-        let shape = [self.conditions, model.config().decoder.projection_dim];
-        let conditions = hashed("conditions", shape.iter().product());
-        let conditions = Tensor::upload(gpu(), "conditions", shape, &conditions);
-        let conditions = conditions.expect("memory");
+        assert_eq!(model.config().vision.image_size, self.size);
         let mut kept = Kept::of(&self.found);
         let rec = gpu().record("biomedclipseg");
+        let conditions = model.conditions(&rec, &self.texts, |_, _| ());
+        let conditions = conditions.expect("texts");
+        kept.keep("conditions", &conditions);
         let pixels = pictures(self.size, 1);
         let reduced = model.encode(&rec, &pixels, |at, x| kept.keep(at, x));
         let logits = model
@@ -144,22 +142,22 @@ fn small_biomedclipsegs_equal_timm_and_transformers() {
 #[test]
 fn biomedclipsegs_that_do_not_fit_are_named() {
     type Change = fn(&mut BTreeMap<String, Vec<usize>>);
-    let changes: [(Change, &str); 5] = [
+    let changes: [(Change, &str); 6] = [
         (
             |t| drop(t.remove("biomedclip.visual.trunk.blocks.7.attn.qkv.bias")),
             "`biomedclip.visual.trunk.blocks.7.attn.qkv.bias` is missing",
         ),
         (
             |t| drop(t.remove("decoder.film_mul.weight")),
-            "`decoder.film_mul.weight` is missing; its tensors are called as those of BiomedCLIPSeg",
+            "`decoder.film_mul.weight` is missing, which BiomedCLIPSeg has; its tensors are called as those of BiomedCLIPSeg",
         ),
         (
-            |t| drop(t.insert("biomedclip.visual.trunk.pos_embed".into(), vec![1, 9, 96])),
-            "8 positions of patches of 16 pixels",
+            |t| drop(t.insert("biomedclip.visual.trunk.pos_embed".into(), vec![1, 9, 128])),
+            "`biomedclip.visual.trunk.pos_embed` has 9 tokens",
         ),
         (
-            |t| drop(t.insert("biomedclip.visual.trunk.reg_token".into(), vec![1, 4, 96])),
-            "`biomedclip.visual.trunk.reg_token` [1, 4, 96] is not part of the model",
+            |t| drop(t.insert("biomedclip.visual.trunk.reg_token".into(), vec![1, 4, 128])),
+            "`biomedclip.visual.trunk.reg_token` [1, 4, 128] is not part of the model",
         ),
         (
             |t| {
@@ -168,7 +166,11 @@ fn biomedclipsegs_that_do_not_fit_are_named() {
                     vec![90, 3, 16, 16],
                 ))
             },
-            "the image tower has a width of 90, expected 12 heads",
+            "tokens of 90 columns, expected a multiple of 64",
+        ),
+        (
+            |t| drop(t.remove("biomedclip.text.proj.2.weight")),
+            "`biomedclip.text.proj.2.weight` is missing",
         ),
     ];
     for (change, wanted) in changes {

@@ -99,6 +99,49 @@ impl BiomedClipConfig {
     }
 }
 
+/// `text`: PubMedBERT, and two layers with GELU between on its first state.
+#[derive(Debug)]
+pub(super) struct TextTower {
+    transformer: Bert,
+    /// `proj.0` and `proj.2`.
+    proj: [Linear; 2],
+}
+
+/// The layers of [`TextTower`] that have no bias, below its place.
+pub(super) const TEXT_WITHOUT_BIAS: [&str; 2] = ["proj.0", "proj.2"];
+
+impl TextTower {
+    /// The tensors below `w`; `middle` columns between the layers of the projection, `embed` behind it.
+    pub(super) fn load(
+        config: BertConfig,
+        [middle, embed]: [usize; 2],
+        w: &Weights,
+    ) -> Result<Self> {
+        let proj = w.at("proj");
+        Ok(Self {
+            proj: [
+                Linear::new([config.hidden_size, middle], &proj.at(0))?,
+                Linear::new([middle, embed], &proj.at(2))?,
+            ],
+            transformer: Bert::load(config, &w.at("transformer"))?,
+        })
+    }
+
+    /// Texts as vectors of any length, `[texts, embed_dim]`.
+    pub(super) fn forward(
+        &self,
+        rec: &Recorder,
+        texts: &[Vec<u32>],
+        keep: impl FnMut(&str, &Tensor),
+    ) -> Result<Tensor> {
+        let sentences = self.transformer.forward(rec, texts, keep)?;
+        let class = self.transformer.pooled(rec, &sentences, Pooling::Cls)?;
+        let [first, second] = &self.proj;
+        let hidden = first.activated(rec, &class, Activation::Gelu);
+        Ok(second.forward(rec, &hidden))
+    }
+}
+
 /// Both towers and their projections.
 #[derive(Debug)]
 pub struct BiomedClip {
@@ -106,9 +149,7 @@ pub struct BiomedClip {
     trunk: Vit,
     /// `visual.head.proj`.
     head: Linear,
-    transformer: Bert,
-    /// `text.proj.0` and `text.proj.2`.
-    proj: [Linear; 2],
+    text: TextTower,
     logit_scale: f32,
 }
 
@@ -120,21 +161,22 @@ impl BiomedClip {
     pub fn new(gpu: &Gpu, checkpoint: &Checkpoint, precision: Precision) -> Result<Self> {
         let load = || {
             let config = BiomedClipConfig::of(checkpoint)?;
-            let without = ["visual.head.proj", "text.proj.0", "text.proj.2"];
             check_biases(checkpoint, |stem| {
-                without.contains(&stem) || bert::is_without_bias(stem)
+                let text = stem.strip_prefix("text.");
+                stem == "visual.head.proj"
+                    || text.is_some_and(|stem| TEXT_WITHOUT_BIAS.contains(&stem))
+                    || bert::is_without_bias(stem)
             })?;
             let w = Weights::new(gpu, checkpoint, precision);
-            let (visual, text) = (w.at("visual"), w.at("text"));
-            let (dim, middle, embed) = (config.text.hidden_size, config.proj_dim, config.embed_dim);
+            let visual = w.at("visual");
+            let widths = [config.proj_dim, config.embed_dim];
             let this = Self {
                 trunk: Vit::load(config.vision.clone(), &visual.at("trunk"))?,
-                head: Linear::new([config.vision.dim, embed], &visual.at("head").at("proj"))?,
-                transformer: Bert::load(config.text.clone(), &text.at("transformer"))?,
-                proj: [
-                    Linear::new([dim, middle], &text.at("proj").at(0))?,
-                    Linear::new([middle, embed], &text.at("proj").at(2))?,
-                ],
+                head: Linear::new(
+                    [config.vision.dim, config.embed_dim],
+                    &visual.at("head").at("proj"),
+                )?,
+                text: TextTower::load(config.text.clone(), widths, &w.at("text"))?,
                 logit_scale: w.values("logit_scale", &[])?[0].exp(),
                 config,
             };
@@ -182,10 +224,6 @@ impl BiomedClip {
         texts: &[Vec<u32>],
         keep: impl FnMut(&str, &Tensor),
     ) -> Result<Tensor> {
-        let sentences = self.transformer.forward(rec, texts, keep)?;
-        let class = self.transformer.pooled(rec, &sentences, Pooling::Cls)?;
-        let [first, second] = &self.proj;
-        let hidden = first.activated(rec, &class, Activation::Gelu);
-        unit_rows(rec, &second.forward(rec, &hidden))
+        unit_rows(rec, &self.text.forward(rec, texts, keep)?)
     }
 }

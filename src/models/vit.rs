@@ -124,9 +124,9 @@ impl Block {
     }
 }
 
-/// A ViT, read at its class token.
+/// Patches, positions and blocks.
 #[derive(Debug)]
-pub struct Vit {
+pub struct Trunk {
     config: VitConfig,
     patch_embed: Conv,
     /// `[1, dim]`.
@@ -134,11 +134,10 @@ pub struct Vit {
     /// `[tokens, dim]`, the class token's first.
     pos_embed: Tensor,
     blocks: Vec<Block>,
-    norm: LayerNorm,
 }
 
-impl Vit {
-    /// The tensors below `w`.
+impl Trunk {
+    /// The tensors below `w`, of as many blocks as `config` has.
     pub(super) fn load(config: VitConfig, w: &Weights) -> Result<Self> {
         let (dim, tokens) = (config.dim, config.tokens());
         let patches = Window::square(config.patch_size, config.patch_size, 0);
@@ -152,7 +151,6 @@ impl Vit {
             blocks: (0..config.depth)
                 .map(|n| Block::new(&config, &blocks.at(n)))
                 .collect::<Result<_>>()?,
-            norm: LayerNorm::new(dim, EPS, &w.at("norm"))?,
             config,
         })
     }
@@ -162,9 +160,9 @@ impl Vit {
         &self.config
     }
 
-    /// The normed class tokens, `[images, dim]`, of pictures `[images, image_size, image_size, 4]` (red, green, blue and
-    /// nothing). `keep` is shown the states of all tokens after the positions (`embedding`), each block (`block0` …) and the norm
-    /// (`tower`).
+    /// The states of all tokens after the last block, `[images · tokens, dim]`, of pictures
+    /// `[images, image_size, image_size, 4]` (red, green, blue and nothing). `keep` is shown those after the positions
+    /// (`embedding`) and each block (`block0` …).
     ///
     /// # Panics
     /// If the pictures have another size.
@@ -172,7 +170,7 @@ impl Vit {
         &self,
         rec: &Recorder,
         pixels: &Tensor,
-        mut keep: impl FnMut(&str, &Tensor),
+        keep: &mut dyn FnMut(&str, &Tensor),
     ) -> Tensor {
         let [images, height, width, _] = pixels.dims();
         let (size, tokens) = (self.config.image_size, self.config.tokens());
@@ -191,8 +189,43 @@ impl Vit {
             x = block.forward(rec, x, images);
             keep(&format!("block{n}"), &x);
         }
-        x = self.norm.forward(rec, &x);
+        x
+    }
+}
+
+/// A ViT, read at its class token.
+#[derive(Debug)]
+pub struct Vit {
+    trunk: Trunk,
+    norm: LayerNorm,
+}
+
+impl Vit {
+    /// The tensors below `w`.
+    pub(super) fn load(config: VitConfig, w: &Weights) -> Result<Self> {
+        Ok(Self {
+            norm: LayerNorm::new(config.dim, EPS, &w.at("norm"))?,
+            trunk: Trunk::load(config, w)?,
+        })
+    }
+
+    /// Its sizes.
+    pub fn config(&self) -> &VitConfig {
+        self.trunk.config()
+    }
+
+    /// The normed class tokens, `[images, dim]`, of pictures as [`Trunk::forward`] takes them. `keep` is shown what that
+    /// shows, and the states after the norm (`tower`).
+    pub fn forward(
+        &self,
+        rec: &Recorder,
+        pixels: &Tensor,
+        mut keep: impl FnMut(&str, &Tensor),
+    ) -> Tensor {
+        let x = self.trunk.forward(rec, pixels, &mut keep);
+        let x = self.norm.forward(rec, &x);
         keep("tower", &x);
-        gather_rows(rec, &x, images, 0, tokens)
+        let [images, ..] = pixels.dims::<4>();
+        gather_rows(rec, &x, images, 0, self.config().tokens())
     }
 }

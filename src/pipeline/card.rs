@@ -34,6 +34,14 @@ pub const PHRASED_CITATION: [&str; 2] = [
      al. Exploring Transfer Learning in Medical Image Segmentation using Vision-Language Models. arXiv:2308.07706, 2024.",
 ];
 
+/// The same where the phrases were BiomedCLIP's: MedVLSM's paper, and BiomedCLIP's.
+pub const BIOMED_CITATION: [&str; 2] = [
+    CITATION[0],
+    "K. Poudel et al. Exploring Transfer Learning in Medical Image Segmentation using Vision-Language Models. arXiv:2308.07706, 2024; \
+     on S. Zhang et al. BiomedCLIP: a multimodal biomedical foundation model pretrained from fifteen million scientific image-text \
+     pairs. arXiv:2303.00915, 2023.",
+];
+
 /// The same where a MeshNet labelled the volume.
 pub const MESHNET_CITATION: [&str; 2] = [
     CITATION[0],

@@ -14,7 +14,7 @@ pub enum Kind {
     MeshNet,
     /// Segments what boxes and points show.
     Sam,
-    /// Segments slices by phrases.
+    /// Segments slices by phrases: CLIPSeg and BiomedCLIPSeg.
     ClipSeg,
 }
 
@@ -47,7 +47,7 @@ pub fn kind(checkpoint: &Checkpoint) -> Result<Kind> {
     }
     match likely(checkpoint) {
         Some("SAM") => return Ok(Kind::Sam),
-        Some("CLIPSeg") => return Ok(Kind::ClipSeg),
+        Some("CLIPSeg" | "BiomedCLIPSeg") => return Ok(Kind::ClipSeg),
         _ => {}
     }
     let first = checkpoint

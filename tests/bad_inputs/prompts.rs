@@ -82,8 +82,9 @@ pub(super) fn rows() -> Vec<Row> {
         row(
             "prompts: another model",
             "segment t1.nii --model z.safetensors -o out --box 1,1,5,5",
-            "weights `z.safetensors`: tensor `image_encoder.patch_embed.proj.weight` or *is missing: no SAM; its tensors are called as those of Zeus",
+            "--model is a Zeus: a box or point is not for it",
         )
+        .usage()
         .file("t1.nii", whole())
         .file("z.safetensors", ZEUS),
         shown("another kind", "--box 1,1,5,5", "*config.json`: `model_type` is `sam2`, expected `sam`")

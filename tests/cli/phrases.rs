@@ -107,3 +107,29 @@ fn what_phrases_are_not_for_is_refused() {
     assert!(line.contains("looks like CLIP or SigLIP"), "{line}");
     assert!(!out.exists());
 }
+
+#[test]
+fn segment_by_a_biomedclipseg() {
+    let (folder, model) = (folder(), clip_files::biomedclipseg());
+    let input = phantom(folder.path(), "sub-01_T1w.nii.gz");
+    let out = folder.path().join("out");
+    let asked = |words: &str| {
+        let path = model.path();
+        run!(
+            "segment", &input, "--model", path, "-o", &out, "--prompt", words, "--json"
+        )
+    };
+    let value = json(&asked("a dark core"));
+    let citation = value["report"]["citation"].to_string();
+    assert!(citation.contains("arXiv:2303.00915"), "{citation}");
+    super::schema::Schema::of("report").holds(&value["report"]);
+    let map = Labels::read(&out.join("sub-01_T1w_seg-keraunos_dseg.nii.gz")).expect("a map");
+    let volume = Volume::read(&input).expect("the phantom");
+    assert_eq!((map.shape, map.affine), (volume.shape, volume.affine));
+    // Forty positions, one for each letter here.
+    let line = refused(&asked("an extraordinarily long phrase of so many words"), 2);
+    assert!(line.contains("is too long for the model"), "{line}");
+    std::fs::remove_file(model.path().join("vocab.txt")).expect("removed");
+    let line = refused(&asked("a dark core"), 1);
+    assert!(line.contains("tokenizer.json"), "{line}");
+}

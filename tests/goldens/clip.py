@@ -1,6 +1,7 @@
 """Goldens of CLIP and CLIPSeg: what transformers makes of them with seeded weights, and of words with a small vocabulary.
 
-    python clip.py --out .             small models: clip.json, clipseg.json, biomedclipseg.json; words: clip_words.json; a slice: clipseg_slice.json
+    python clip.py --out .             small models: clip.json, clipseg.json; words: clip_words.json; a slice: clipseg_slice.json
+    python clip.py --out . --biomed    biomedclipseg.json
     python clip.py --out . --whole     CLIPSeg rd64-refined at 352 x 352, a minute or two: clipseg_whole.json
     python clip.py --out . --vocabulary bpe_simple_vocab_16e6.txt.gz      clip_words.json with CLIP's own vocabulary beside it
 
@@ -149,31 +150,41 @@ def clipseg_case(config, size, texts=TEXTS, count=60):
     return dict(config=config, tensors=tensors, texts=texts, size=size, found=found)
 
 
+BIOMED_TEXT = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=1, intermediate_size=96, vocab_size=131, max_position_embeddings=40)
 BIOMED = {
-    'refined': dict(size=48, tower=dict(patch_size=16, embed_dim=96, mlp_ratio=1), config=dict(
-        projection_dim=24, vision_config=dict(DEEP, hidden_size=96, num_attention_heads=12), reduce_dim=32, decoder_intermediate_size=64,
+    'refined': dict(size=48, tower=dict(patch_size=16, embed_dim=128, mlp_ratio=1), config=dict(
+        projection_dim=24, vision_config=dict(DEEP, hidden_size=128, num_attention_heads=2), reduce_dim=32, decoder_intermediate_size=64,
         use_complex_transposed_convolution=True)),
-    'plain': dict(size=24, tower=dict(patch_size=8, embed_dim=96, mlp_ratio=2), config=dict(
-        projection_dim=20, vision_config=dict(VISION, hidden_size=96, num_attention_heads=12), reduce_dim=16, decoder_intermediate_size=40)),
+    'plain': dict(size=24, tower=dict(patch_size=8, embed_dim=64, mlp_ratio=2), config=dict(
+        projection_dim=20, vision_config=dict(VISION, hidden_size=64, num_attention_heads=1), reduce_dim=16, decoder_intermediate_size=40)),
 }
 
 
 @torch.no_grad()
-def biomed_case(size, tower, config, count=60):
-    """timm's ViT as open_clip has it in BiomedCLIP, and transformers' CLIPSeg decoder on what MedVLSM's module gives it."""
+def biomed_case(size, tower, config, count=60, middle=44):
+    """timm's ViT and transformers' BERT as open_clip has them in BiomedCLIP, and transformers' CLIPSeg decoder on what MedVLSM's
+    module gives it: a text is BERT's first state through two layers with GELU between, at the length that it has."""
     import timm
+    from transformers import BertConfig, BertModel
     from transformers.models.clipseg.modeling_clipseg import CLIPSegDecoder
+
+    from bert import sentences
 
     torch.set_default_dtype(torch.float64)
     settings = CLIPSegConfig(**config)
     settings._attn_implementation = 'sdpa'
-    trunk = timm.models.vision_transformer.VisionTransformer(img_size=size, depth=12, num_heads=12, num_classes=0, **tower)
+    projection = config['projection_dim']
+    heads = tower['embed_dim'] // 64
+    trunk = timm.models.vision_transformer.VisionTransformer(img_size=size, depth=12, num_heads=heads, num_classes=0, **tower)
     model = torch.nn.Module()
     model.biomedclip, model.decoder = torch.nn.Module(), CLIPSegDecoder(settings)
-    model.biomedclip.visual = torch.nn.Module()
+    model.biomedclip.visual, model.biomedclip.text = torch.nn.Module(), torch.nn.Module()
     model.biomedclip.visual.trunk = trunk
     model.biomedclip.visual.head = torch.nn.Sequential()
-    model.biomedclip.visual.head.add_module('proj', torch.nn.Linear(trunk.embed_dim, config['projection_dim'], bias=False))
+    model.biomedclip.visual.head.add_module('proj', torch.nn.Linear(trunk.embed_dim, projection, bias=False))
+    model.biomedclip.text.transformer = BertModel._from_config(BertConfig(**BIOMED_TEXT), attn_implementation='sdpa', add_pooling_layer=False)
+    model.biomedclip.text.proj = torch.nn.Sequential(torch.nn.Linear(64, middle, bias=False), torch.nn.GELU(),
+                                                     torch.nn.Linear(middle, projection, bias=False))
     model.biomedclip.logit_scale = torch.nn.Parameter(torch.ones(()))
     model.eval()
     tensors = {name: list(p.shape) for name, p in model.named_parameters()}
@@ -188,16 +199,17 @@ def biomed_case(size, tower, config, count=60):
     read = [i + 1 for i in (3, 6, 9)]                                         # of a list that begins after the first block
     for n in read:
         found[f'block{n}'] = sampled(states[n], count)
-    several = 3
-    conditions = torch.from_numpy(values('conditions', several * config['projection_dim']).reshape(several, -1)).double()
+    texts, text = sentences(BIOMED_TEXT['vocab_size'], (9, 1, 30)), model.biomedclip.text
+    conditions = torch.stack([text.proj(text.transformer(torch.tensor([ids])).last_hidden_state[0, 0]) for ids in texts])
+    found['conditions'] = sampled(conditions, count)
     decoder = model.decoder
     decoder.layers[0].register_forward_pre_hook(lambda m, i: found.__setitem__('film', sampled(i[0], count)))
     for n, layer in enumerate(decoder.layers):
         layer.register_forward_hook(
             lambda m, i, o, n=n: found.__setitem__(f'decoder{n}', sampled(o[0] if isinstance(o, tuple) else o, count)))
-    taps = [states[n].expand(several, -1, -1) for n in read]
+    taps = [states[n].expand(len(texts), -1, -1) for n in read]
     found['logits'] = sampled(decoder(taps, conditions).logits, 4 * count)
-    return dict(tensors=tensors, size=size, conditions=several, found=found)
+    return dict(tensors=tensors, size=size, texts=texts, found=found)
 
 
 # Pieces that words are made of: anatomy, punctuation, contractions, capitals, other scripts, letters that compose, spaces.
@@ -339,15 +351,18 @@ def main():
     p.add_argument('--out', type=Path, default=Path('.'))
     p.add_argument('--whole', action='store_true')
     p.add_argument('--vocabulary', type=Path)
+    p.add_argument('--biomed', action='store_true')
     a = p.parse_args()
     if a.whole:
         write(a.out / 'clipseg_whole.json', {'rd64_refined': clipseg_case(REFINED, 352, PHRASES, 250)})
         return
+    if a.biomed:
+        import timm
+        write(a.out / 'biomedclipseg.json', {name: biomed_case(**case) for name, case in BIOMED.items()}, f', timm {timm.__version__}')
+        return
     tokenizer = write_words(a.out, a.vocabulary)
     write(a.out / 'clip.json', {name: clip_case(config) for name, config in CLIP.items()})
     write(a.out / 'clipseg.json', {name: clipseg_case(**case) for name, case in CLIPSEG.items()})
-    import timm
-    write(a.out / 'biomedclipseg.json', {name: biomed_case(**case) for name, case in BIOMED.items()}, f', timm {timm.__version__}')
     write(a.out / 'clipseg_slice.json', {'slice': slice_of_a_volume(tokenizer)})
 
 

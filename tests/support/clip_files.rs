@@ -75,3 +75,16 @@ pub fn clipseg() -> tempfile::TempDir {
     std::fs::write(path, processor.to_string()).expect("written");
     folder
 }
+
+/// The small BiomedCLIPSeg of `biomedclipseg.json` with a word list of letters.
+pub fn biomedclipseg() -> tempfile::TempDir {
+    let case = &golden("biomedclipseg.json")["refined"];
+    let tensors: BTreeMap<String, Vec<usize>> =
+        serde_json::from_value(case["tensors"].clone()).expect("tensors");
+    let folder = model_folder(&json!({}), &tensors, str::to_owned);
+    let marks = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(str::to_owned);
+    let letters = ('a'..='z').flat_map(|letter| [letter.to_string(), format!("##{letter}")]);
+    let list: Vec<String> = marks.into_iter().chain(letters).collect();
+    std::fs::write(folder.path().join("vocab.txt"), list.join("\n")).expect("written");
+    folder
+}

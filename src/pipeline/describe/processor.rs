@@ -292,6 +292,11 @@ fn whole_tiles([rows, cols]: [usize; 2], tile: usize) -> [usize; 2] {
     }
 }
 
+/// Red, green and blue of the pictures that CLIP was trained on, 0 … 1.
+const CLIP_MEAN: [f64; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
+/// Their deviation.
+const CLIP_STD: [f64; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+
 impl Squaring {
     /// Reads the folder of a model.
     ///
@@ -301,8 +306,7 @@ impl Squaring {
         let usual = json!({
             "do_resize": true, "size": {"shortest_edge": 224}, "resample": 3, "do_center_crop": true,
             "crop_size": {"height": 224, "width": 224}, "do_rescale": true, "rescale_factor": 1.0 / 255.0,
-            "do_normalize": true, "image_mean": [0.481_454_66, 0.457_827_5, 0.408_210_73],
-            "image_std": [0.268_629_54, 0.261_302_58, 0.275_777_11], "do_pad": false,
+            "do_normalize": true, "image_mean": CLIP_MEAN, "image_std": CLIP_STD, "do_pad": false,
         });
         let (path, json) = Json::of(folder, &usual)?;
         Self::of(&path, &json).map_err(|problem| Error::config(&path, problem))
@@ -318,7 +322,29 @@ impl Squaring {
             "rescale_factor": 1.0 / 255.0, "do_normalize": true, "image_mean": [0.485, 0.456, 0.406],
             "image_std": [0.229, 0.224, 0.225],
         });
-        let (path, json) = Json::of(folder, &usual)?;
+        Self::stretched(Json::of(folder, &usual)?)
+    }
+
+    /// The same of a BiomedCLIPSeg for pictures of `side` pixels, which has no such file of its own: without one it takes
+    /// CLIP's mean and deviation.
+    ///
+    /// # Errors
+    /// A file that is damaged or does not fit.
+    pub fn stretching_to(folder: &Path, side: usize) -> Result<Self> {
+        let usual = json!({
+            "do_resize": true, "size": {"height": side, "width": side}, "resample": 2, "do_rescale": true,
+            "rescale_factor": 1.0 / 255.0, "do_normalize": true, "image_mean": CLIP_MEAN, "image_std": CLIP_STD,
+        });
+        let files = ["preprocessor_config.json", "processor_config.json"];
+        if files.iter().any(|file| folder.join(file).is_file()) {
+            return Self::stretched(Json::of(folder, &usual)?);
+        }
+        let json = serde_json::from_value(usual);
+        let json = json.map_err(|e| Error::config(folder, e.to_string()))?;
+        Self::stretched((folder.into(), json))
+    }
+
+    fn stretched((path, json): (PathBuf, Json)) -> Result<Self> {
         let exactly = || {
             // Of its processor a plain number is both sides, not the shorter one.
             let size = Size::Exactly(rectangle(&json.size, "size")?);

@@ -1,8 +1,9 @@
-//! Structures that a phrase names, slice by slice: CLIPSeg.
+//! Structures that a phrase names, slice by slice: CLIPSeg and BiomedCLIPSeg.
 //!
 //! Every slice of a view is read once, and every phrase segmented in it by itself. Slices are those of the volume's own grid,
 //! turned and mirrored for display; a mask's logits are brought back to their pixels, which are the file's voxels.
 
+mod model;
 mod words;
 
 use std::collections::BTreeMap;
@@ -12,9 +13,8 @@ pub use words::PromptType;
 
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::models::clipseg::ClipSeg;
 use crate::ops::gather_rows;
-use crate::pipeline::card::{DISCLAIMER, PHRASED_CITATION};
+use crate::pipeline::card::DISCLAIMER;
 use crate::pipeline::describe::processor::Squaring;
 use crate::pipeline::inputs::read_input;
 use crate::pipeline::instruct::Instruction;
@@ -26,10 +26,10 @@ use crate::pipeline::request::{Asked, Fusion, Instruct, VERSION};
 use crate::pipeline::result::{LabelMap, Report, Segmentation};
 use crate::pipeline::stages::{Clock, check_logits, precision_in_words};
 use crate::pipeline::structures::Target;
-use crate::pipeline::tokenizer::ClipTokenizer;
 use crate::pipeline::volume::{LabelTable, read_grid};
 use crate::pipeline::{Input, Observer, finish, geometry, memory, schema};
 use crate::tensor::{Checkpoint, Precision, Tensor};
+use model::Model;
 
 /// The most phrases that are decoded together, and whose masks are held.
 const AT_ONCE: usize = 8;
@@ -95,11 +95,10 @@ impl PhrasedRequest {
     }
 }
 
-/// An open adapter with a CLIPSeg loaded.
+/// An open adapter with a model loaded.
 pub struct PhrasedSegmenter {
     gpu: Gpu,
-    model: ClipSeg,
-    tokenizer: ClipTokenizer,
+    model: Model,
     processor: Squaring,
     sha256: String,
     path: PathBuf,
@@ -107,35 +106,21 @@ pub struct PhrasedSegmenter {
 }
 
 impl PhrasedSegmenter {
-    /// Loads a folder of Hugging Face's `CLIPSegForImageSegmentation` with its tokenizer and image processor.
+    /// Loads a folder of Hugging Face's `CLIPSegForImageSegmentation` with its tokenizer and image processor, or of a
+    /// BiomedCLIPSeg of MedVLSM's with PubMedBERT's tokenizer.
     ///
     /// # Errors
     /// Files that are missing, or that do not fit each other.
     pub fn on(gpu: Gpu, checkpoint: &Checkpoint, precision: Precision) -> Result<Self> {
-        let folder = checkpoint.folder();
-        let processor = Squaring::stretching(folder)?;
-        let size = processor.square()?;
-        let model = ClipSeg::new(&gpu, checkpoint, size, precision)?;
-        let tokenizer = ClipTokenizer::from_folder(folder)?;
-        let (has, rows) = (tokenizer.vocab_size(), model.config().clip.text.vocab_size);
-        if has > rows {
-            let problem = format!("has {has} tokens, the model {rows}");
-            return Err(Error::config(tokenizer.path(), problem));
-        }
+        let (model, processor) = Model::open(&gpu, checkpoint, precision)?;
         Ok(Self {
             gpu,
             model,
-            tokenizer,
             processor,
             sha256: checkpoint.sha256(),
             path: checkpoint.path().into(),
             precision,
         })
-    }
-
-    /// The model.
-    pub fn model(&self) -> &ClipSeg {
-        &self.model
     }
 
     /// Segments what a request names.
@@ -189,9 +174,9 @@ impl PhrasedSegmenter {
             let mut masks = vec![vec![f32::NEG_INFINITY; volume.data.len()]; targets.len()];
             for seen in &slices {
                 let rec = self.gpu.record("decoder");
-                let logits = self.model.decode(&rec, &seen.reduced, &some, |_, _| ())?;
+                let logits = self.model.decode(&rec, &seen.reduced, &some)?;
                 let all = logits.read(rec)?;
-                let size = self.model.config().image_size;
+                let size = self.model.image_size();
                 for (mask, logits) in masks.iter_mut().zip(all.chunks_exact(size * size)) {
                     let values = stretched(logits, [size; 2], seen.shape);
                     request.view.put(mask, canonical, seen.slice, &values);
@@ -222,7 +207,7 @@ impl PhrasedSegmenter {
             schema: schema::REPORT.id,
             version: VERSION,
             disclaimer: DISCLAIMER,
-            citation: PHRASED_CITATION,
+            citation: self.model.citation(),
             model: None,
             adapter: self.gpu.summary().clone(),
             precision: precision_in_words(self.precision, &self.gpu),
@@ -253,21 +238,12 @@ impl PhrasedSegmenter {
 
     /// What the phrases condition the decoder by, `[phrases, projection_dim]`.
     fn conditions(&self, instructions: &[Instruction]) -> Result<Tensor> {
-        let most = self.model.config().clip.text.max_position_embeddings;
-        let ids = |instruction: &Instruction| {
-            let text = &instruction.text;
-            let ids = self.tokenizer.encode(text)?;
-            if ids.len() > most {
-                let count = ids.len();
-                return Err(Error::Argument(format!(
-                    "the phrase `{text}` is {count} tokens long; {most} fit"
-                )));
-            }
-            Ok(ids)
-        };
-        let ids = instructions.iter().map(ids).collect::<Result<Vec<_>>>()?;
+        let ids = instructions
+            .iter()
+            .map(|instruction| self.model.tokens(&instruction.text))
+            .collect::<Result<Vec<_>>>()?;
         let rec = self.gpu.record("text encoder");
-        let conditions = self.model.conditions(&rec, &ids, |_, _| ())?;
+        let conditions = self.model.conditions(&rec, &ids)?;
         rec.submit()?;
         Ok(conditions)
     }
@@ -280,7 +256,7 @@ impl PhrasedSegmenter {
         view: View,
         observer: &mut dyn Observer,
     ) -> Result<Vec<Seen>> {
-        let size = self.model.config().image_size;
+        let size = self.model.image_size();
         let count = shape[view.axis()];
         let (mut all, mut running) = (Vec::new(), None);
         for slice in 0..count {
@@ -292,7 +268,7 @@ impl PhrasedSegmenter {
             let pixels = self.processor.process(&picture, size)?.pixels;
             let pixels = Tensor::upload(&self.gpu, "slice", [1, size, size, 4], &pixels)?;
             let rec = self.gpu.record("image encoder");
-            let reduced = self.model.encode(&rec, &pixels, |_, _| ());
+            let reduced = self.model.encode(&rec, &pixels);
             // Two in flight: the next is cut while the adapter works.
             if let Some(last) = running.replace(rec.submit()?) {
                 self.gpu.wait_for(&last)?;
@@ -308,7 +284,7 @@ impl PhrasedSegmenter {
 
     /// Phrases that are decoded together: as many as the widest of the decoder's tensors lets the adapter bind.
     fn at_once(&self) -> usize {
-        let config = &self.model.config().decoder;
+        let config = self.model.decoder();
         let tokens = config.grid * config.grid + 1;
         let widest = config.intermediate_size.max(16 * config.reduce_dim);
         let bytes = 4 * tokens * widest;
@@ -333,7 +309,7 @@ impl PhrasedSegmenter {
 
     /// The volume, its levels, the masks that are held and the map, beside what is kept of the slices.
     fn check_memory(&self, path: &Path, grid: &geometry::Grid, slices: usize) -> Result<()> {
-        let config = &self.model.config().decoder;
+        let config = self.model.decoder();
         let voxels: u64 = grid.shape.iter().map(|n| *n as u64).product();
         let masks = 4 * (self.at_once() as u64 + 2);
         let tokens = (config.grid * config.grid + 1) as u64;
