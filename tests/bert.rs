@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use contract::contract;
-use found::{Found, cases, compare};
+use found::{Found, Kept, cases};
 use keraunos::models::bert::{Bert, BertConfig, Pooling};
 use keraunos::pipeline::text_encoder::TextEncoder;
 use keraunos::pipeline::tokenizer::SentenceTokenizer;
@@ -45,8 +45,8 @@ impl Case {
     fn check(&self, name: &str, folder: &Path, precision: Precision, share: f64) {
         let bert = open(folder, &self.config, precision).unwrap_or_else(|error| panic!("{error}"));
         let rec = gpu().record("bert");
-        let mut kept: Vec<(String, Tensor)> = Vec::new();
-        let keep = |at: &str, x: &Tensor| kept.push((at.to_owned(), x.clone()));
+        let mut kept = Kept::of(&self.found);
+        let keep = |at: &str, x: &Tensor| kept.keep(at, x);
         let sentences = bert.forward(&rec, &self.sentences, keep).expect("a pass");
         for (at, pooling) in [
             ("mean", Pooling::Mean),
@@ -55,9 +55,11 @@ impl Case {
         ] {
             let pooled = bert.pooled(&rec, &sentences, pooling);
             assert_eq!(pooled.is_ok(), self.found.contains_key(at), "{name}: {at}");
-            kept.extend(pooled.map(|x| (at.to_owned(), x)));
+            if let Ok(pooled) = pooled {
+                kept.keep(at, &pooled);
+            }
         }
-        compare(name, rec, kept, &self.found, share);
+        kept.compare(name, rec, &[], share);
     }
 }
 

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use contract::contract;
-use found::{Found, cases, compare};
+use found::{Found, Kept, cases};
 use keraunos::models::biomed_clip::BiomedClip;
 use keraunos::models::med_clip::MedClip;
 use keraunos::models::sam::Sam;
@@ -66,11 +66,11 @@ impl Case {
     fn swin(&self, name: &str, folder: &Path, precision: Precision, share: f64) {
         let swin = swin(folder, &self.config, precision).unwrap_or_else(|error| panic!("{error}"));
         let rec = gpu().record("swin");
-        let mut kept: Vec<(String, Tensor)> = Vec::new();
-        let keep = |at: &str, x: &Tensor| kept.push((at.to_owned(), x.clone()));
+        let mut kept = Kept::of(&self.found);
+        let keep = |at: &str, x: &Tensor| kept.keep(at, x);
         let features = swin.forward(&rec, &self.pixels(), keep).expect("a pass");
-        kept.push(("pooled".into(), features.pooled));
-        compare(name, rec, kept, &self.found, share);
+        kept.keep("pooled", &features.pooled);
+        kept.compare(name, rec, &[], share);
     }
 
     /// The embeddings of a model with two towers, and the logits that they make.
@@ -78,9 +78,9 @@ impl Case {
         let checkpoint = Checkpoint::open(folder).expect("a checkpoint");
         let clip =
             Clip::new(name, &checkpoint, precision).unwrap_or_else(|error| panic!("{error}"));
-        let mut kept: Vec<(String, Tensor)> = Vec::new();
+        let mut kept = Kept::of(&self.found);
         let rec = gpu().record("clip");
-        let mut keep = |at: &str, x: &Tensor| kept.push((at.to_owned(), x.clone()));
+        let mut keep = |at: &str, x: &Tensor| kept.keep(at, x);
         let (images, texts, scale) = match clip {
             Clip::Med(clip) => (
                 clip.encode_image(&rec, &self.pixels(), &mut keep),
@@ -93,9 +93,9 @@ impl Case {
                 clip.logit_scale(),
             ),
         };
-        kept.push(("image".into(), images.expect("a pass")));
-        kept.push(("text".into(), texts.expect("a pass")));
-        let all = compare(name, rec, kept, &self.found, share);
+        kept.keep("image", &images.expect("a pass"));
+        kept.keep("text", &texts.expect("a pass"));
+        let all = kept.compare(name, rec, &[], share);
         let off = (scale - self.logit_scale).abs();
         assert!(off <= 1e-6 * self.logit_scale, "{name}: {scale}");
         let dim = all["image"].len() / self.pictures.len();

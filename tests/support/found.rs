@@ -58,7 +58,7 @@ pub fn cases<C: DeserializeOwned>(file: &str) -> BTreeMap<String, C> {
 /// Activations that a forward pass shows, those among them that a case has.
 pub struct Kept<'a> {
     found: &'a BTreeMap<String, Found>,
-    pub kept: Vec<(String, Tensor)>,
+    kept: Vec<(String, Tensor)>,
 }
 
 impl<'a> Kept<'a> {
@@ -73,8 +73,16 @@ impl<'a> Kept<'a> {
         }
     }
 
-    /// Reads what was kept and compares it, but for the padding of rows of `cols` (by name); nothing may be missing.
-    pub fn compare(self, what: &str, rec: Recorder, cols: &[(&str, usize)], share: f64) {
+    /// Reads what was kept and compares it, but for the padding of rows of `cols` (by name); nothing may be missing. All values
+    /// of what was compared, by name.
+    pub fn compare(
+        self,
+        what: &str,
+        rec: Recorder,
+        cols: &[(&str, usize)],
+        share: f64,
+    ) -> BTreeMap<String, Vec<f32>> {
+        let mut all = BTreeMap::new();
         let tensors: Vec<&Tensor> = self.kept.iter().map(|(_, x)| x).collect();
         let values = super::support::read::<f32>(rec, &tensors);
         let mut missing: Vec<&str> = self.found.keys().map(String::as_str).collect();
@@ -90,44 +98,9 @@ impl<'a> Kept<'a> {
                 None => values,
             };
             self.found[at].compare(&format!("{what} {at}"), &values, share);
+            all.insert(at.clone(), values);
         }
         assert!(missing.is_empty(), "{what}: {missing:?} are not kept");
+        all
     }
-}
-
-/// Reads what was kept and compares it; nothing may be missing. All values of what was compared, by name.
-pub fn compare(
-    name: &str,
-    rec: Recorder,
-    kept: Vec<(String, Tensor)>,
-    found: &BTreeMap<String, Found>,
-    share: f64,
-) -> BTreeMap<String, Vec<f32>> {
-    let mut all = BTreeMap::new();
-    let kept: Vec<(String, Tensor)> = kept
-        .into_iter()
-        .filter(|(at, _)| found.contains_key(at))
-        .collect();
-    let tensors: Vec<&Tensor> = kept.iter().map(|(_, x)| x).collect();
-    let values = super::support::read::<f32>(rec, &tensors);
-    let mut missing: Vec<&str> = found.keys().map(String::as_str).collect();
-    for ((at, x), values) in kept.iter().zip(values) {
-        missing.retain(|other| other != at);
-        let want = &found[at];
-        // Predicted IoUs are padded to whole vec4s.
-        let values = match at.as_str() {
-            "iou" => {
-                let wanted = (want.1.len() - 1) * want.0 + 1;
-                let [rows, padded] = x.matrix();
-                let own = wanted.div_ceil(rows).min(padded);
-                let rows = values.chunks_exact(padded);
-                rows.flat_map(|row| row[..own].to_vec()).collect()
-            }
-            _ => values,
-        };
-        want.compare(&format!("{name} {at}"), &values, share);
-        all.insert(at.clone(), values);
-    }
-    assert!(missing.is_empty(), "{name}: {missing:?} are not kept");
-    all
 }
