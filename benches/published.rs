@@ -14,9 +14,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use keraunos::gpu::{Gpu, GpuOptions};
-use keraunos::models::biomed_clip::BiomedClip;
+use keraunos::models::biomedclip::BiomedClip;
 use keraunos::models::clipseg::ClipSeg;
-use keraunos::models::med_clip::MedClip;
+use keraunos::models::medclip::MedClip;
 use keraunos::models::meshnet::{MeshNet, SLAB_BYTES, Slabs};
 use keraunos::models::sam::{Prompt, Sam};
 use keraunos::pipeline::convert::convert;

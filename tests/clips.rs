@@ -13,8 +13,8 @@ use std::path::Path;
 
 use contract::contract;
 use found::{Found, Kept, cases};
-use keraunos::models::biomed_clip::BiomedClip;
-use keraunos::models::med_clip::MedClip;
+use keraunos::models::biomedclip::BiomedClip;
+use keraunos::models::medclip::MedClip;
 use keraunos::models::sam::Sam;
 use keraunos::models::swin::{Swin, SwinConfig};
 use keraunos::tensor::{Checkpoint, Precision, Tensor};

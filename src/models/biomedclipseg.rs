@@ -10,7 +10,7 @@
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recorder};
 use crate::models::bert::{self, BertConfig};
-use crate::models::biomed_clip::{TEXT_WITHOUT_BIAS, TextTower};
+use crate::models::biomedclip::{TEXT_WITHOUT_BIAS, TextTower};
 use crate::models::clipseg::{ClipSegDecoder, ClipSegDecoderConfig};
 use crate::models::shapes::Shapes;
 use crate::models::vit::{Trunk, VitConfig};

@@ -10,8 +10,8 @@ use crate::layers::{LayerNorm, Linear};
 use crate::models::clip_text::{ClipText, ClipTextConfig};
 use crate::models::clip_vision::ClipVision;
 use crate::models::vision::VisionConfig;
-use crate::models::{check_biases, config_json, likely, number};
-use crate::ops::{add_scaled, gather_rows, matmul, mean_pool};
+use crate::models::{check_biases, config_json, likely, number, unit_rows, unit_rows_to};
+use crate::ops::{add_scaled, gather_rows, matmul};
 use crate::tensor::{Checkpoint, Precision, Tensor, Weights};
 
 /// The most columns of a projection.
@@ -178,22 +178,13 @@ impl Clip {
         images: &Tensor,
         texts: &Tensor,
     ) -> Result<Tensor> {
-        let ([images_count, _], [texts_count, _]) = (images.matrix(), texts.matrix());
-        let images = unit(rec, images, images_count)?;
-        let texts = unit(rec, texts, texts_count.next_multiple_of(4))?;
+        let [count, _] = texts.matrix();
+        let images = unit_rows(rec, images)?;
+        let texts = unit_rows_to(rec, texts, count.next_multiple_of(4))?;
         let cosines = matmul(rec, &images, &texts, false);
         let nothing = Tensor::zeros(rec.gpu(), "nothing", 4)?;
         Ok(add_scaled(rec, &cosines, &nothing, self.scale))
     }
-}
-
-/// Rows at unit length, the last once more until there are `count`.
-fn unit(rec: &Recorder, x: &Tensor, count: usize) -> Result<Tensor> {
-    let [rows, _] = x.matrix();
-    let span = |n: usize| [n.min(rows - 1) as u32, 1];
-    let spans: Vec<[u32; 2]> = (0..count).map(span).collect();
-    let spans = Tensor::upload(rec.gpu(), "rows", [count, 2], spans.as_flattened())?;
-    Ok(mean_pool(rec, x, &spans))
 }
 
 /// What older files keep and no model reads: 0, 1, 2 …

@@ -1,7 +1,7 @@
 //! Floor 5: the models, each a readable file whose fields bear the checkpoint's names.
 
 pub mod bert;
-pub mod biomed_clip;
+pub mod biomedclip;
 pub mod biomedclipseg;
 pub mod clip;
 pub mod clip_text;
@@ -13,7 +13,7 @@ pub(crate) mod likely;
 pub mod llama;
 pub mod llava;
 pub mod mask_decoder;
-pub mod med_clip;
+pub mod medclip;
 pub mod meshnet;
 pub mod projector;
 pub mod prompt_encoder;
@@ -81,9 +81,18 @@ fn number(json: &serde_json::Value, key: &str, usual: u64) -> std::result::Resul
 /// # Errors
 /// No memory.
 fn unit_rows(rec: &Recorder, x: &Tensor) -> Result<Tensor> {
+    unit_rows_to(rec, x, x.matrix()[0])
+}
+
+/// The same, the last once more until there are `count`.
+///
+/// # Errors
+/// No memory.
+fn unit_rows_to(rec: &Recorder, x: &Tensor, count: usize) -> Result<Tensor> {
     let [rows, _] = x.matrix();
-    let spans: Vec<[u32; 2]> = (0..rows).map(|row| [row as u32, 1]).collect();
-    let spans = Tensor::upload(rec.gpu(), "rows", [rows, 2], spans.as_flattened())?;
+    let span = |n: usize| [n.min(rows - 1) as u32, 1];
+    let spans: Vec<[u32; 2]> = (0..count).map(span).collect();
+    let spans = Tensor::upload(rec.gpu(), "rows", [count, 2], spans.as_flattened())?;
     Ok(mean_pool(rec, x, &spans))
 }
 

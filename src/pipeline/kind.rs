@@ -14,8 +14,10 @@ pub enum Kind {
     MeshNet,
     /// Segments what boxes and points show.
     Sam,
-    /// Segments slices by phrases: CLIPSeg and BiomedCLIPSeg.
+    /// Segments slices by phrases.
     ClipSeg,
+    /// The same, on BiomedCLIP's towers.
+    BiomedClipSeg,
 }
 
 impl Kind {
@@ -26,6 +28,7 @@ impl Kind {
             Kind::MeshNet => "MeshNet",
             Kind::Sam => "SAM",
             Kind::ClipSeg => "CLIPSeg",
+            Kind::BiomedClipSeg => "BiomedCLIPSeg",
         }
     }
 }
@@ -47,7 +50,8 @@ pub fn kind(checkpoint: &Checkpoint) -> Result<Kind> {
     }
     match likely(checkpoint) {
         Some("SAM") => return Ok(Kind::Sam),
-        Some("CLIPSeg" | "BiomedCLIPSeg") => return Ok(Kind::ClipSeg),
+        Some("CLIPSeg") => return Ok(Kind::ClipSeg),
+        Some("BiomedCLIPSeg") => return Ok(Kind::BiomedClipSeg),
         _ => {}
     }
     let first = checkpoint

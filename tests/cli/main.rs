@@ -54,6 +54,25 @@ fn keraunos() -> Command {
     command
 }
 
+/// The map of `sub-01_T1w`, which lies on its input's grid with all that goes with it, and nothing else, beside it.
+#[track_caller]
+fn results(out: &Path, input: &Path) -> Labels {
+    assert_eq!(
+        names_in(out),
+        [
+            "sub-01_T1w_preview.png",
+            "sub-01_T1w_report.json",
+            "sub-01_T1w_seg-keraunos_dseg.nii.gz",
+            "sub-01_T1w_seg-keraunos_dseg.tsv",
+            "sub-01_T1w_stats.json",
+        ]
+    );
+    let map = Labels::read(&out.join("sub-01_T1w_seg-keraunos_dseg.nii.gz")).expect("a map");
+    let volume = Volume::read(input).expect("the phantom");
+    assert_eq!((map.shape, map.affine), (volume.shape, volume.affine));
+    map
+}
+
 /// Runs the program with words and paths.
 macro_rules! run {
     ($($word:expr),* $(,)?) => {

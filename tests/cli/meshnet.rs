@@ -32,19 +32,7 @@ fn segment_by_a_meshnet_writes_what_segment_writes() {
     let input = large(folder.path());
     let text = said(&run!("segment", &input, "--model", &model, "-o", &out));
     assert!(text.contains("arXiv:1612.00940"), "{text}");
-    assert_eq!(
-        names_in(&out),
-        [
-            "sub-01_T1w_preview.png",
-            "sub-01_T1w_report.json",
-            "sub-01_T1w_seg-keraunos_dseg.nii.gz",
-            "sub-01_T1w_seg-keraunos_dseg.tsv",
-            "sub-01_T1w_stats.json",
-        ]
-    );
-    let map = Labels::read(&out.join("sub-01_T1w_seg-keraunos_dseg.nii.gz")).expect("a map");
-    let volume = Volume::read(&input).expect("the phantom");
-    assert_eq!((map.shape, map.affine), (volume.shape, volume.affine));
+    let map = results(&out, &input);
     let read = |name: &str| -> Value {
         let bytes = std::fs::read(out.join(name)).expect("a result");
         serde_json::from_slice(&bytes).expect("JSON")

@@ -18,19 +18,7 @@ fn segment_writes_a_map_on_the_input_grid_and_says_where() {
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    assert_eq!(
-        names_in(&out),
-        [
-            "sub-01_T1w_preview.png",
-            "sub-01_T1w_report.json",
-            "sub-01_T1w_seg-keraunos_dseg.nii.gz",
-            "sub-01_T1w_seg-keraunos_dseg.tsv",
-            "sub-01_T1w_stats.json",
-        ]
-    );
-    let map = Labels::read(&out.join("sub-01_T1w_seg-keraunos_dseg.nii.gz")).expect("a map");
-    let volume = Volume::read(&input).expect("the phantom");
-    assert_eq!((map.shape, map.affine), (volume.shape, volume.affine));
+    let map = results(&out, &input);
     assert_eq!(map.names[&214], "whole brain");
     // The same again, over what is there: the same bytes.
     let before = std::fs::read(out.join("sub-01_T1w_seg-keraunos_dseg.nii.gz")).expect("bytes");

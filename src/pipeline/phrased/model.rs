@@ -6,9 +6,9 @@ use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recorder};
 use crate::models::biomedclipseg::BiomedClipSeg;
 use crate::models::clipseg::{ClipSeg, ClipSegDecoderConfig};
-use crate::models::likely::likely;
 use crate::pipeline::card::{BIOMED_CITATION, PHRASED_CITATION};
 use crate::pipeline::describe::processor::Squaring;
+use crate::pipeline::kind::{Kind, kind};
 use crate::pipeline::tokenizer::{ClipTokenizer, SentenceTokenizer};
 use crate::tensor::{Checkpoint, Precision, Tensor};
 
@@ -29,8 +29,8 @@ impl Model {
         precision: Precision,
     ) -> Result<(Self, Squaring)> {
         let folder = checkpoint.folder();
-        let (model, processor) = match likely(checkpoint) {
-            Some("BiomedCLIPSeg") => {
+        let (model, processor) = match kind(checkpoint) {
+            Ok(Kind::BiomedClipSeg) => {
                 let model = BiomedClipSeg::new(gpu, checkpoint, precision)?;
                 let config = model.config();
                 let longest = config.text.longest().min(BIOMED_LONGEST);
