@@ -12,6 +12,7 @@ use keraunos::pipeline::modality::Modality;
 use keraunos::pipeline::prepare::View;
 use keraunos::pipeline::sampling::Sampling;
 use keraunos::pipeline::structures::Target;
+use keraunos::pipeline::wording::Wording;
 use keraunos::pipeline::{Options, Segmenter};
 use keraunos::{Error, Result};
 use serde_json::json;
@@ -48,7 +49,14 @@ fn main() -> Result<()> {
                 modality.phrase()
             );
             let gpu = segmenter.gpu();
-            let written = writer.instruct(gpu, &requests, &facts, &View::ALL, &mut |_| ())?;
+            let written = writer.instruct(
+                gpu,
+                Wording::embedded(),
+                &requests,
+                &facts,
+                &View::ALL,
+                &mut |_| (),
+            )?;
             let own = written.iter().filter(|i| i.author == Author::Llm);
             for instruction in own.clone() {
                 let target = Target::find(&instruction.structure)?;

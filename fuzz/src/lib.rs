@@ -9,6 +9,7 @@ pub mod folder;
 pub mod gguf;
 pub mod list;
 pub mod mgh;
+pub mod model;
 pub mod nifti;
 pub mod nrrd;
 pub mod pickle;
@@ -29,11 +30,12 @@ use keraunos::pipeline::tokenizer::is_guarded;
 pub type Reader = fn(&[u8]) -> Result<()>;
 
 /// Every reader by the name of its target and of its folders of inputs.
-pub const READERS: [(&str, Reader); 15] = [
+pub const READERS: [(&str, Reader); 16] = [
     ("folder", folder::read),
     ("gguf", gguf::read),
     ("list", list::read),
     ("mgh", mgh::read),
+    ("model", model::read),
     ("nifti", nifti::read),
     ("nrrd", nrrd::read),
     ("pickle", pickle::read),

@@ -1,4 +1,4 @@
-//! `keraunos schema`: what the program's JSON looks like, as JSON Schema.
+//! `keraunos schema`: what the program's JSON looks like, and what it reads, as JSON Schema.
 
 use clap::{Args, ValueEnum};
 
@@ -19,11 +19,14 @@ enum SchemaArg {
     Report,
     /// What `evaluate --json` prints
     Evaluation,
+    /// A model.json, for `segment --model`
+    Model,
 }
 
 pub(super) fn run(args: &SchemaArgs, console: &Console) -> Result<()> {
     console.print(match args.of {
         SchemaArg::Report => schema::REPORT.text,
         SchemaArg::Evaluation => schema::EVALUATION.text,
+        SchemaArg::Model => schema::MODEL.text,
     })
 }

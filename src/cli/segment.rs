@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use serde_json::json;
 
@@ -10,6 +11,7 @@ use super::args::SegmentArgs;
 use super::batch;
 use super::console::{Console, Progress, table};
 use crate::error::{Error, Result};
+use crate::pipeline::assembly::{Assembly, Drawing};
 use crate::pipeline::kind::{Kind, kind};
 use crate::pipeline::memory::{Needs, gigabytes};
 use crate::pipeline::meshnet::MeshSegmenter;
@@ -59,7 +61,11 @@ pub(super) fn run(args: SegmentArgs, console: &Console) -> Result<ExitCode> {
     if args.model.is_none() || shown.is_some() {
         args.phrases.refuse()?;
     }
-    match (&args.model, shown, args.cases()?) {
+    let model = match &args.model {
+        Some(model) => Some(args.models.locate(model)?),
+        None => None,
+    };
+    match (&model, shown, args.cases()?) {
         (Some(model), Some(request), _) => by_prompts(&args, model, &request, console)?,
         (Some(_), None, Some(_)) => {
             let problem = "--model segments one volume at a time";
@@ -89,6 +95,10 @@ fn by_prompts(
     console: &Console,
 ) -> Result<()> {
     let inputs = [request.input.path.clone()];
+    if Assembly::at(model).is_some() {
+        let problem = "--model is a Zeus: a box or point is not for it";
+        return Err(Error::Argument(problem.into()));
+    }
     if let Ok(other) = kind(&Checkpoint::open(model)?)
         && other != Kind::Sam
     {
@@ -105,8 +115,30 @@ fn by_prompts(
     into_folder(args, &request.stem(), &inputs, console, segment)
 }
 
+/// Segments with a model that a `model.json` describes.
+fn by_assembly(args: &SegmentArgs, model: Assembly, console: &Console) -> Result<()> {
+    args.phrases.refuse()?;
+    let request = args.request_to(&model)?;
+    let model = Arc::new(model);
+    let inputs: Vec<PathBuf> = request.inputs.iter().map(|i| i.path.clone()).collect();
+    let segment = |watch: &mut Watch| match &model.parts.drawing {
+        Drawing::Whole(_) => {
+            let segmenter = args.models.assembled(model.clone(), console)?;
+            segmenter.segment(&request, watch)
+        }
+        Drawing::Sam { .. } => {
+            let segmenter = args.models.zeus_sam(model.clone(), console)?;
+            segmenter.segment(&request, watch)
+        }
+    };
+    into_folder(args, &request.stem(), &inputs, console, segment)
+}
+
 /// Segments with the network of a file, whichever kind it is.
 fn by_model(args: &SegmentArgs, model: &Path, console: &Console) -> Result<()> {
+    if let Some(json) = Assembly::at(model) {
+        return by_assembly(args, Assembly::open(&json)?, console);
+    }
     let checkpoint = Checkpoint::open(model)?;
     let kind = kind(&checkpoint)?;
     // What cannot be asked of it is said before it is loaded.
@@ -248,6 +280,11 @@ fn summary(result: &Segmentation, paths: &[PathBuf]) -> String {
         .iter()
         .map(|(stage, seconds)| format!("{stage} {seconds:.1}"))
         .collect();
+    let own = report
+        .model
+        .as_ref()
+        .and_then(|card| card.citation.as_deref());
+    let cited: Vec<&str> = report.citation.into_iter().chain(own).collect();
     let _ = writeln!(
         text,
         "\n{total:.1} s on {} ({})\n\nmap      {}\npreview  {}\nreport   {}\nlook     keraunos view \"{}\" --open\n\n{}\nCite {}",
@@ -258,7 +295,7 @@ fn summary(result: &Segmentation, paths: &[PathBuf]) -> String {
         paths[4].display(),
         paths[4].display(),
         report.disclaimer,
-        report.citation.join("\n     "),
+        cited.join("\n     "),
     );
     text
 }

@@ -5,10 +5,18 @@ use serde_json::json;
 use super::args::StructuresArgs;
 use super::console::{Console, table};
 use crate::error::Result;
-use crate::pipeline::structures::Target;
+use crate::pipeline::assembly::{Assembly, MODEL_JSON};
+use crate::pipeline::structures::{Catalogue, Target};
 
 pub(super) fn run(args: &StructuresArgs, console: &Console) -> Result<()> {
-    let mut targets = Target::all();
+    let mut targets = match &args.model {
+        None => Target::all(),
+        Some(model) => {
+            let path = Assembly::at(model).unwrap_or_else(|| model.join(MODEL_JSON));
+            let catalogue = Assembly::open(&path)?.catalogue()?;
+            catalogue.map_or_else(Vec::new, Catalogue::targets)
+        }
+    };
     targets.sort_by_key(|target| target.label);
     let synonyms = |target: &Target| {
         let structure = target.structure.filter(|_| target.side.is_none());

@@ -3,6 +3,7 @@
 //! Sentences lie side by side as rows of tokens, each attending to its own span, so a batch needs no
 //! padding. A sentence is read by its tokens' states, or embedded as one row of them ([`Pooling`]).
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
@@ -306,7 +307,8 @@ impl Layer {
 }
 
 /// How the states of a sentence's tokens become one row.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Pooling {
     /// Their mean, the special tokens' included (Sentence-BERT, arXiv 1908.10084).
     #[default]

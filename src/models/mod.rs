@@ -24,6 +24,7 @@ pub mod swin;
 pub mod vision;
 pub mod vit;
 pub mod zeus;
+pub mod zeus_sam;
 
 use std::path::PathBuf;
 
@@ -80,7 +81,7 @@ fn number(json: &serde_json::Value, key: &str, usual: u64) -> std::result::Resul
 ///
 /// # Errors
 /// No memory.
-fn unit_rows(rec: &Recorder, x: &Tensor) -> Result<Tensor> {
+pub(crate) fn unit_rows(rec: &Recorder, x: &Tensor) -> Result<Tensor> {
     unit_rows_to(rec, x, x.matrix()[0])
 }
 

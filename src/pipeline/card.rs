@@ -1,9 +1,9 @@
 //! What every result says of the program and the model behind it: what they are not for, what the model was made of, and
 //! whose work to name.
 
-use std::sync::LazyLock;
-
 use serde::{Deserialize, Serialize};
+
+use super::assembly::Assembly;
 
 /// What keraunos is not.
 pub const DISCLAIMER: &str = "Not a medical device; not for clinical use.";
@@ -49,11 +49,6 @@ pub const MESHNET_CITATION: [&str; 2] = [
      imperfect labeling. arXiv:1612.00940, 2017.",
 ];
 
-static ZEUS_MINI: LazyLock<Card> = LazyLock::new(|| {
-    serde_json::from_str(include_str!("../../weights/zeus-mini.json"))
-        .expect("the embedded card is well-formed; a test parses it")
-});
-
 /// What a model was made for and of, and where it fails; `weights/README.md` in short.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -61,22 +56,38 @@ pub struct Card {
     /// What it is called.
     pub name: String,
     /// What it does here; reports name the hash of its weights by this word.
+    #[serde(default = "segmentation")]
     pub role: String,
     /// The licence of its weights, as an SPDX expression.
+    #[serde(default = "not_stated")]
     pub licence: String,
     /// What it is for.
+    #[serde(default = "not_stated")]
     pub intended_use: String,
     /// What it was trained on.
+    #[serde(default = "not_stated")]
     pub data: String,
     /// What it cannot do, or was never asked to.
+    #[serde(default)]
     pub limits: Vec<String>,
+    /// Whose work a user of its results names, beside what the program names anyhow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub citation: Option<String>,
 }
 
 impl Card {
     /// The card of the model that is part of the program.
     pub fn zeus_mini() -> &'static Self {
-        &ZEUS_MINI
+        &Assembly::embedded().card
     }
+}
+
+fn segmentation() -> String {
+    "segmentation".into()
+}
+
+fn not_stated() -> String {
+    "not stated".into()
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@ use serde::Deserialize;
 use super::chat::Message;
 
 /// A file of `weights/prompts/`.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct DesignedPrompt {
+pub struct DesignedPrompt {
     /// What the model is told first.
     pub system: String,
     /// What it is asked; words in angle brackets stand for others.
@@ -17,10 +17,12 @@ pub(super) struct DesignedPrompt {
 }
 
 /// A question with a good answer.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Example {
+pub struct Example {
+    /// What is asked.
     pub ask: String,
+    /// What is answered.
     pub answer: String,
 }
 

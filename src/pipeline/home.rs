@@ -43,14 +43,22 @@ pub struct Model {
     pub role: String,
     /// Its licence, as an SPDX identifier.
     pub licence: String,
+    /// Whether the program wants it for what it does by default; the others are fetched by name alone.
+    #[serde(default)]
+    pub needed: bool,
     /// Its folder inside the home; empty for a model of one file, which lies there directly.
     pub folder: String,
     /// Its files.
     pub files: Vec<ModelFile>,
-    /// Where the Hugging Face hub has it.
-    pub hub: Hub,
-    /// The Python package that carries the same files.
-    pub package: Package,
+    /// The safetensors file that is made of its one file, a PyTorch checkpoint, when that was fetched.
+    #[serde(default)]
+    pub converted: Option<String>,
+    /// Where the Hugging Face hub has it, if it has.
+    #[serde(default)]
+    pub hub: Option<Hub>,
+    /// The Python package that carries the same files, if there is one.
+    #[serde(default)]
+    pub package: Option<Package>,
 }
 
 /// One file of a model.
@@ -65,6 +73,9 @@ pub struct ModelFile {
     pub size: u64,
     /// Its SHA-256, in lower-case hexadecimal.
     pub sha256: String,
+    /// Where its makers publish it, if that is not the hub.
+    #[serde(default)]
+    pub url: Option<String>,
 }
 
 /// A place on the Hugging Face hub.
@@ -194,11 +205,8 @@ impl Home {
 
     /// The folder of a model's files in the Hugging Face cache, at the manifest's revision.
     pub fn hub_snapshot(&self, model: &Model) -> Option<PathBuf> {
-        Some(
-            self.hub_repo(model)?
-                .join("snapshots")
-                .join(&model.hub.revision),
-        )
+        let revision = &model.hub.as_ref()?.revision;
+        Some(self.hub_repo(model)?.join("snapshots").join(revision))
     }
 
     /// Where the model called `name` is: its folder, or the file if it has but one.
@@ -233,10 +241,10 @@ impl Home {
         let found = self.locate(name)?;
         let mut altered = Vec::new();
         for file in &Manifest::embedded().model(name)?.files {
-            let path = if found.is_dir() {
-                found.join(&file.name)
-            } else {
-                found.clone()
+            let path = match &Manifest::embedded().model(name)?.converted {
+                Some(_) => found.with_file_name(&file.name),
+                None if found.is_dir() => found.join(&file.name),
+                None => found.clone(),
             };
             if files::sha256(&path)? != file.sha256 {
                 altered.push(path);
@@ -264,17 +272,23 @@ impl Home {
     }
 
     fn hub_repo(&self, model: &Model) -> Option<PathBuf> {
-        let folder = format!("models--{}", model.hub.repo.replace('/', "--"));
+        let repo = &model.hub.as_ref()?.repo;
+        let folder = format!("models--{}", repo.replace('/', "--"));
         Some(self.hub_cache.as_ref()?.join(folder))
     }
 }
 
-/// The model at `folder`, if every file is there with its size: the folder, or its one file.
+/// The model at `folder`, if every file is there with its size: the folder, or its one file, or what was made of that.
 fn complete(model: &Model, folder: &Path) -> Option<PathBuf> {
     let is_there = |path: &PathBuf, size: u64| {
         std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() == size)
     };
     match model.files.as_slice() {
+        [file] if let Some(converted) = &model.converted => {
+            let made = folder.join(converted);
+            let all = is_there(&folder.join(&file.name), file.size) && made.is_file();
+            all.then_some(made)
+        }
         [file] => {
             let names = [&file.name, &file.origin];
             names

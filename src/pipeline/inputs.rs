@@ -71,16 +71,48 @@ impl Loaded {
 /// A volume that cannot be used, one that is given twice, or modalities that do not overlap.
 pub fn load(inputs: &[Input]) -> Result<Loaded> {
     let began = Instant::now();
-    let Some(first) = inputs.first() else {
+    let (mut images, mut warnings) = (Vec::<Prepared>::new(), Vec::new());
+    let mut reference = None;
+    let reported = read_inputs(inputs, &mut warnings, |volume, input, warnings| {
+        if input.modality == Modality::Ct {
+            warnings.push("the default model was not trained on CT; expect little of it".into());
+        }
+        match images.first() {
+            None => images.push(Prepared::new(&volume)?),
+            Some(first) => {
+                let (image, warning) = first.join(&volume)?;
+                warnings.extend(warning);
+                images.push(image);
+            }
+        }
+        reference.get_or_insert(volume);
+        Ok(())
+    })?;
+    let Some(reference) = reference else {
         return Err(Error::Argument("no volume to segment".into()));
     };
-    let (mut images, mut reported, mut warnings) = (
-        Vec::<Prepared>::new(),
-        Vec::<ReportedInput>::new(),
-        Vec::new(),
-    );
-    let mut reference = None;
-    let mut estimates = Vec::<Estimate>::new();
+    Ok(Loaded {
+        seconds: began.elapsed().as_secs_f64(),
+        reference,
+        images,
+        inputs: reported,
+        warnings,
+    })
+}
+
+/// Reads the volumes of one patient, one after the other, and gives each away: to whom it is shown with what is reported of it.
+///
+/// # Errors
+/// None at all, one that is given twice or cannot be used, or what `keep` fails with.
+pub(super) fn read_inputs(
+    inputs: &[Input],
+    warnings: &mut Vec<String>,
+    mut keep: impl FnMut(Volume, &ReportedInput, &mut Vec<String>) -> Result<()>,
+) -> Result<Vec<ReportedInput>> {
+    if inputs.is_empty() {
+        return Err(Error::Argument("no volume to segment".into()));
+    }
+    let (mut reported, mut estimates) = (Vec::<ReportedInput>::new(), Vec::<Estimate>::new());
     for (n, input) in inputs.iter().enumerate() {
         if let Some(twin) = inputs[..n]
             .iter()
@@ -92,21 +124,10 @@ pub fn load(inputs: &[Input]) -> Result<Loaded> {
                 twin.path.display()
             )));
         }
-        let (volume, input, measured) = read_input(input, &mut warnings)?;
+        let (volume, input, measured) = read_input(input, warnings)?;
         estimates.push(measured);
-        if input.modality == Modality::Ct {
-            warnings.push("the default model was not trained on CT; expect little of it".into());
-        }
+        keep(volume, &input, warnings)?;
         reported.push(input);
-        match images.first() {
-            None => images.push(Prepared::new(&volume)?),
-            Some(first) => {
-                let (image, warning) = first.join(&volume)?;
-                warnings.extend(warning);
-                images.push(image);
-            }
-        }
-        reference.get_or_insert(volume);
     }
     let of = |modality| reported.iter().position(|input| input.modality == modality);
     if let (Some(t1), Some(t2)) = (of(Modality::T1), of(Modality::T2))
@@ -119,19 +140,7 @@ pub fn load(inputs: &[Input]) -> Result<Loaded> {
             reported[t2].path.display()
         ));
     }
-    let Some(reference) = reference else {
-        return Err(Error::Argument(format!(
-            "`{}` is empty",
-            first.path.display()
-        )));
-    };
-    Ok(Loaded {
-        seconds: began.elapsed().as_secs_f64(),
-        reference,
-        images,
-        inputs: reported,
-        warnings,
-    })
+    Ok(reported)
 }
 
 /// Reads one volume, and takes its modality from whoever knows it; gives what its intensities say too.
@@ -178,7 +187,12 @@ pub(super) fn read_input(
 }
 
 /// What was measured from the first volume and, where a model looked at it, what it shows, in words for the language model.
-pub(super) fn facts(input: &ReportedInput, reference: &Volume, seen: Option<&str>) -> String {
+pub(super) fn facts(
+    input: &ReportedInput,
+    reference: &Volume,
+    region: Option<&str>,
+    seen: Option<&str>,
+) -> String {
     let grid = reference.grid();
     let [x, y, z] = grid.voxel_sizes();
     let extent: Vec<String> = (0..3)
@@ -194,8 +208,9 @@ pub(super) fn facts(input: &ReportedInput, reference: &Volume, seen: Option<&str
     } else {
         format!("{} ", input.modality.phrase())
     };
+    let region = region.map_or_else(String::new, |region| format!(" of {region}"));
     let mut facts = format!(
-        "a {name}{kind} of the head, {} mm, voxels of {x:.1} x {y:.1} x {z:.1} mm",
+        "a {name}{kind}{region}, {} mm, voxels of {x:.1} x {y:.1} x {z:.1} mm",
         extent.join(" x ")
     );
     if let Some(seen) = seen.filter(|seen| !seen.is_empty()) {

@@ -12,13 +12,13 @@ use serde::Serialize;
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::llama::Llama;
-use crate::pipeline::designed::DesignedPrompt;
 use crate::pipeline::home::{Home, LANGUAGE_MODEL};
 use crate::pipeline::language::{Generation, LanguageModel, Progress};
 use crate::pipeline::modality::Modality;
 use crate::pipeline::prepare::View;
 use crate::pipeline::sampling::Sampling;
 use crate::pipeline::structures::Target;
+use crate::pipeline::wording::{About, Wording};
 
 /// The most tokens of a generated instruction.
 pub const MAX_TOKENS: usize = 96;
@@ -56,23 +56,9 @@ pub struct Instruction {
 }
 
 impl Instruction {
-    /// The template: `Segment the left hippocampus in this T1-weighted axial MRI.`
+    /// The embedded model's template: `Segment the left hippocampus in this T1-weighted axial MRI.`
     pub fn stock(target: &Target, modality: Modality) -> Self {
-        let text = match modality {
-            Modality::Ct => format!("Segment the {} in this {VIEW} CT.", target.name),
-            _ => format!(
-                "Segment the {} in this {} {VIEW} MRI.",
-                target.name,
-                modality.phrase()
-            ),
-        };
-        Self {
-            structure: target.name.clone(),
-            modality,
-            text,
-            author: Author::Stock,
-            replaced: None,
-        }
+        Wording::embedded().stock(target, modality)
     }
 
     /// The user's own words.
@@ -91,9 +77,6 @@ impl Instruction {
         self.text.replace(VIEW, view.name())
     }
 }
-
-/// The designed prompt.
-const PROMPT: &str = include_str!("../../weights/prompts/instruction.json");
 
 /// One instruction to be written.
 #[derive(Clone, Copy, Debug)]
@@ -131,7 +114,7 @@ impl Writer {
         })
     }
 
-    /// Writes an instruction for each request. `facts` are measured from the volume; `views` are
+    /// Writes an instruction for each request, asked in a model's words. `facts` are measured from the volume; `views` are
     /// those that the instruction will be used for. `progress` is called with the share done, 0 to 1.
     ///
     /// # Errors
@@ -139,33 +122,23 @@ impl Writer {
     pub fn instruct(
         &self,
         gpu: &Gpu,
+        wording: &Wording,
         requests: &[Request],
         facts: &str,
         views: &[View],
         progress: &mut dyn FnMut(f64),
     ) -> Result<Vec<Instruction>> {
-        let prompt = DesignedPrompt::embedded(PROMPT);
         // Several views share one text: the model writes for the first, the word is then replaced.
         let view = views[0];
         let fill = |text: &str, request: &Request| {
-            let structure = request.target.structure;
-            let place = structure
-                .and_then(|s| s.places.first())
-                .map_or("in the head", String::as_str);
-            let tissue = structure.map_or("", |s| s.tissue.as_str());
-            let (modality, kind) = match request.modality {
-                Modality::Ct => ("", "CT"),
-                modality => (modality.phrase(), "MRI"),
+            let about = About {
+                target: request.target,
+                name: request.target.name_without_side(),
+                modality: request.modality,
+                view: view.name(),
+                facts,
             };
-            let text = text
-                .replace("<instance>", request.target.name_without_side())
-                .replace("<look>", look(request.modality, tissue))
-                .replace("<place>", place)
-                .replace("<modality>", modality)
-                .replace("<view>", view.name())
-                .replace("<kind>", kind)
-                .replace("<facts>", facts);
-            text.split_whitespace().collect::<Vec<_>>().join(" ")
+            wording.fill(text, &about)
         };
         // Left and right are spoken of alike: the model writes of the structure, the side is put in.
         let mut subjects: Vec<Request> = Vec::new();
@@ -176,7 +149,8 @@ impl Writer {
         }
         let mut prompts = Vec::new();
         for subject in &subjects {
-            let messages = prompt.messages(|text| self.outside(&fill(text, subject)));
+            let asked = &wording.instruction;
+            let messages = asked.messages(|text| self.outside(&fill(text, subject)));
             prompts.push(self.model.chat(&messages)?.into());
         }
         let mut tell = |told: Progress| {
@@ -188,7 +162,7 @@ impl Writer {
             .model
             .generate(gpu, &prompts, &self.sampling, MAX_TOKENS, &mut tell)?;
         let judged = requests.iter().map(|request| {
-            let stock = Instruction::stock(request.target, request.modality);
+            let stock = wording.stock(request.target, request.modality);
             let about = subjects
                 .iter()
                 .position(|subject| subject.is_about(request));
@@ -228,18 +202,6 @@ impl Writer {
     /// The model, for tests and benches.
     pub fn llama(&self) -> &Llama {
         self.model.llama()
-    }
-}
-
-/// How a tissue looks in a modality.
-fn look(modality: Modality, tissue: &str) -> &'static str {
-    match (modality, tissue) {
-        (Modality::T1, "csf") | (Modality::Flair, "csf") | (Modality::Ct, "csf") => "dark",
-        (Modality::T2, "csf") | (Modality::Pd, "csf") | (Modality::T1, "wm") => "bright",
-        (Modality::T1, "gm") => "gray",
-        (Modality::T2 | Modality::Flair | Modality::Pd, "wm") => "dark gray",
-        (Modality::T2 | Modality::Flair | Modality::Pd, "gm") => "light gray",
-        _ => "well visible",
     }
 }
 
@@ -320,7 +282,7 @@ mod tests {
 
     #[test]
     fn the_prompt_parses() {
-        let prompt = DesignedPrompt::embedded(PROMPT);
+        let prompt = &Wording::embedded().instruction;
         assert!(
             prompt.ask.contains("<instance>")
                 && prompt.ask.contains("<modality>")

@@ -5,6 +5,7 @@
 
 pub mod adapter;
 pub mod ahead;
+pub mod assembly;
 pub mod batch;
 mod canvas;
 pub mod card;
@@ -14,7 +15,7 @@ pub mod cohort;
 pub mod conform;
 pub mod convert;
 pub mod describe;
-mod designed;
+pub mod designed;
 pub mod distance;
 pub mod effect;
 pub mod evaluate;
@@ -44,16 +45,20 @@ pub mod sampling;
 pub mod schema;
 pub mod segmenter;
 pub mod shown;
+mod speaking;
 mod stages;
 pub mod statistics;
 pub mod stock;
 pub mod structures;
 pub mod surface;
 pub mod text_encoder;
+pub mod text_tower;
 pub mod tokenizer;
 pub mod trial;
 pub mod volume;
 pub mod volume_embedding;
+pub mod wording;
+pub mod zeus_sam;
 
 pub use request::{Asked, Fusion, Input, Instruct, Options, Request};
 pub use result::{Report, Segmentation, StructureResult};

@@ -79,24 +79,7 @@ impl Prepared {
     /// [`Error::Volume`] if less than a tenth of this volume's field of view lies in the other's.
     pub fn join(&self, other: &Volume) -> Result<(Self, Option<String>)> {
         let grid = other.grid();
-        let overlap = self.native.overlap(&grid);
-        let percent = 100.0 * overlap;
-        if overlap < OVERLAP_REFUSED {
-            return Err(Error::volume(
-                &other.path,
-                "field of view",
-                format!(
-                    "covers {percent:.0} % of the first volume's: the two are not of one place, \
-                     or not in one coordinate system"
-                ),
-            ));
-        }
-        let warning = (overlap < OVERLAP_WARNED).then(|| {
-            format!(
-                "`{}` covers {percent:.0} % of the first volume's field of view",
-                other.path.display()
-            )
-        });
+        let warning = check_overlap(&self.native, other)?;
         let canonical = grid.canonical();
         let data = geometry::reorient(&other.data, other.shape, grid.orientation());
         let data = if canonical.matches(&self.whole, 1e-3) {
@@ -201,6 +184,28 @@ impl Prepared {
         normalise(&mut image);
         image
     }
+}
+
+/// Whether another volume shows what the first one's grid does, and a warning if much of it is not shown.
+pub(super) fn check_overlap(first: &Grid, other: &Volume) -> Result<Option<String>> {
+    let overlap = first.overlap(&other.grid());
+    let percent = 100.0 * overlap;
+    if overlap < OVERLAP_REFUSED {
+        return Err(Error::volume(
+            &other.path,
+            "field of view",
+            format!(
+                "covers {percent:.0} % of the first volume's: the two are not of one place, \
+                 or not in one coordinate system"
+            ),
+        ));
+    }
+    Ok((overlap < OVERLAP_WARNED).then(|| {
+        format!(
+            "`{}` covers {percent:.0} % of the first volume's field of view",
+            other.path.display()
+        )
+    }))
 }
 
 /// Refuses a field of view that no voxel size in millimetres gives.

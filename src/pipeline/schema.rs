@@ -1,4 +1,4 @@
-//! JSON Schemas of what is written for machines; the files are in `schema/`.
+//! JSON Schemas of what is written for machines, and of what users write for the program; the files are in `schema/`.
 
 /// A schema, and the name by which documents refer to it in `$schema`.
 #[derive(Clone, Copy, Debug)]
@@ -19,4 +19,10 @@ pub const REPORT: Schema = Schema {
 pub const EVALUATION: Schema = Schema {
     id: "urn:keraunos:evaluation:1",
     text: include_str!("../../schema/evaluation.schema.json"),
+};
+
+/// Of what a model is put together from.
+pub const MODEL: Schema = Schema {
+    id: "urn:keraunos:model:1",
+    text: include_str!("../../schema/model.schema.json"),
 };

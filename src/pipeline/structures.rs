@@ -1,8 +1,9 @@
-//! The structures a model knows by name: `weights/structures.json`, embedded.
+//! The structures a model knows by name: those of the embedded one, `weights/structures.json`, or of a user's model.
 //!
-//! Labels of single structures are FreeSurfer's, so that its colour table and every script that
+//! The embedded model's labels of single structures are FreeSurfer's, so that its colour table and every script that
 //! speaks it fit; composites (the basal ganglia, both hippocampi) are numbered from 200.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::LazyLock;
 
@@ -10,9 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-static CATALOGUE: LazyLock<Vec<Structure>> = LazyLock::new(|| {
-    serde_json::from_str(include_str!("../../weights/structures.json"))
-        .expect("the embedded catalogue is well-formed; a test parses it")
+static EMBEDDED: LazyLock<Catalogue> = LazyLock::new(|| {
+    let structures = serde_json::from_str(include_str!("../../weights/structures.json"));
+    let structures = structures.map_err(|error| error.to_string());
+    let catalogue = structures.and_then(Catalogue::new);
+    catalogue.expect("the embedded catalogue is well-formed; a test parses it")
 });
 
 /// First label of targets that only an instruction describes; further ones count on from
@@ -28,25 +31,170 @@ pub struct Structure {
     /// The name that reports use.
     pub name: String,
     /// Other names that are understood.
+    #[serde(default)]
     pub synonyms: Vec<String>,
     /// Whether left and right can be asked for apart.
+    #[serde(default)]
     pub sided: bool,
     /// Where it lies, in words.
+    #[serde(default)]
     pub places: Vec<String>,
+    /// How it looks, in words, where `tissue` does not tell.
+    #[serde(default)]
+    pub look: Option<String>,
     /// `wm`, `gm`, `csf`, or empty for a mixture.
+    #[serde(default)]
     pub tissue: String,
     /// How many elementary parts it is made of: the fewer, the more specific.
+    #[serde(default = "one")]
     pub parts: u32,
     /// Label by side.
     labels: Labels,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+fn one() -> u32 {
+    1
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Labels {
     left: Option<u16>,
     right: Option<u16>,
     both: u16,
+}
+
+/// Structures that can be asked for by name, each with labels of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Catalogue(&'static [Structure]);
+
+impl Catalogue {
+    /// That of the embedded model.
+    pub fn embedded() -> Self {
+        *EMBEDDED
+    }
+
+    /// Looks whether structures can be told apart.
+    ///
+    /// # Errors
+    /// A structure without a name or a side's label, a name or label that two of them have, in a fragment of a message.
+    pub fn check(structures: &[Structure]) -> Result<(), String> {
+        let (mut names, mut labels) = (BTreeMap::new(), BTreeSet::new());
+        if structures.is_empty() {
+            return Err("no structure".into());
+        }
+        for structure in structures {
+            let name = &structure.name;
+            for known in std::iter::once(name).chain(&structure.synonyms) {
+                let (side, rest) = split_side(&normal(known));
+                if ["", "left", "right"].contains(&rest.as_str()) || side.is_some() {
+                    return Err(format!("`{known}` is no name of a structure"));
+                }
+                let other = names.insert(rest, name);
+                if other.is_some_and(|other| other != name) {
+                    return Err(format!("`{known}` is a name of two structures"));
+                }
+            }
+            let Labels { left, right, both } = structure.labels;
+            if [left, right].map(|label| label.is_some()) != [structure.sided; 2] {
+                let problem = match structure.sided {
+                    true => "needs labels for `left` and `right`",
+                    false => "has labels for sides, but `sided` is not true",
+                };
+                return Err(format!("`{name}` {problem}"));
+            }
+            for label in [Some(both), left, right].into_iter().flatten() {
+                if label == 0 {
+                    return Err(format!("`{name}` has label 0, which is the background's"));
+                }
+                if !labels.insert(label) {
+                    return Err(format!("label {label} of `{name}` is another's too"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps structures as long as the program runs: targets refer to them.
+    ///
+    /// # Errors
+    /// As [`Catalogue::check`].
+    pub fn new(structures: Vec<Structure>) -> Result<Self, String> {
+        Self::check(&structures)?;
+        Ok(Self(structures.leak()))
+    }
+
+    /// All structures.
+    pub fn structures(self) -> &'static [Structure] {
+        self.0
+    }
+
+    /// Looks a target up by name, synonym and side: "left hippocampus", "globus pallidus",
+    /// "bilateral thalamus".
+    ///
+    /// # Errors
+    /// [`Error::UnknownStructure`] with the nearest names.
+    pub fn find(self, words: &str) -> Result<Target> {
+        let wanted = normal(words);
+        let unknown = || Error::UnknownStructure {
+            name: words.to_owned(),
+            nearest: self.nearest(&wanted),
+        };
+        let (side, name) = split_side(&wanted);
+        let known = |s: &&Structure| {
+            std::iter::once(&s.name)
+                .chain(&s.synonyms)
+                .any(|n| normal(n) == name)
+        };
+        let structure = self.0.iter().find(known).ok_or_else(unknown)?;
+        match side {
+            Some(_) if !structure.sided => Err(unknown()),
+            side => Ok(Target::of(structure, side)),
+        }
+    }
+
+    /// Every target that can be asked for, composites first.
+    pub fn targets(self) -> Vec<Target> {
+        let sides = |sided| match sided {
+            true => &[None, Some(Side::Left), Some(Side::Right)][..],
+            false => &[None],
+        };
+        let of =
+            |s: &'static Structure| sides(s.sided).iter().map(move |side| Target::of(s, *side));
+        let mut targets: Vec<Target> = self.0.iter().flat_map(of).collect();
+        targets.sort_by_key(|target| std::cmp::Reverse(target.parts));
+        targets
+    }
+
+    /// The known names most like `wanted`, quoted and joined.
+    fn nearest(self, wanted: &str) -> String {
+        let mut names: Vec<(usize, String)> = self
+            .targets()
+            .into_iter()
+            .map(|target| {
+                let structure = target.structure.into_iter().flat_map(|s| &s.synonyms);
+                let side = target
+                    .side
+                    .map_or(String::new(), |side| format!("{} ", side.name()));
+                let synonyms =
+                    structure.map(|name| distance(wanted, &normal(&format!("{side}{name}"))));
+                (
+                    synonyms
+                        .chain([distance(wanted, &normal(&target.name))])
+                        .min()
+                        .unwrap_or(usize::MAX),
+                    target.name,
+                )
+            })
+            .collect();
+        names.sort();
+        names
+            .iter()
+            .take(5)
+            .map(|(_, name)| format!("`{name}`"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
 }
 
 /// A side of the patient.
@@ -134,45 +282,17 @@ impl Target {
             .map_or(&self.name, |structure| &structure.name)
     }
 
-    /// Looks a target up by name, synonym and side: "left hippocampus", "globus pallidus",
-    /// "bilateral thalamus".
+    /// [`Catalogue::find`] of the embedded model's.
     ///
     /// # Errors
     /// [`Error::UnknownStructure`] with the nearest names.
     pub fn find(words: &str) -> Result<Self> {
-        let wanted = normal(words);
-        let unknown = || Error::UnknownStructure {
-            name: words.to_owned(),
-            nearest: nearest(&wanted),
-        };
-        let (side, name) = split_side(&wanted);
-        let known = |s: &&Structure| {
-            std::iter::once(&s.name)
-                .chain(&s.synonyms)
-                .any(|n| normal(n) == name)
-        };
-        let structure = CATALOGUE.iter().find(known).ok_or_else(unknown)?;
-        match side {
-            Some(_) if !structure.sided => Err(unknown()),
-            side => Ok(Self::of(structure, side)),
-        }
+        Catalogue::embedded().find(words)
     }
 
-    /// Every target that the model knows, composites first.
+    /// Every target of the embedded model, composites first.
     pub fn all() -> Vec<Self> {
-        let mut targets: Vec<Self> = CATALOGUE
-            .iter()
-            .flat_map(|s| {
-                let sides = if s.sided {
-                    &[None, Some(Side::Left), Some(Side::Right)][..]
-                } else {
-                    &[None]
-                };
-                sides.iter().map(|side| Self::of(s, *side))
-            })
-            .collect();
-        targets.sort_by_key(|target| std::cmp::Reverse(target.parts));
-        targets
+        Catalogue::embedded().targets()
     }
 }
 
@@ -180,11 +300,6 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)
     }
-}
-
-/// All structures.
-pub fn catalogue() -> &'static [Structure] {
-    &CATALOGUE
 }
 
 fn normal(words: &str) -> String {
@@ -224,35 +339,6 @@ fn split_side(words: &str) -> (Option<Side>, String) {
             .unwrap_or(rest)
             .to_owned(),
     )
-}
-
-/// The known names most like `wanted`, quoted and joined.
-fn nearest(wanted: &str) -> String {
-    let mut names: Vec<(usize, String)> = Target::all()
-        .into_iter()
-        .map(|target| {
-            let structure = target.structure.into_iter().flat_map(|s| &s.synonyms);
-            let side = target
-                .side
-                .map_or(String::new(), |side| format!("{} ", side.name()));
-            let synonyms =
-                structure.map(|name| distance(wanted, &normal(&format!("{side}{name}"))));
-            (
-                synonyms
-                    .chain([distance(wanted, &normal(&target.name))])
-                    .min()
-                    .unwrap_or(usize::MAX),
-                target.name,
-            )
-        })
-        .collect();
-    names.sort();
-    names
-        .iter()
-        .take(5)
-        .map(|(_, name)| format!("`{name}`"))
-        .collect::<Vec<_>>()
-        .join(", ")
 }
 
 /// Levenshtein's edit distance.

@@ -33,7 +33,19 @@ impl TextEncoder {
     /// # Errors
     /// A model that was not pulled, or files that do not fit.
     pub fn open(gpu: &Gpu, home: &Home) -> Result<Self> {
-        Self::load(gpu, &home.locate(TEXT_ENCODER)?, MAX_LEN)
+        Self::known(gpu, home, TEXT_ENCODER)
+    }
+
+    /// Loads a model that `keraunos pull` fetches.
+    ///
+    /// # Errors
+    /// As [`TextEncoder::open`], or a name that is not known.
+    pub fn known(gpu: &Gpu, home: &Home, name: &str) -> Result<Self> {
+        let folder = home.locate(name)?;
+        // What it says of itself is looked at before its weights are.
+        let config = config_of(&folder)?;
+        let checkpoint = Checkpoint::open(&folder.join("model.safetensors"))?;
+        Self::load(gpu, &checkpoint, config, MAX_LEN)
     }
 
     /// Loads `model.safetensors`, `tokenizer.json` or `vocab.txt` and, if they are there, `config.json` (without which it is
@@ -43,39 +55,24 @@ impl TextEncoder {
     /// # Errors
     /// Files that are missing or do not fit each other.
     pub fn from_folder(gpu: &Gpu, folder: &Path) -> Result<Self> {
-        let path = folder.join(SENTENCES);
-        let mut most = usize::MAX;
-        if path.is_file() {
-            let text = read_bounded(&path, MAX_CONFIG_BYTES)?;
-            let json: serde_json::Value =
-                serde_json::from_slice(&text).map_err(|e| Error::config(&path, e.to_string()))?;
-            most = match &json["max_seq_length"] {
-                serde_json::Value::Null => usize::MAX,
-                said => said
-                    .as_u64()
-                    .and_then(|most| usize::try_from(most).ok())
-                    .ok_or_else(|| {
-                        let problem =
-                            format!("`max_seq_length` is {said}, expected a whole number");
-                        Error::config(&path, problem)
-                    })?,
-            };
-        }
-        Self::load(gpu, folder, most)
+        let (config, most) = (config_of(folder)?, longest_of(folder)?);
+        let checkpoint = Checkpoint::open(&folder.join("model.safetensors"))?;
+        Self::load(gpu, &checkpoint, config, most)
     }
 
-    fn load(gpu: &Gpu, folder: &Path, most: usize) -> Result<Self> {
-        let path = folder.join("config.json");
-        let config = if path.is_file() {
-            let text = read_bounded(&path, MAX_CONFIG_BYTES)?;
-            let json =
-                serde_json::from_slice(&text).map_err(|e| Error::config(&path, e.to_string()))?;
-            BertConfig::of(&json).map_err(|problem| Error::config(&path, problem))?
-        } else {
-            BertConfig::mini_lm()
-        };
-        let checkpoint = Checkpoint::open(&folder.join("model.safetensors"))?;
-        let tokenizer = SentenceTokenizer::from_folder(folder, most.min(config.longest()))?;
+    /// The same of a checkpoint, with what else it needs beside it.
+    ///
+    /// # Errors
+    /// As [`TextEncoder::from_folder`].
+    pub fn of(gpu: &Gpu, checkpoint: &Checkpoint) -> Result<Self> {
+        let folder = checkpoint.folder();
+        let (config, most) = (config_of(folder)?, longest_of(folder)?);
+        Self::load(gpu, checkpoint, config, most)
+    }
+
+    fn load(gpu: &Gpu, checkpoint: &Checkpoint, config: BertConfig, most: usize) -> Result<Self> {
+        let most = most.min(config.longest());
+        let tokenizer = SentenceTokenizer::from_folder(checkpoint.folder(), most)?;
         if tokenizer.vocab_size() > config.vocab_size {
             let problem = format!(
                 "has {} tokens, the model {}",
@@ -87,7 +84,7 @@ impl TextEncoder {
         let sha256 = checkpoint.sha256();
         Ok(Self {
             tokenizer,
-            bert: Bert::new(gpu, &checkpoint, config, Precision::Auto)?,
+            bert: Bert::new(gpu, checkpoint, config, Precision::Auto)?,
             sha256,
         })
     }
@@ -153,5 +150,37 @@ impl TextEncoder {
             ids = rest;
         }
         Ok((values, cut))
+    }
+}
+
+/// What a BERT's folder says of its sizes; all-MiniLM-L6-v2's where it says nothing.
+fn config_of(folder: &Path) -> Result<BertConfig> {
+    let path = folder.join("config.json");
+    if !path.is_file() {
+        return Ok(BertConfig::mini_lm());
+    }
+    let text = read_bounded(&path, MAX_CONFIG_BYTES)?;
+    let json = serde_json::from_slice(&text).map_err(|e| Error::config(&path, e.to_string()))?;
+    BertConfig::of(&json).map_err(|problem| Error::config(&path, problem))
+}
+
+/// The tokens of a sentence at most, as sentence-transformers' file says.
+fn longest_of(folder: &Path) -> Result<usize> {
+    let path = folder.join(SENTENCES);
+    if !path.is_file() {
+        return Ok(usize::MAX);
+    }
+    let text = read_bounded(&path, MAX_CONFIG_BYTES)?;
+    let json: serde_json::Value =
+        serde_json::from_slice(&text).map_err(|e| Error::config(&path, e.to_string()))?;
+    let said = &json["max_seq_length"];
+    let count = said.as_u64().and_then(|most| usize::try_from(most).ok());
+    match (said, count) {
+        (serde_json::Value::Null, _) => Ok(usize::MAX),
+        (_, Some(count)) => Ok(count),
+        (said, None) => {
+            let problem = format!("`max_seq_length` is {said}, expected a whole number");
+            Err(Error::config(&path, problem))
+        }
     }
 }

@@ -2,6 +2,7 @@
 //! panics, hangs, takes more than 8 GB of addresses, says something else, says more than it should, or changes anything in
 //! the row's folder. And what the rows spoil is sound: the same without the fault succeeds.
 
+mod assembly;
 mod convert;
 mod files;
 mod formats;
@@ -295,6 +296,7 @@ fn every_row() -> Vec<Row> {
         files::rows(),
         places::rows(),
         prompts::rows(),
+        assembly::rows(),
         weights::rows(),
         convert::rows(),
         gguf::rows(),

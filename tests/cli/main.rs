@@ -1,5 +1,6 @@
 //! The program itself, as a user or a script meets it: what comes out where, and what bad input gets.
 
+mod assembly;
 mod batch;
 mod device;
 mod evaluate;
@@ -34,6 +35,9 @@ use tempfile::TempDir;
 mod made;
 #[path = "../support/model_files.rs"]
 mod model_files;
+#[path = "../support/zeus_files.rs"]
+mod zeus_files;
+use made as nifti;
 use made::{Made, gzip};
 
 const SHAPE: [usize; 3] = [40, 48, 36];

@@ -33,7 +33,7 @@ fn what_is_known_is_what_can_be_pulled() {
     let mut known = String::new();
     assert_eq!(models[1]["role"], "projector");
     let published = |model: &&Value| model["embedded"] == false;
-    assert_eq!(models.iter().filter(published).count(), 2);
+    assert_eq!(models.iter().filter(published).count(), 6);
     for model in models.iter().filter(published) {
         let name = model["name"].as_str().expect("a name");
         assert_eq!(model["path"], Value::Null);

@@ -42,6 +42,52 @@ fn inspect_lists_tensors() {
 }
 
 #[test]
+fn pull_fetches_nothing_whose_licence_was_not_accepted() {
+    let folder = folder();
+    let home = folder.path().join("home");
+    // No terminal that could be asked.
+    let output = run!("pull", "mobile-sam", "--model-dir", &home);
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    let [shown, refused] = text.lines().collect::<Vec<_>>()[..] else {
+        panic!("{text}");
+    };
+    assert!(
+        shown.contains("mobile-sam") && shown.contains("licence Apache-2.0"),
+        "{shown}"
+    );
+    assert!(refused.contains("--accept-licences"), "{refused}");
+    assert!(!home.exists());
+}
+
+#[test]
+fn a_known_model_is_called_by_its_name() {
+    let folder = folder();
+    let input = phantom(folder.path(), "sub-01_T1w.nii.gz");
+    let (home, out) = (folder.path().join("home"), folder.path().join("out"));
+    let by = |name: &str| {
+        run!(
+            "segment",
+            &input,
+            "-o",
+            &out,
+            "--model-dir",
+            &home,
+            "--box",
+            "8,10,30,36,17",
+            "--model",
+            name
+        )
+    };
+    let line = refused(&by("sam-vit-b"), 1);
+    assert!(line.contains("sam-vit-b is not on this machine"), "{line}");
+    // One that pull has made, if it had been as large; and one that is not known.
+    let line = refused(&by("sam-vit-x"), 1);
+    assert!(line.contains("cannot read `sam-vit-x`"), "{line}");
+    assert!(!out.exists());
+}
+
+#[test]
 fn pull_without_a_connection_says_what_is_missing() {
     let folder = folder();
     let home = folder.path().join("home");

@@ -28,6 +28,10 @@ impl Schema {
         assert!(faults.is_empty(), "{}\n{document:#}", faults.join("\n"));
         assert_eq!(document["$schema"], self.value["$id"]);
     }
+
+    pub(super) fn takes(&self, document: &Value) -> bool {
+        self.validator.is_valid(document)
+    }
 }
 
 fn read(path: &Path) -> Value {
@@ -148,6 +152,14 @@ fn every_report_follows_its_schema() {
         "text encoder",
         "projector",
         "replaced",
+        // Of a user's own checkpoints: tests/cli/assembly.rs does.
+        "image encoder",
+        "image encoder for T1",
+        "image encoder for T2",
+        "image encoder for FLAIR",
+        "image encoder for PD",
+        "image encoder for CT",
+        "text projection",
         // Of boxes and points: tests/cli/prompts.rs holds such a report against the schema.
         "preprocessing",
         "followed",

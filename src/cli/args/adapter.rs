@@ -8,8 +8,11 @@ use clap::{Args, ValueEnum};
 use crate::cli::console::Console;
 use crate::error::Result;
 use crate::gpu::{Gpu, GpuOptions, Profile};
+use crate::pipeline::assembly::Assembly;
+use crate::pipeline::home::{self, Home, Manifest};
 use crate::pipeline::prompted::PromptedSegmenter;
-use crate::pipeline::{Options, Segmenter, adapter, ahead, home};
+use crate::pipeline::zeus_sam::ZeusSamSegmenter;
+use crate::pipeline::{Options, Segmenter, adapter, ahead};
 use crate::tensor::Precision;
 
 /// Which adapter computes.
@@ -113,6 +116,40 @@ impl ModelArgs {
         Segmenter::on(gpu, &options)
     }
 
+    /// The same of a model in one checkpoint.
+    pub(in crate::cli) fn assembled(
+        &self,
+        model: Arc<Assembly>,
+        console: &Console,
+    ) -> Result<Segmenter> {
+        let gpu = open(&self.gpu_options(), console, Some("segment"))?;
+        let options = Options {
+            model: Some(model),
+            ..self.options()
+        };
+        Segmenter::on(gpu, &options)
+    }
+
+    /// A model that is put together from several checkpoints.
+    pub(in crate::cli) fn zeus_sam(
+        &self,
+        model: Arc<Assembly>,
+        console: &Console,
+    ) -> Result<ZeusSamSegmenter> {
+        let (gpu, precision) = self.adapter(console)?;
+        let home = Home::new(self.model_dir.as_deref())?;
+        ZeusSamSegmenter::on(gpu, model, home, self.llm.clone(), precision)
+    }
+
+    /// Where a model is: a file or folder, or one that `pull` fetched, by its name.
+    pub(in crate::cli) fn locate(&self, model: &Path) -> Result<PathBuf> {
+        let name = model.to_str().unwrap_or_default();
+        match !model.exists() && Manifest::embedded().model(name).is_ok() {
+            true => Home::new(self.model_dir.as_deref())?.locate(name),
+            false => Ok(model.to_owned()),
+        }
+    }
+
     /// A segmenter for many cases.
     pub(in crate::cli) fn lasting_segmenter(&self, console: &Console) -> Result<Segmenter> {
         let gpu = open(&self.gpu_options(), console, Some("segment"))?;
@@ -149,6 +186,7 @@ impl ModelArgs {
                 PrecisionArg::F16 => Precision::F16,
             },
             weights: self.weights.clone(),
+            model: None,
             model_dir: self.model_dir.clone(),
             language_model: self.llm.clone(),
             keep_models: false,

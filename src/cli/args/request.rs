@@ -8,6 +8,7 @@ use super::adapter::ModelArgs;
 use super::phrases::PhraseArgs;
 use super::prompts::PromptArgs;
 use crate::error::{Error, Result};
+use crate::pipeline::assembly::Assembly;
 use crate::pipeline::batch::Batch;
 use crate::pipeline::cases::Layout;
 use crate::pipeline::modality::Modality;
@@ -70,6 +71,15 @@ impl VolumeArgs {
     }
 
     fn request_for(&self, inputs: Vec<Input>) -> Result<Request> {
+        self.request_of(inputs, &|name| Target::find(name))
+    }
+
+    /// The same of structures that `find` finds.
+    fn request_of(
+        &self,
+        inputs: Vec<Input>,
+        find: &dyn Fn(&str) -> Result<Target>,
+    ) -> Result<Request> {
         let mut request = Request::new(inputs);
         match (self.find.as_slice(), self.instruction.as_slice()) {
             ([], []) => {}
@@ -82,7 +92,7 @@ impl VolumeArgs {
             }
             (names, texts) if texts.is_empty() || texts.len() == names.len() => {
                 for (n, name) in names.iter().enumerate() {
-                    request.targets.push(Target::find(name)?);
+                    request.targets.push(find(name)?);
                     request.instructions.push(texts.get(n).cloned());
                 }
             }
@@ -173,9 +183,9 @@ pub(in crate::cli) struct SegmentArgs {
     /// The folder for the results; made if need be
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// How several modalities become one map
-    #[arg(long, value_enum, default_value_t)]
-    fusion: FusionArg,
+    /// How several modalities become one map [default: late, or as the model says]
+    #[arg(long, value_enum, value_name = "FUSION")]
+    fusion: Option<FusionArg>,
     #[command(flatten)]
     pub(in crate::cli) models: ModelArgs,
     #[command(flatten)]
@@ -184,8 +194,10 @@ pub(in crate::cli) struct SegmentArgs {
     pub(in crate::cli) phrases: PhraseArgs,
     /// Another network than the built-in one: a MeshNet that `convert` wrote, which has classes of its own; a CLIPSeg that is told
     /// by --prompt or --find, a folder of Hugging Face's; or a SAM that is shown where to look by --box and --point: Hugging Face's
-    /// folder, or a safetensors file with segment-anything's names; called MedSAM, it sees slices as MedSAM does
-    #[arg(long, value_name = "FILE|DIR", conflicts_with = "weights")]
+    /// folder, or a safetensors file with segment-anything's names; called MedSAM, it sees slices as MedSAM does. Or a model.json,
+    /// or the folder of one, that puts a Zeus together from checkpoints (`keraunos schema model`). Or the name of one that `pull`
+    /// fetched
+    #[arg(long, value_name = "FILE|DIR|NAME", conflicts_with = "weights")]
     pub(in crate::cli) model: Option<PathBuf>,
     /// Segments the cases of a list, CSV or JSON, instead of a folder's
     #[arg(long, value_name = "FILE", help_heading = MANY)]
@@ -296,7 +308,7 @@ impl SegmentArgs {
     /// The run over many cases; the request has no inputs.
     pub(in crate::cli) fn batch(&self) -> Result<Batch> {
         let mut request = self.volumes.request_for(Vec::new())?;
-        request.fusion = self.fusion.known();
+        request.fusion = self.fusion.map_or(Fusion::Late, FusionArg::known);
         request.tables = self.tables();
         request.preview = self.preview.known();
         Ok(Batch {
@@ -309,7 +321,32 @@ impl SegmentArgs {
 
     pub(in crate::cli) fn request(&self) -> Result<Request> {
         let mut request = self.volumes.request()?;
-        request.fusion = self.fusion.known();
+        request.fusion = self.fusion.map_or(Fusion::Late, FusionArg::known);
+        request.tables = self.tables();
+        request.preview = self.preview.known();
+        Ok(request)
+    }
+
+    /// The same of a model's own structures, views and fusion.
+    pub(in crate::cli) fn request_to(&self, model: &Assembly) -> Result<Request> {
+        let catalogue = model.catalogue()?;
+        let find = |name: &str| match catalogue {
+            Some(catalogue) => catalogue.find(name),
+            None => Err(Error::Argument(format!(
+                "`{}` has no `labels`: give --instruction instead of --find",
+                model.path.display()
+            ))),
+        };
+        let volumes = &self.volumes;
+        let mut request = volumes.request_of(volumes.inputs()?, &find)?;
+        if let (true, Some(catalogue)) = (request.targets.is_empty(), catalogue) {
+            request.targets = catalogue.targets();
+        }
+        if volumes.named_views().is_empty() && !request.fast {
+            request.views.clone_from(&model.views);
+        }
+        let own = self.fusion.map(FusionArg::known);
+        request.fusion = own.or(model.fusion).unwrap_or_default();
         request.tables = self.tables();
         request.preview = self.preview.known();
         Ok(request)
@@ -331,10 +368,9 @@ impl SegmentArgs {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+#[derive(Clone, Copy, Debug, ValueEnum)]
 enum FusionArg {
     /// The masks of each modality, weighted by their predicted Dice
-    #[default]
     Late,
     /// The mean of the modalities' embeddings
     Hybrid,

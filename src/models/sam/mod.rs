@@ -105,6 +105,27 @@ impl Sam {
     }
 }
 
+impl Sam {
+    /// The masks of prompts that are tokens already, such as what an instruction became (Zeus): `tokens` is
+    /// `[prompts · tokens of each, prompt_dim]`, `image` and `keep` are those of [`Sam::decode`].
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn decode_tokens(
+        &self,
+        rec: &Recorder,
+        image: &Tensor,
+        prompts: usize,
+        tokens: &Tensor,
+        keep: impl FnMut(&str, &Tensor),
+    ) -> Result<Masks> {
+        let positions = self.prompt_encoder.image_pe(rec)?;
+        let dense = self.prompt_encoder.dense(rec, image, prompts, None);
+        let decoder = &self.mask_decoder;
+        Ok(decoder.forward(rec, dense, &positions, Some(tokens), keep))
+    }
+}
+
 /// Which of SAM's layers have a weight alone: the neck's convolutions, rows that are read as they are, and, as its configuration
 /// says, q, k and v.
 fn without_bias(names: &Names, qkv_bias: bool) -> impl Fn(&str) -> bool {

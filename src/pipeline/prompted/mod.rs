@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-pub(in crate::pipeline) use picture::stretched;
 pub use picture::{Picture, Preprocessing, levels};
+pub(in crate::pipeline) use picture::{levels_of, stretched};
 pub use places::{Corners, Frame, Placed, Point};
 pub use sweep::{LEAST_IOU, MARGIN};
 

@@ -14,7 +14,7 @@ const STD: [f32; 3] = [0.229, 0.224, 0.225];
 const SOFT_TISSUE: [f32; 2] = [-160.0, 240.0];
 
 /// What a model was trained to see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Preprocessing {
     /// SAM's: the longer side fills the square, ImageNet's normalisation, zeros below or to the right.
@@ -102,6 +102,19 @@ impl Picture {
         }
     }
 
+    /// A mask's logits `[low_res, low_res]` on the slice, bilinearly, by way of the square for SAM.
+    pub fn logits(&self, logits: &[f32], low_res: usize) -> Vec<f32> {
+        match self.preprocessing {
+            Preprocessing::Sam => self.restored(logits, low_res),
+            Preprocessing::MedSam => stretched(logits, [low_res; 2], self.shape),
+        }
+    }
+
+    /// Takes the pixels away: what is left knows how the slice lies in the square.
+    pub(in crate::pipeline) fn take_pixels(&mut self) -> Vec<f32> {
+        std::mem::take(&mut self.pixels)
+    }
+
     /// A mask's logits `[low_res, low_res]` on the slice: above 0 in the object. As the two models' own programs have it, by
     /// way of the square for SAM, as probabilities for MedSAM (less a half).
     pub fn restored(&self, logits: &[f32], low_res: usize) -> Vec<f32> {
@@ -152,12 +165,17 @@ pub(in crate::pipeline) fn stretched(x: &[f32], from: [usize; 2], to: [usize; 2]
 /// A volume's intensities as grey levels, as MedSAM's own preparation makes them: CT from -160 to 240 Hounsfield units, others
 /// from the 0.5th to the 99.5th percentile of what is above 0, and 0 where they are 0.
 pub fn levels(volume: &Volume, modality: Modality) -> Vec<u8> {
+    levels_of(&volume.data, modality)
+}
+
+/// The same of intensities on whichever grid.
+pub(in crate::pipeline) fn levels_of(data: &[f32], modality: Modality) -> Vec<u8> {
     let [low, high] = match modality {
         Modality::Ct => SOFT_TISSUE,
         _ => {
-            let mut values: Vec<f32> = volume.data.iter().copied().filter(|v| *v > 0.0).collect();
+            let mut values: Vec<f32> = data.iter().copied().filter(|v| *v > 0.0).collect();
             if values.is_empty() {
-                values.clone_from(&volume.data);
+                values.extend(data);
             }
             let low = percentile(&mut values, 0.5).unwrap_or(0.0);
             [low, percentile(&mut values, 99.5).unwrap_or(0.0)]
@@ -171,5 +189,5 @@ pub fn levels(volume: &Volume, modality: Modality) -> Vec<u8> {
         // A cast cuts, as numpy's does.
         ((value.clamp(low, high) - low) / width * 255.0) as u8
     };
-    volume.data.iter().map(level).collect()
+    data.iter().map(level).collect()
 }

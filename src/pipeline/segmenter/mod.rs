@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::zeus::Zeus;
+use crate::pipeline::assembly::{Assembly, Place};
 use crate::pipeline::card::{CITATION, Card, DISCLAIMER};
 use crate::pipeline::describe::findings::Findings;
 use crate::pipeline::describe::lvlm::{self, Lvlm};
@@ -36,6 +37,7 @@ use crate::pipeline::request::{
 };
 use crate::pipeline::result::{LabelMap, Report, Segmentation};
 use crate::pipeline::schema;
+use crate::pipeline::speaking::{Subject, Told};
 use crate::pipeline::stages::{Clock, check_logits, precision_in_words};
 use crate::pipeline::stock::StockTokens;
 use crate::pipeline::structures::Target;
@@ -76,8 +78,9 @@ pub struct Segmenter {
     gpu: Gpu,
     zeus: Zeus,
     zeus_sha256: String,
-    /// What is known of the segmentation model; nothing of a user's own.
-    card: Option<&'static Card>,
+    /// What is known of the segmentation model; nothing of weights alone.
+    card: Option<Card>,
+    assembly: Arc<Assembly>,
     precision: Precision,
     stock: StockTokens,
     home: Home,
@@ -108,13 +111,19 @@ impl Segmenter {
     /// # Errors
     /// Weights that do not fit.
     pub fn on(gpu: Gpu, options: &Options) -> Result<Self> {
-        let checkpoint = match &options.weights {
-            Some(path) => Checkpoint::open(path)?,
-            None => Checkpoint::from_bytes(ZEUS_MINI, "zeus-mini (embedded)")?,
+        let checkpoint = match (&options.weights, &options.model) {
+            (Some(path), _) => Checkpoint::open(path)?,
+            (None, Some(model)) => Checkpoint::open(model.expect_whole()?)?,
+            (None, None) => Checkpoint::from_bytes(ZEUS_MINI, "zeus-mini (embedded)")?,
+        };
+        let assembly = match &options.model {
+            Some(model) => model.clone(),
+            None => Arc::new(Assembly::embedded().clone()),
         };
         let zeus = Zeus::new(&gpu, &checkpoint, options.precision)?;
         Ok(Self {
-            card: options.weights.is_none().then(Card::zeus_mini),
+            card: options.weights.is_none().then(|| assembly.card.clone()),
+            assembly,
             stock: StockTokens::of(&checkpoint, zeus.config().prompt_dim)?,
             zeus,
             zeus_sha256: checkpoint.sha256(),
@@ -142,10 +151,8 @@ impl Segmenter {
     /// # Errors
     /// [`Error::MissingModel`] if it was not pulled, or a file that does not fit.
     pub fn writer(&self) -> Result<Writer> {
-        match &self.language_model {
-            Some(path) => Writer::from_file(&self.gpu, path),
-            None => Writer::open(&self.gpu, &self.home),
-        }
+        let own = self.language_model.as_deref();
+        self.assembly.writer(&self.gpu, &self.home, own)
     }
 
     /// The instruction encoder.
@@ -153,7 +160,10 @@ impl Segmenter {
     /// # Errors
     /// [`Error::MissingModel`] if it was not pulled, or files that do not fit.
     pub fn text_encoder(&self) -> Result<TextEncoder> {
-        TextEncoder::open(&self.gpu, &self.home)
+        match &self.assembly.parts.text_encoder.place {
+            Place::Path(path) => TextEncoder::from_folder(&self.gpu, path),
+            Place::Known(name) => TextEncoder::known(&self.gpu, &self.home, name),
+        }
     }
 
     /// States the findings of slices of a volume, with the language model that writes instructions.
@@ -315,17 +325,21 @@ impl Segmenter {
             Fusion::Late => inputs.iter().map(|input| input.modality).collect(),
             Fusion::Hybrid | Fusion::Early => vec![inputs[0].modality],
         };
-        let facts = facts(&inputs[0], &reference, seen.as_deref());
-        let instructions = self.instructions(
+        let facts = facts(&inputs[0], &reference, self.region(), seen.as_deref());
+        let subject = Subject {
             request,
-            &targets,
-            &spoken,
-            &facts,
-            &slicing.views,
-            &mut weights,
-            &mut warnings,
-            observer,
-        )?;
+            targets: &targets,
+            modalities: &spoken,
+            facts: &facts,
+            views: &slicing.views,
+            wording: &self.assembly.wording,
+        };
+        let mut told = Told {
+            weights: &mut weights,
+            warnings: &mut warnings,
+        };
+        let writer = || self.some_writer();
+        let instructions = subject.instructions(&self.gpu, writer, &mut told, observer)?;
         clock.lap("instructions");
         let texts = self.texts(
             &instructions,
@@ -412,7 +426,7 @@ impl Segmenter {
             version: VERSION,
             disclaimer: DISCLAIMER,
             citation: CITATION,
-            model: self.card,
+            model: self.card.clone(),
             adapter: self.gpu.summary().clone(),
             precision: precision_in_words(self.precision, &self.gpu),
             weights,

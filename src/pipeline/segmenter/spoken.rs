@@ -9,11 +9,11 @@ use crate::models::bert::Sentences;
 use crate::pipeline::describe::findings::Summary;
 use crate::pipeline::describe::slices::places;
 use crate::pipeline::inputs::{Loaded, ReportedInput, facts, load};
-use crate::pipeline::instruct::{self, Author, Instruction};
+use crate::pipeline::instruct::Instruction;
 use crate::pipeline::modality::Modality;
 use crate::pipeline::prepare::{Prepared, View};
 use crate::pipeline::request::{Instruct, Request, slicing, targets};
-use crate::pipeline::structures::Target;
+use crate::pipeline::speaking::{Subject, Told};
 use crate::tensor::Tensor;
 
 /// Slices of each view that the LVLM looks at.
@@ -45,94 +45,28 @@ impl Segmenter {
         };
         let spoken: Vec<Modality> = inputs.iter().map(|input| input.modality).collect();
         let targets = targets(request)?;
-        let facts = facts(&inputs[0], &reference, seen.as_deref());
+        let facts = facts(&inputs[0], &reference, self.region(), seen.as_deref());
         let mut weights = BTreeMap::new();
-        let views = &slicing.views;
-        let instructions = self.instructions(
+        let subject = Subject {
             request,
-            &targets,
-            &spoken,
-            &facts,
-            views,
-            &mut weights,
-            &mut warnings,
-            observer,
-        )?;
+            targets: &targets,
+            modalities: &spoken,
+            facts: &facts,
+            views: &slicing.views,
+            wording: &self.assembly.wording,
+        };
+        let mut told = Told {
+            weights: &mut weights,
+            warnings: &mut warnings,
+        };
+        let writer = || self.some_writer();
+        let instructions = subject.instructions(&self.gpu, writer, &mut told, observer)?;
         Ok((instructions, warnings))
     }
 
-    /// An instruction for each modality and target, targets fastest.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "a station of `segment`, with its hashes and warnings"
-    )]
-    pub(super) fn instructions(
-        &self,
-        request: &Request,
-        targets: &[Target],
-        modalities: &[Modality],
-        facts: &str,
-        views: &[View],
-        weights: &mut BTreeMap<&'static str, String>,
-        warnings: &mut Vec<String>,
-        observer: &mut dyn Observer,
-    ) -> Result<Vec<Instruction>> {
-        let own = |n: usize| request.instructions.get(n).and_then(Option::as_deref);
-        let pairs = modalities
-            .iter()
-            .flat_map(|m| targets.iter().enumerate().map(move |(n, t)| (*m, n, t)));
-        let mut instructions: Vec<Instruction> = pairs
-            .clone()
-            .map(|(modality, n, target)| match own(n) {
-                Some(text) => Instruction::user(target, modality, text),
-                None => Instruction::stock(target, modality),
-            })
-            .collect();
-        let open: Vec<usize> = pairs
-            .clone()
-            .enumerate()
-            .filter(|(_, (_, n, _))| own(*n).is_none())
-            .map(|(at, _)| at)
-            .collect();
-        if open.is_empty() || request.instruct == Instruct::Stock {
-            return Ok(instructions);
-        }
-        let writer = match self.some_writer() {
-            Err(error @ Error::MissingModel { .. }) if request.instruct == Instruct::Auto => {
-                warnings.push(format!("{error}; the instructions are the built-in ones"));
-                return Ok(instructions);
-            }
-            writer => writer?,
-        };
-        weights.insert("language model", writer.sha256().to_owned());
-        let pairs: Vec<_> = pairs.collect();
-        let requests: Vec<instruct::Request> = open
-            .iter()
-            .map(|at| instruct::Request {
-                target: pairs[*at].2,
-                modality: pairs[*at].0,
-            })
-            .collect();
-        let written = writer.instruct(&self.gpu, &requests, facts, views, &mut |done| {
-            observer.progress("writing instructions", done);
-        })?;
-        drop(writer);
-        self.gpu.trim();
-        let replaced = written
-            .iter()
-            .filter(|instruction| instruction.replaced.is_some())
-            .count();
-        if replaced > 0 {
-            let all = written.len();
-            warnings.push(format!("{replaced} of {all} generated instructions missed their topic and were replaced by the built-in ones"));
-        }
-        for (at, mut instruction) in open.into_iter().zip(written) {
-            if request.instruct == Instruct::Lvlm && instruction.author == Author::Llm {
-                instruction.author = Author::Lvlm;
-            }
-            instructions[at] = instruction;
-        }
-        Ok(instructions)
+    /// What part of the body its volumes show.
+    pub(super) fn region(&self) -> Option<&str> {
+        self.assembly.wording.region.as_deref()
     }
 
     /// Looks at the middle of each volume: gives what the first shows, in words for the language model, and takes a modality
