@@ -14,7 +14,8 @@ use std::path::Path;
 use contract::contract;
 use found::{Found, Kept, cases};
 use keraunos::models::sam::{EncoderConfig, Prompt, Sam};
-use keraunos::tensor::{Checkpoint, Precision, Tensor};
+use keraunos::pipeline::quantize::quantize;
+use keraunos::tensor::{Checkpoint, Encoding, Precision, Tensor};
 use model_files::{hashed, model_folder};
 use serde::Deserialize;
 use serde_json::Value;
@@ -178,6 +179,23 @@ fn a_small_mobile_sam_equals_its_own_code() {
     case.check("mobile f16", case.folder().path(), Precision::F16, 1e-2);
 }
 
+/// Rows of q, k and v are brought into their order in blocks too.
+#[test]
+fn a_small_mobile_sam_in_eight_bits_is_near_its_own_code() {
+    let case = Case::mobile();
+    let (folder, out) = (case.folder(), tempfile::tempdir().expect("a folder"));
+    let keep = ["mask_decoder".to_owned()];
+    let done = quantize(
+        folder.path(),
+        out.path(),
+        Encoding::Q8_0,
+        &keep,
+        &mut |_| (),
+    );
+    assert!(done.expect("quantised").matrices >= 4);
+    case.check("mobile q8_0", out.path(), Precision::Auto, 2e-2);
+}
+
 /// MobileSAM at its true size: `cargo test --release --test sam mobile -- --ignored --nocapture`.
 #[test]
 #[ignore = "half a minute on a software adapter"]
@@ -282,6 +300,26 @@ fn mobile_sams_that_do_not_fit_are_named() {
             assert!(error.contains(wanted), "{wanted}: {error}");
         }
     }
+}
+
+/// In a batch norm's place nothing is drawn from a square root of a negative number.
+#[test]
+fn a_variance_below_0_is_named() {
+    const NAME: &str = "image_encoder.layers.0.downsample.conv2.bn.running_var";
+    let case = Case::mobile();
+    let folder = case.folder();
+    let path = folder.path().join("model.safetensors");
+    let mut bytes = std::fs::read(&path).expect("weights");
+    let length = u64::from_le_bytes(bytes[..8].try_into().expect("a length")) as usize;
+    let header: Value = serde_json::from_slice(&bytes[8..8 + length]).expect("a header");
+    let first = header[NAME]["data_offsets"][0].as_u64().expect("an offset") as usize;
+    bytes[8 + length + first + 4 * 3..][..4].copy_from_slice(&(-0.5_f32).to_le_bytes());
+    std::fs::write(&path, bytes).expect("weights");
+    let checkpoint = Checkpoint::open(folder.path()).expect("a checkpoint");
+    let opened = Sam::new(gpu(), &checkpoint, Precision::Auto).map(|_| "opened");
+    let error = opened.expect_err("a fault").to_string();
+    let wanted = format!("tensor `{NAME}` holds -0.5 at element 3, expected no less than 0");
+    assert!(error.contains(&wanted), "{error}");
 }
 
 #[test]
