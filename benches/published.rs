@@ -50,6 +50,12 @@ fn golden(file: &str, case: &str) -> Result<tempfile::TempDir, keraunos::Error> 
     ))
 }
 
+/// The same of a contract.
+fn contracted(name: &str) -> tempfile::TempDir {
+    let tensors = contract::contract(name);
+    model_files::model_folder(&serde_json::json!({}), &tensors, str::to_owned)
+}
+
 fn picture(gpu: &Gpu, size: usize) -> Result<Tensor, keraunos::Error> {
     let pixels: Vec<f32> = (0..size * size * 4)
         .map(|n| (n % 251) as f32 / 125.0 - 1.0)
@@ -104,16 +110,12 @@ fn clipseg(gpu: &Gpu) -> Result<(), keraunos::Error> {
 /// MedCLIP (Swin-T, BioClinicalBERT) and BiomedCLIP (ViT-B/16, PubMedBERT) with numbers for weights, a picture and a text of 32
 /// tokens each; what PyTorch takes is `peers/clips.py`'s to say.
 fn clips(gpu: &Gpu) -> Result<(), keraunos::Error> {
-    let folder = |name: &str| {
-        let tensors = contract::contract(name);
-        model_files::model_folder(&serde_json::json!({}), &tensors, str::to_owned)
-    };
     let pixels: Vec<f32> = (0..224 * 224 * 4)
         .map(|n| (n % 251) as f32 / 125.0 - 1.0)
         .collect();
     let pixels = Tensor::upload(gpu, "pixels", [1, 224, 224, 4], &pixels)?;
     let texts = [(0..32).map(|n| 101 + n).collect::<Vec<u32>>()];
-    let place = folder("medclip-vit");
+    let place = contracted("medclip-vit");
     let clip = MedClip::new(gpu, &Checkpoint::open(place.path())?, Precision::F32)?;
     let image = least(5, || {
         let rec = gpu.record("image");
@@ -129,7 +131,7 @@ fn clips(gpu: &Gpu) -> Result<(), keraunos::Error> {
     row(name, seconds(image), "");
     let name = "MedCLIP, f32: 32 tokens by BERT-base";
     row(name, seconds(text), "");
-    let place = folder("BiomedCLIP-PubMedBERT_256-vit_base_patch16_224");
+    let place = contracted("BiomedCLIP-PubMedBERT_256-vit_base_patch16_224");
     let clip = BiomedClip::new(gpu, &Checkpoint::open(place.path())?, Precision::F32)?;
     let image = least(5, || {
         let rec = gpu.record("image");
@@ -141,10 +143,16 @@ fn clips(gpu: &Gpu) -> Result<(), keraunos::Error> {
     Ok(())
 }
 
-/// SAM ViT-B with numbers for weights, one slice and one box; what PyTorch takes is `peers/sam_vit_b.py`'s to say.
+/// SAM ViT-B and MobileSAM with numbers for weights, one slice and one box; what PyTorch takes is `peers/sam_vit_b.py`'s and
+/// `peers/mobilesam.py`'s to say.
 fn sam(gpu: &Gpu) -> Result<(), keraunos::Error> {
-    let folder = golden("sam_whole.json", "vit_b")?;
-    let sam = Sam::new(gpu, &Checkpoint::open(folder.path())?, Precision::F32)?;
+    let vit_b = golden("sam_whole.json", "vit_b")?;
+    one_sam(gpu, "SAM ViT-B", vit_b.path())?;
+    one_sam(gpu, "MobileSAM", contracted("mobile_sam").path())
+}
+
+fn one_sam(gpu: &Gpu, name: &str, folder: &Path) -> Result<(), keraunos::Error> {
+    let sam = Sam::new(gpu, &Checkpoint::open(folder)?, Precision::F32)?;
     let size = sam.config().image_size;
     let pixels = picture(gpu, size)?;
     let time = least(3, || {
@@ -152,11 +160,8 @@ fn sam(gpu: &Gpu) -> Result<(), keraunos::Error> {
         let image = sam.encode(&rec, &pixels, |_, _| ());
         rec.read::<f32>(&[(&image, 4)]).map(drop)
     })?;
-    row(
-        "SAM ViT-B, f32: a slice of 1024 x 1024 encoded",
-        seconds(time),
-        "",
-    );
+    let what = format!("{name}, f32: a slice of 1024 x 1024 encoded");
+    row(&what, seconds(time), "");
     let rec = gpu.record("encoder");
     let image = sam.encode(&rec, &pixels, |_, _| ());
     rec.submit()?;
@@ -166,7 +171,7 @@ fn sam(gpu: &Gpu) -> Result<(), keraunos::Error> {
         let masks = sam.decode(&rec, &image, &prompts, None, |_, _| ())?;
         rec.read::<f32>(&[(&masks.low_res, 4)]).map(drop)
     })?;
-    row("SAM ViT-B, f32: a box decoded", seconds(time), "");
+    row(&format!("{name}, f32: a box decoded"), seconds(time), "");
     Ok(())
 }
 

@@ -1,5 +1,7 @@
-//! SAM beside transformers and segment-anything, from the pixels to the masks.
+//! SAM beside transformers and segment-anything, and MobileSAM beside its own code, from the pixels to the masks.
 
+#[path = "support/contract.rs"]
+mod contract;
 #[path = "support/found.rs"]
 mod found;
 #[path = "support/model_files.rs"]
@@ -9,9 +11,11 @@ mod support;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use contract::contract;
 use found::{Found, Kept, cases};
-use keraunos::models::sam::{Prompt, Sam};
-use keraunos::tensor::{Checkpoint, Precision, Tensor};
+use keraunos::models::sam::{EncoderConfig, Prompt, Sam};
+use keraunos::pipeline::quantize::quantize;
+use keraunos::tensor::{Checkpoint, Encoding, Precision, Tensor};
 use model_files::{hashed, model_folder};
 use serde::Deserialize;
 use serde_json::Value;
@@ -51,11 +55,15 @@ impl Asked {
     }
 }
 
-/// One case of `sam.json` or `sam_whole.json`.
+/// One case of `sam.json`, `mobile_sam.json`, or of those of true sizes.
 #[derive(Deserialize)]
 struct Case {
+    #[serde(default)]
     config: Value,
+    #[serde(default)]
     tensors: BTreeMap<String, Vec<usize>>,
+    /// The contract that has them instead.
+    contract: Option<String>,
     /// What segment-anything calls them.
     names: Option<BTreeMap<String, String>>,
     found: BTreeMap<String, Found>,
@@ -67,13 +75,23 @@ impl Case {
         cases::<Self>("sam.json").remove("small").expect("a case")
     }
 
+    fn mobile() -> Self {
+        cases::<Self>("mobile_sam.json")
+            .remove("small")
+            .expect("a case")
+    }
+
     /// A folder with the model; with segment-anything's names, where the case has them, and nothing beside them.
     fn folder(&self) -> tempfile::TempDir {
-        let Some(names) = &self.names else {
-            return model_folder(&self.config, &self.tensors, str::to_owned);
-        };
-        let folder = model_folder(&self.config, &self.tensors, |name| names[name].clone());
-        std::fs::remove_file(folder.path().join("config.json")).expect("removed");
+        let contract = self.contract.as_deref().map(contract);
+        let tensors = contract.as_ref().unwrap_or(&self.tensors);
+        let folder = model_folder(&self.config, tensors, |name| match &self.names {
+            Some(names) => names[name].clone(),
+            None => name.to_owned(),
+        });
+        if self.names.is_some() || self.config.is_null() {
+            std::fs::remove_file(folder.path().join("config.json")).expect("removed");
+        }
         folder
     }
 
@@ -154,14 +172,158 @@ fn vit_b_equals_transformers() {
 }
 
 #[test]
-fn checkpoints_that_do_not_fit_are_named() {
-    let open = |case: &Case| {
+fn a_small_mobile_sam_equals_its_own_code() {
+    let case = Case::mobile();
+    // Sums of f32 against float64, as above.
+    case.check("mobile", case.folder().path(), Precision::Auto, 2e-4);
+    case.check("mobile f16", case.folder().path(), Precision::F16, 1e-2);
+}
+
+/// Rows of q, k and v are brought into their order in blocks too.
+#[test]
+fn a_small_mobile_sam_in_eight_bits_is_near_its_own_code() {
+    let case = Case::mobile();
+    let (folder, out) = (case.folder(), tempfile::tempdir().expect("a folder"));
+    let keep = ["mask_decoder".to_owned()];
+    let done = quantize(
+        folder.path(),
+        out.path(),
+        Encoding::Q8_0,
+        &keep,
+        &mut |_| (),
+    );
+    assert!(done.expect("quantised").matrices >= 4);
+    case.check("mobile q8_0", out.path(), Precision::Auto, 2e-2);
+}
+
+/// MobileSAM at its true size: `cargo test --release --test sam mobile -- --ignored --nocapture`.
+#[test]
+#[ignore = "half a minute on a software adapter"]
+fn mobile_sam_equals_its_own_code() {
+    for (name, case) in cases::<Case>("mobile_sam_whole.json") {
         let folder = case.folder();
-        let checkpoint = Checkpoint::open(folder.path()).expect("a checkpoint");
-        let opened = Sam::new(gpu(), &checkpoint, Precision::Auto).map(|_| "opened");
-        let error = opened.expect_err("a fault");
-        error.to_string()
+        case.check(&name, folder.path(), Precision::F32, 2e-4);
+        case.check(&name, folder.path(), Precision::F16, 1e-2);
+    }
+}
+
+/// The sizes of the published file are read from its shapes: those that MobileSAM's code builds it with.
+#[test]
+fn mobile_sam_is_read_as_it_is_published() {
+    let tensors = contract("mobile_sam");
+    let folder = model_folder(&Value::Null, &tensors, str::to_owned);
+    let checkpoint = Checkpoint::open(folder.path()).expect("a checkpoint");
+    let sam = Sam::new(gpu(), &checkpoint, Precision::Auto).expect("a model");
+    let config = sam.config();
+    let EncoderConfig::TinyVit(tiny) = &config.encoder else {
+        panic!("{config:?}");
     };
+    assert_eq!((config.image_size, config.grid()), (1024, 64));
+    assert_eq!((tiny.embed_dim, tiny.depth, tiny.hidden_dim), (64, 2, 256));
+    let stages = tiny.stages.iter();
+    let stages = stages.map(|s| [s.dim, s.depth, s.heads.q, s.window, s.mlp_dim]);
+    assert_eq!(
+        stages.collect::<Vec<_>>(),
+        [
+            [128, 2, 4, 7, 512],
+            [160, 6, 5, 14, 640],
+            [320, 2, 10, 7, 1280]
+        ]
+    );
+}
+
+/// What opening a case's checkpoint says.
+fn refused(case: &Case) -> String {
+    let folder = case.folder();
+    let checkpoint = Checkpoint::open(folder.path()).expect("a checkpoint");
+    let opened = Sam::new(gpu(), &checkpoint, Precision::Auto).map(|_| "opened");
+    opened.expect_err("a fault").to_string()
+}
+
+#[test]
+fn mobile_sams_that_do_not_fit_are_named() {
+    const BLOCK: &str = "image_encoder.layers.2.blocks.0";
+    type Change = fn(&mut BTreeMap<String, Vec<usize>>);
+    let changes: [(Change, &[&str]); 10] = [
+        (
+            |t| drop(t.remove(&format!("{BLOCK}.mlp.fc2.weight"))),
+            &["blocks.0.mlp.fc2.weight` is missing", "those of MobileSAM"],
+        ),
+        (
+            |t| drop(t.remove(&format!("{BLOCK}.attn.qkv.bias"))),
+            &["blocks.0.attn.qkv.bias` is missing"],
+        ),
+        (
+            |t| drop(t.remove(&format!("{BLOCK}.local_conv.bn.running_var"))),
+            &["blocks.0.local_conv.bn.running_var` is missing"],
+        ),
+        (
+            |t| drop(t.remove(&format!("{BLOCK}.attn.attention_biases"))),
+            &["blocks.0.attn.attention_biases` is missing, which MobileSAM has"],
+        ),
+        (
+            |t| drop(t.insert(format!("{BLOCK}.attn.attention_biases"), vec![3, 197])),
+            &["blocks.0.attn.attention_biases` has shape [3, 197], expected [3, 196]"],
+        ),
+        (
+            |t| drop(t.insert(format!("{BLOCK}.attn.attention_biases"), vec![3, 33 * 33])),
+            &["windows of 33 tokens a side, expected 1 to 32"],
+        ),
+        (
+            |t| drop(t.insert(format!("{BLOCK}.attn.attention_biases"), vec![6, 196])),
+            &["heads of 4 columns in 24"],
+        ),
+        (
+            |t| drop(t.insert("image_encoder.layers.4.blocks.0.mlp.gate".into(), vec![3])),
+            &["`image_encoder.layers.4.blocks.0.mlp.gate` [3] is not part of the model"],
+        ),
+        (
+            // LiteMedSAM's patches.
+            |t| {
+                let first = "image_encoder.patch_embed.seq.0.c.weight";
+                t.insert(first.into(), vec![4, 3, 1, 1]);
+            },
+            &[
+                "`image_encoder.patch_embed.seq.0.c.weight` has shape [4, 3, 1, 1], expected [4, 3, 3, 3]",
+            ],
+        ),
+        (
+            |t| drop(t.remove("image_encoder.patch_embed.seq.0.c.weight")),
+            &["image_encoder.patch_embed.seq.0.c.weight` or", "no SAM"],
+        ),
+    ];
+    for (change, wanted) in changes {
+        let mut case = Case::mobile();
+        change(&mut case.tensors);
+        let error = refused(&case);
+        for wanted in wanted {
+            assert!(error.contains(wanted), "{wanted}: {error}");
+        }
+    }
+}
+
+/// In a batch norm's place nothing is drawn from a square root of a negative number.
+#[test]
+fn a_variance_below_0_is_named() {
+    const NAME: &str = "image_encoder.layers.0.downsample.conv2.bn.running_var";
+    let case = Case::mobile();
+    let folder = case.folder();
+    let path = folder.path().join("model.safetensors");
+    let mut bytes = std::fs::read(&path).expect("weights");
+    let length = u64::from_le_bytes(bytes[..8].try_into().expect("a length")) as usize;
+    let header: Value = serde_json::from_slice(&bytes[8..8 + length]).expect("a header");
+    let first = header[NAME]["data_offsets"][0].as_u64().expect("an offset") as usize;
+    bytes[8 + length + first + 4 * 3..][..4].copy_from_slice(&(-0.5_f32).to_le_bytes());
+    std::fs::write(&path, bytes).expect("weights");
+    let checkpoint = Checkpoint::open(folder.path()).expect("a checkpoint");
+    let opened = Sam::new(gpu(), &checkpoint, Precision::Auto).map(|_| "opened");
+    let error = opened.expect_err("a fault").to_string();
+    let wanted = format!("tensor `{NAME}` holds -0.5 at element 3, expected no less than 0");
+    assert!(error.contains(&wanted), "{error}");
+}
+
+#[test]
+fn checkpoints_that_do_not_fit_are_named() {
     // A field of `config.json` that the tensors contradict, or that is not known here.
     for (place, value, wanted) in [
         ("/model_type", "sam2".into(), "`model_type` is `sam2`"),
@@ -209,7 +371,7 @@ fn checkpoints_that_do_not_fit_are_named() {
         let mut case = Case::small();
         let (parent, key) = place.rsplit_once('/').expect("a place");
         case.config.pointer_mut(parent).expect(parent)[key] = Value::clone(&value);
-        let error = open(&case);
+        let error = refused(&case);
         assert!(error.contains(wanted), "{place}: {error}");
     }
     // A tensor that is missing, too many, or of another shape.
@@ -256,7 +418,7 @@ fn checkpoints_that_do_not_fit_are_named() {
     for (change, wanted) in changes {
         let mut case = Case::small();
         change(&mut case.tensors);
-        let error = open(&case);
+        let error = refused(&case);
         for wanted in wanted {
             assert!(error.contains(wanted), "{wanted}: {error}");
         }

@@ -32,13 +32,53 @@ impl Conv {
     /// A missing or misshapen tensor.
     pub fn new([inputs, outputs]: [usize; 2], window: Window, w: &Weights) -> Result<Self> {
         let bias = w.bias(w.has("bias").then_some("bias"), outputs)?;
+        Self::of([inputs, outputs], window, w, None, bias)
+    }
+
+    /// One without bias and the batch norm behind it as one convolution: `weight` at `w` as in [`Conv::new`], and at `norm`
+    /// `weight`, `bias`, `running_mean` and `running_var` `[outputs]`.
+    ///
+    /// # Errors
+    /// A missing or misshapen tensor, or a variance below 0.
+    pub fn normed(
+        [inputs, outputs]: [usize; 2],
+        window: Window,
+        w: &Weights,
+        norm: &Weights,
+        eps: f32,
+    ) -> Result<Self> {
+        let part = |name: &str| norm.values(name, &[outputs]);
+        let (weight, bias) = (part("weight")?, part("bias")?);
+        let (mean, var) = (part("running_mean")?, part("running_var")?);
+        if let Some(at) = var.iter().position(|var| *var < 0.0) {
+            return Err(norm.fault(format!(
+                "tensor `{}` holds {} at element {at}, expected no less than 0",
+                norm.full("running_var"),
+                var[at]
+            )));
+        }
+        let scale = |n: usize| f64::from(weight[n]) / (f64::from(var[n]) + f64::from(eps)).sqrt();
+        let scales: Vec<f32> = (0..outputs).map(|n| scale(n) as f32).collect();
+        let shift = |n: usize| f64::from(bias[n]) - f64::from(mean[n]) * scale(n);
+        let bias: Vec<f32> = (0..outputs).map(|n| shift(n) as f32).collect();
+        let bias = w.padded_bias(&bias)?;
+        Self::of([inputs, outputs], window, w, Some(&scales), bias)
+    }
+
+    fn of(
+        [inputs, outputs]: [usize; 2],
+        window: Window,
+        w: &Weights,
+        scales: Option<&[f32]>,
+        bias: Tensor,
+    ) -> Result<Self> {
         let (kernel, groups) = (window.kernel, window.groups);
         let point = window == Window::new([1; 3]);
         if groups == inputs && groups == outputs && groups > 1 {
-            let taps = Taps::Depthwise(w.conv_depthwise("weight", inputs, kernel)?);
+            let taps = Taps::Depthwise(w.conv_depthwise("weight", inputs, kernel, scales)?);
             return Ok(Self { taps, bias, window });
         }
-        let (matrix, groups) = w.conv("weight", [outputs, inputs], kernel, groups)?;
+        let (matrix, groups) = w.conv("weight", [outputs, inputs], kernel, groups, scales)?;
         let taps = if point { Taps::Point } else { Taps::Groups };
         Ok(Self {
             taps: taps(matrix),

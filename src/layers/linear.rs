@@ -43,6 +43,20 @@ impl Linear {
         Self::of(w.matrix_in_parts("weight", [outputs, inputs])?, &bias, w)
     }
 
+    /// The same, its outputs in another order: the i-th is the checkpoint's `order[i]`-th.
+    ///
+    /// # Errors
+    /// A missing or misshapen tensor.
+    ///
+    /// # Panics
+    /// If `order` names an output that there is not.
+    pub fn in_order(inputs: usize, order: &[usize], w: &Weights) -> Result<Self> {
+        let matrix = w.matrix_of_rows("weight", inputs, order)?;
+        let bias = w.values("bias", &[order.len()])?;
+        let bias: Vec<f32> = order.iter().map(|n| bias[*n]).collect();
+        Self::of(vec![matrix], &bias, w)
+    }
+
     /// The rows of several matrices one after the other, with the bias of all of them.
     fn of(matrices: Vec<Matrix>, bias: &[f32], w: &Weights) -> Result<Self> {
         let mut first = 0;

@@ -20,11 +20,12 @@ pub const CITATION: [&str; 2] = [
      Medical Imaging. arXiv:2504.07336, 2025.",
 ];
 
-/// The same where boxes and points showed what to segment: SAM's paper, and MedSAM's.
+/// The same where boxes and points showed what to segment: SAM's paper, MedSAM's and MobileSAM's.
 pub const PROMPTED_CITATION: [&str; 2] = [
     CITATION[0],
     "A. Kirillov et al. Segment Anything. arXiv:2304.02643, 2023; where MedSAM's weights were used also J. Ma et al. \
-     Segment Anything in Medical Images. arXiv:2304.12306, 2023.",
+     Segment Anything in Medical Images. arXiv:2304.12306, 2023, where MobileSAM's were C. Zhang et al. Faster \
+     Segment Anything. arXiv:2306.14289, 2023.",
 ];
 
 /// The same where phrases named what to segment: CLIPSeg's paper, and MedVLSM's.

@@ -49,7 +49,7 @@ pub fn kind(checkpoint: &Checkpoint) -> Result<Kind> {
         return Ok(Kind::Zeus);
     }
     match likely(checkpoint) {
-        Some("SAM") => return Ok(Kind::Sam),
+        Some("SAM" | "MobileSAM") => return Ok(Kind::Sam),
         Some("CLIPSeg") => return Ok(Kind::ClipSeg),
         Some("BiomedCLIPSeg") => return Ok(Kind::BiomedClipSeg),
         _ => {}

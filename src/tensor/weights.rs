@@ -60,11 +60,14 @@ impl<'a> Weights<'a> {
         }
     }
 
+    /// What the checkpoint calls `name` here.
+    pub(crate) fn full(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
     /// Whether the checkpoint has `name` here.
     pub fn has(&self, name: &str) -> bool {
-        self.checkpoint
-            .tensor(&format!("{}{name}", self.prefix))
-            .is_some()
+        self.checkpoint.tensor(&self.full(name)).is_some()
     }
 
     /// A fault of the file that these weights come from.
@@ -73,7 +76,7 @@ impl<'a> Weights<'a> {
     }
 
     fn entry(&self, name: &str, shape: &[usize]) -> Result<TensorEntry<'a>> {
-        let full = format!("{}{name}", self.prefix);
+        let full = self.full(name);
         let entry = self.checkpoint.tensor(&full).ok_or_else(|| {
             self.fault(format!(
                 "tensor `{full}` is missing, expected shape {shape:?}"
@@ -225,6 +228,26 @@ impl<'a> Weights<'a> {
         self.pack_values(name, [outputs, inputs], entry.encoding, &ordered)
     }
 
+    /// As [`Weights::matrix`], its outputs in another order: row i is the checkpoint's row `order[i]`.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    ///
+    /// # Panics
+    /// If there are not as many outputs.
+    pub fn matrix_of_rows(&self, name: &str, inputs: usize, order: &[usize]) -> Result<Matrix> {
+        let shape = [order.len(), inputs];
+        let entry = self.entry(name, &shape)?;
+        let row = entry.bytes.len() / order.len();
+        let rows = order.iter().flat_map(|n| &entry.bytes[n * row..][..row]);
+        let bytes: Vec<u8> = rows.copied().collect();
+        let entry = TensorEntry {
+            bytes: &bytes,
+            ..entry
+        };
+        self.pack(name, shape, &[entry])
+    }
+
     /// Several matrices with the same inputs, one above the other: q, k and v as one product. Where the file stores
     /// neighbours in different formats another matrix begins, and where they are larger together than the adapter binds at
     /// once.
@@ -332,7 +355,7 @@ impl<'a> Weights<'a> {
     ) -> Result<TensorEntry<'a>> {
         let [a, b] = sizes;
         let [slices, rows, columns] = kernel;
-        let stored = self.checkpoint.tensor(&format!("{}{name}", self.prefix));
+        let stored = self.checkpoint.tensor(&self.full(name));
         if slices == 1 && stored.is_none_or(|entry| entry.shape.len() != 5) {
             self.entry(name, &[a, b, rows, columns])
         } else {
@@ -343,7 +366,7 @@ impl<'a> Weights<'a> {
     /// A convolution, `[outputs, inputs / groups, rows, columns]` or `[outputs, inputs / groups, slices, rows, columns]`,
     /// and the groups that are left. A row of the matrix is the taps in that order, of each its group's inputs, padded to
     /// a multiple of 4. Neighbouring groups are merged, zeros where they do not see each other, until a group has
-    /// a multiple of 8 outputs and 4 inputs.
+    /// a multiple of 8 outputs and 4 inputs. With `scales` each output's weights are multiplied by its own.
     ///
     /// # Errors
     /// As [`Weights::tensor`].
@@ -356,6 +379,7 @@ impl<'a> Weights<'a> {
         [outputs, inputs]: [usize; 2],
         kernel: [usize; 3],
         groups: usize,
+        scales: Option<&[f32]>,
     ) -> Result<(Matrix, usize)> {
         assert!(
             inputs.is_multiple_of(groups) && outputs.is_multiple_of(groups),
@@ -363,7 +387,7 @@ impl<'a> Weights<'a> {
         );
         let (few, own) = (inputs / groups, outputs / groups);
         let entry = self.kernel_entry(name, [outputs, few], kernel)?;
-        let values = self.decode(&entry)?;
+        let values = scaled(self.decode(&entry)?, scales);
         let merged = (1..=groups)
             .filter(|merged| groups.is_multiple_of(*merged))
             .find(|merged| (own * merged).is_multiple_of(8) && (few * merged).is_multiple_of(4))
@@ -387,7 +411,7 @@ impl<'a> Weights<'a> {
     }
 
     /// A convolution of each channel by itself, `[channels, 1, rows, columns]` or `[channels, 1, slices, rows, columns]`, as
-    /// f32 `[taps, channels padded to 4]`.
+    /// f32 `[taps, channels padded to 4]`; `scales` as in [`Weights::conv`].
     ///
     /// # Errors
     /// As [`Weights::tensor`].
@@ -396,9 +420,10 @@ impl<'a> Weights<'a> {
         name: &str,
         channels: usize,
         kernel: [usize; 3],
+        scales: Option<&[f32]>,
     ) -> Result<Tensor> {
         let entry = self.kernel_entry(name, [channels, 1], kernel)?;
-        let values = self.decode(&entry)?;
+        let values = scaled(self.decode(&entry)?, scales);
         let (taps, padded) = (
             kernel.iter().product::<usize>(),
             channels.next_multiple_of(4),
@@ -549,6 +574,17 @@ fn rows_of<'t>(entry: &TensorEntry<'t>, first: usize, shape: &'t [usize; 2]) -> 
         bytes: &entry.bytes[first * row..(first + shape[0]) * row],
         ..*entry
     }
+}
+
+/// The weights of a convolution, each output's multiplied by its scale, if there are scales.
+fn scaled(mut values: Vec<f32>, scales: Option<&[f32]>) -> Vec<f32> {
+    if let Some(scales) = scales {
+        let own = values.len() / scales.len();
+        for (weights, scale) in values.chunks_exact_mut(own).zip(scales) {
+            weights.iter_mut().for_each(|weight| *weight *= scale);
+        }
+    }
+    values
 }
 
 /// The rows of two matrices in turn, four of each, with rows of zeros after the last to fill four.

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use super::*;
 
-/// The small SAM of the goldens.
-fn sam() -> TempDir {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/sam.json");
+/// The small model of a file of goldens.
+fn small(file: &str) -> TempDir {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/goldens")
+        .join(file);
     let text = std::fs::read(path).expect("the goldens");
     let goldens: Value = serde_json::from_slice(&text).expect("JSON");
     let case = &goldens["small"];
@@ -17,7 +19,7 @@ fn sam() -> TempDir {
 
 #[test]
 fn segment_by_a_box_writes_what_segment_writes() {
-    let (folder, model) = (folder(), sam());
+    let (folder, model) = (folder(), small("sam.json"));
     let input = phantom(folder.path(), "sub-01_T1w.nii.gz");
     let out = folder.path().join("out");
     let shown = |more: &[&str]| {
@@ -79,4 +81,22 @@ fn segment_by_a_box_writes_what_segment_writes() {
     let value = json(&shown(&[&points[..], &["--json"]].concat()));
     assert_eq!(value["report"]["followed"][0]["slice"], 20);
     assert_eq!(value["structures"][0]["name"], "object 1");
+}
+
+#[test]
+fn a_mobile_sam_is_shown_where_to_look_as_a_sam_is() {
+    let (folder, model) = (folder(), small("mobile_sam.json"));
+    let file = folder.path().join("mobile_sam.safetensors");
+    std::fs::rename(model.path().join("model.safetensors"), &file).expect("moved");
+    let input = phantom(folder.path(), "sub-01_T1w.nii.gz");
+    let out = folder.path().join("out");
+    let mut command = keraunos();
+    command.arg("segment").arg(&input).arg("--model").arg(&file);
+    command.args(["--box", "8,10,30,36,17", "--slices", "0", "--json", "-o"]);
+    let value = json(&command.arg(&out).output().expect("the program starts"));
+    let report = &value["report"];
+    super::schema::Schema::of("report").holds(report);
+    assert_eq!(report["preprocessing"], "sam");
+    assert_eq!(report["followed"][0]["slices"][0]["slice"], 17);
+    results(&out, &input);
 }

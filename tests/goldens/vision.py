@@ -68,7 +68,7 @@ def weight(name, shape):
     v = values(name, int(np.prod(shape))).reshape(shape)
     if len(shape) > 1:
         return v * np.float32(2) / np.sqrt(np.float32(np.prod(shape[1:])))
-    return v * np.float32(0.25) + np.float32('norm' in name.lower())
+    return v * np.float32(0.25) + np.float32('norm' in name.lower() or '.bn.' in name)
 
 
 def sampled(x, count):

@@ -204,10 +204,18 @@ fn values_of(name: &str, shape: &[usize]) -> Vec<f32> {
         [_, rest @ ..] if !rest.is_empty() => {
             v * 2.0 / (rest.iter().product::<usize>() as f32).sqrt()
         }
-        _ => v * 0.25 + f32::from(u8::from(name.to_lowercase().contains("norm"))),
+        _ => {
+            let is_norm = name.to_lowercase().contains("norm") || name.contains(".bn.");
+            v * 0.25 + f32::from(u8::from(is_norm))
+        }
     };
     let count = shape.iter().product();
     hashed(name, count).into_iter().map(scale).collect()
+}
+
+/// Whether a tensor is a batch norm's count, one whole number.
+fn is_count(name: &str) -> bool {
+    name.ends_with(".num_batches_tracked")
 }
 
 /// A folder as Hugging Face has it: `config.json` and `model.safetensors`, its tensors called by `rename`.
@@ -221,9 +229,14 @@ pub fn model_folder(
     let (mut header, mut end) = (serde_json::Map::new(), 0);
     for (name, shape) in tensors {
         let start = end;
-        end += 4 * shape.iter().product::<usize>();
+        let (kind, size) = if is_count(name) {
+            ("I64", 8)
+        } else {
+            ("F32", 4)
+        };
+        end += size * shape.iter().product::<usize>();
         let entry = serde_json::json!({
-            "dtype": "F32", "shape": shape, "data_offsets": [start, end],
+            "dtype": kind, "shape": shape, "data_offsets": [start, end],
         });
         header.insert(rename(name), entry);
     }
@@ -236,9 +249,12 @@ pub fn model_folder(
     // A few at a time, since whole models are gigabytes.
     let all: Vec<(&String, &Vec<usize>)> = tensors.iter().collect();
     for some in all.chunks(8) {
-        let made = some.par_iter().map(|(name, shape)| values_of(name, shape));
-        for values in made.collect::<Vec<_>>() {
-            write(&bytemuck::pod_collect_to_vec::<f32, u8>(&values));
+        let made = some.par_iter().map(|(name, shape)| match is_count(name) {
+            true => 7_i64.to_le_bytes().to_vec(),
+            false => bytemuck::pod_collect_to_vec(&values_of(name, shape)),
+        });
+        for bytes in made.collect::<Vec<Vec<u8>>>() {
+            write(&bytes);
         }
     }
     drop(file);

@@ -9,7 +9,7 @@ use crate::pipeline::prompted::{Corners, Point, PromptedRequest};
 use crate::pipeline::structures::Target;
 
 /// Where `--help` puts the options for boxes and points.
-const SHOWN: &str = "By boxes and points (SAM, MedSAM)";
+const SHOWN: &str = "By boxes and points (SAM, MobileSAM, MedSAM)";
 /// What is not for objects that are shown.
 const NOT_SHOWN: [&str; 12] = [
     "llm",

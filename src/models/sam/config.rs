@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::names::Names;
+use super::tiny_vit::{self, TinyVitConfig};
 use crate::error::{Error, Result};
 use crate::models::config_json;
 use crate::models::shapes::Shapes;
@@ -16,25 +17,15 @@ const LARGEST_GRID: usize = 256;
 /// The largest patch side: a convolution's kernel has at most 31 rows and slices together.
 const LARGEST_PATCH: usize = 29;
 
-/// Image encoder, prompt encoder and mask decoder in numbers. ViT-B, L and H differ in `dim`, `heads`, `depth` and `global`.
+/// Image encoder, prompt encoder and mask decoder in numbers.
 #[derive(Clone, Debug)]
 pub struct SamConfig {
     /// Rows and columns of the picture in pixels.
     pub image_size: usize,
     /// Side of the square that becomes a token, in pixels.
     pub patch_size: usize,
-    /// Width of an image encoder's token.
-    pub dim: usize,
-    /// Heads of the image encoder.
-    pub heads: Heads,
-    /// Of each block of the image encoder the side of its windows, in tokens; nothing where it sees the whole picture.
-    pub windows: Vec<Option<usize>>,
-    /// Width of the image encoder's MLP.
-    pub mlp_dim: usize,
-    /// Whether q, k and v of the image encoder have a bias.
-    pub qkv_bias: bool,
-    /// Epsilon of the image encoder's norms.
-    pub ln_eps: f32,
+    /// What makes tokens of the picture.
+    pub encoder: EncoderConfig,
     /// Width of a prompt's token and of what the neck gives.
     pub prompt_dim: usize,
     /// Channels of a mask that is given as a prompt, before it has `prompt_dim`.
@@ -57,37 +48,39 @@ pub struct SamConfig {
     pub decoder_ln_eps: f32,
 }
 
-impl SamConfig {
-    /// Rows and columns of image tokens.
-    pub fn grid(&self) -> usize {
-        self.image_size / self.patch_size
-    }
+/// The body of an image encoder in numbers.
+#[derive(Clone, Debug)]
+pub enum EncoderConfig {
+    /// SAM's own.
+    Vit(VitConfig),
+    /// MobileSAM's.
+    TinyVit(TinyVitConfig),
+}
 
-    /// Rows and columns of a mask's logits.
-    pub fn low_res(&self) -> usize {
-        4 * self.grid()
-    }
+/// A ViT in numbers. ViT-B, L and H differ in `dim`, `heads` and `windows`.
+#[derive(Clone, Debug)]
+pub struct VitConfig {
+    /// Rows and columns of tokens.
+    pub grid: usize,
+    /// Side of the square that becomes a token, in pixels.
+    pub patch_size: usize,
+    /// Width of a token.
+    pub dim: usize,
+    /// Heads.
+    pub heads: Heads,
+    /// Of each block the side of its windows, in tokens; nothing where it sees the whole picture.
+    pub windows: Vec<Option<usize>>,
+    /// Width of the MLP.
+    pub mlp_dim: usize,
+    /// Whether q, k and v have a bias.
+    pub qkv_bias: bool,
+    /// Epsilon of the norms.
+    pub ln_eps: f32,
+}
 
-    /// `ViT-B`, `ViT-L` or `ViT-H`, if it is one.
-    pub fn name(&self) -> Option<&'static str> {
-        Some(match (self.dim, self.windows.len()) {
-            (768, 12) => "ViT-B",
-            (1024, 24) => "ViT-L",
-            (1280, 32) => "ViT-H",
-            _ => return None,
-        })
-    }
-
-    /// Reads a checkpoint's shapes, and `config.json` beside Hugging Face's tensors.
-    ///
-    /// # Errors
-    /// A missing tensor, sizes that do not fit each other or the kernels, or a `config.json` that says otherwise.
-    pub(super) fn of(checkpoint: &Checkpoint, names: &Names) -> Result<Self> {
-        let kind = match names.hugging_face {
-            true => "Hugging Face's SamModel",
-            false => "segment-anything",
-        };
-        let shapes = Shapes { checkpoint, kind };
+impl VitConfig {
+    /// Reads the shapes of the tensors below the image encoder.
+    fn of(shapes: &Shapes, names: &Names) -> Result<Self> {
         let encoder = names.image_encoder;
         let [_, grid, _, dim] = shapes.of(&format!("{encoder}.pos_embed"))?;
         let [_, _, patch_size, _] =
@@ -103,20 +96,9 @@ impl SamConfig {
             windows.push((side != grid).then_some(side));
         }
         let [mlp_dim, _] = shapes.of(&format!("{}.mlp.lin1.weight", block(0)))?;
-        let prompts = |part: &str| format!("prompt_encoder.{part}.weight");
-        let [_, prompt_dim] = shapes.of(&prompts("not_a_point_embed"))?;
-        let [mask_in_chans, ..] = shapes.of::<4>(&prompts(names.mask_downscaling[2]))?;
-        let decoder = |part: &str| format!("mask_decoder.{part}.weight");
-        let layer = |n: usize, part: &str| decoder(&format!("transformer.layers.{n}.{part}"));
-        let decoder_depth = shapes.count(|n| layer(n, "self_attn.q_proj"));
-        let [decoder_mlp, _] = shapes.of(&layer(0, "mlp.lin1"))?;
-        let [decoder_inner, _] = shapes.of(&layer(0, "cross_attn_token_to_image.q_proj"))?;
-        let [mask_tokens, _] = shapes.of(&decoder("mask_tokens"))?;
-        let head = format!("iou_prediction_head.{}", names.layers[0]);
-        let [iou_head_dim, _] = shapes.of(&decoder(&head))?;
         let heads = dim / width.max(1);
-        let mut config = Self {
-            image_size: grid * patch_size,
+        Ok(Self {
+            grid,
             patch_size,
             dim,
             heads: Heads {
@@ -128,6 +110,55 @@ impl SamConfig {
             mlp_dim,
             qkv_bias: true,
             ln_eps: 1e-6,
+        })
+    }
+}
+
+impl SamConfig {
+    /// Rows and columns of image tokens.
+    pub fn grid(&self) -> usize {
+        self.image_size / self.patch_size
+    }
+
+    /// Rows and columns of a mask's logits.
+    pub fn low_res(&self) -> usize {
+        4 * self.grid()
+    }
+
+    /// Reads a checkpoint's shapes, and `config.json` beside Hugging Face's tensors.
+    ///
+    /// # Errors
+    /// A missing tensor, sizes that do not fit each other or the kernels, or a `config.json` that says otherwise.
+    pub(super) fn of(checkpoint: &Checkpoint, names: &Names) -> Result<Self> {
+        let kind = match (names.hugging_face, names.tiny_vit) {
+            (true, _) => "Hugging Face's SamModel",
+            (_, true) => "MobileSAM",
+            _ => "segment-anything",
+        };
+        let shapes = Shapes { checkpoint, kind };
+        let (grid, patch_size, encoder) = if names.tiny_vit {
+            let tiny = TinyVitConfig::of(&shapes)?;
+            let (grid, patch_size) = (tiny_vit::GRID, tiny_vit::PATCH_SIZE);
+            (grid, patch_size, EncoderConfig::TinyVit(tiny))
+        } else {
+            let vit = VitConfig::of(&shapes, names)?;
+            (vit.grid, vit.patch_size, EncoderConfig::Vit(vit))
+        };
+        let prompts = |part: &str| format!("prompt_encoder.{part}.weight");
+        let [_, prompt_dim] = shapes.of(&prompts("not_a_point_embed"))?;
+        let [mask_in_chans, ..] = shapes.of::<4>(&prompts(names.mask_downscaling[2]))?;
+        let decoder = |part: &str| format!("mask_decoder.{part}.weight");
+        let layer = |n: usize, part: &str| decoder(&format!("transformer.layers.{n}.{part}"));
+        let decoder_depth = shapes.count(|n| layer(n, "self_attn.q_proj"));
+        let [decoder_mlp, _] = shapes.of(&layer(0, "mlp.lin1"))?;
+        let [decoder_inner, _] = shapes.of(&layer(0, "cross_attn_token_to_image.q_proj"))?;
+        let [mask_tokens, _] = shapes.of(&decoder("mask_tokens"))?;
+        let head = format!("iou_prediction_head.{}", names.layers[0]);
+        let [iou_head_dim, _] = shapes.of(&decoder(&head))?;
+        let mut config = Self {
+            image_size: grid.saturating_mul(patch_size),
+            patch_size,
+            encoder,
             prompt_dim,
             mask_in_chans,
             mask_ln_eps: 1e-6,
@@ -151,6 +182,9 @@ impl SamConfig {
 
     /// What the shapes do not tell, and whether `config.json` says of the others what they do.
     fn read_json(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        let EncoderConfig::Vit(vit) = &mut self.encoder else {
+            return Ok(());
+        };
         let (path, json) = config_json(checkpoint)?;
         let fault = |problem: String| Error::config(&path, problem);
         let model_type = json["model_type"].as_str().unwrap_or_default();
@@ -163,9 +197,9 @@ impl SamConfig {
         for (part, key, found) in [
             (vision, "image_size", self.image_size),
             (vision, "patch_size", self.patch_size),
-            (vision, "hidden_size", self.dim),
-            (vision, "num_hidden_layers", self.windows.len()),
-            (vision, "num_attention_heads", self.heads.q),
+            (vision, "hidden_size", vit.dim),
+            (vision, "num_hidden_layers", vit.windows.len()),
+            (vision, "num_attention_heads", vit.heads.q),
             (vision, "output_channels", self.prompt_dim),
             (vision, "num_channels", 3),
             (decoder, "hidden_size", self.prompt_dim),
@@ -202,8 +236,8 @@ impl SamConfig {
                 ))),
             },
         };
-        self.qkv_bias = vision["qkv_bias"] != false;
-        self.ln_eps = eps(vision)?;
+        vit.qkv_bias = vision["qkv_bias"] != false;
+        vit.ln_eps = eps(vision)?;
         self.mask_ln_eps = eps(&json["prompt_encoder_config"])?;
         self.decoder_ln_eps = eps(decoder)?;
         if let Some(heads) = decoder["num_attention_heads"].as_u64() {
@@ -214,22 +248,41 @@ impl SamConfig {
 
     /// What the kernels do not take.
     fn problem(&self) -> Option<String> {
-        let Self { dim, heads, .. } = *self;
-        if !(1..=LARGEST_GRID).contains(&self.grid()) || self.patch_size > LARGEST_PATCH {
-            let (grid, patch) = (self.grid(), self.patch_size);
+        let patch = self.patch_size;
+        let grid = self.image_size.checked_div(patch).unwrap_or(0);
+        if !(1..=LARGEST_GRID).contains(&grid) || patch > LARGEST_PATCH {
             return Some(format!(
                 "a grid of {grid} tokens of {patch} pixels, expected at most {LARGEST_GRID} of {LARGEST_PATCH}"
             ));
         }
-        if self.windows.is_empty() || self.decoder_depth == 0 {
+        if let EncoderConfig::TinyVit(tiny) = &self.encoder
+            && let Some(problem) = tiny.problem()
+        {
+            return Some(problem);
+        }
+        // A width and its heads, wherever there is attention, and the width of an MLP.
+        let (attentions, is_empty) = match &self.encoder {
+            EncoderConfig::Vit(vit) => (
+                vec![(vit.dim, vit.heads, vit.mlp_dim)],
+                vit.windows.is_empty(),
+            ),
+            EncoderConfig::TinyVit(tiny) => {
+                let stages = tiny.stages.iter();
+                let own = stages.map(|stage| (stage.dim, stage.heads, stage.mlp_dim));
+                (own.collect(), false)
+            }
+        };
+        if is_empty || self.decoder_depth == 0 {
             return Some("no block in the image encoder or the mask decoder".into());
         }
         let fits = |width: usize| (8..=WIDEST_HEAD).contains(&width) && width.is_multiple_of(8);
-        if heads.q * heads.width != dim || !fits(heads.width) {
-            let width = heads.width;
-            return Some(format!(
-                "heads of {width} columns in {dim}, expected a multiple of 8 up to {WIDEST_HEAD}"
-            ));
+        for (dim, heads, _) in &attentions {
+            if heads.q * heads.width != *dim || !fits(heads.width) {
+                let width = heads.width;
+                return Some(format!(
+                    "heads of {width} columns in {dim}, expected a multiple of 8 up to {WIDEST_HEAD}"
+                ));
+            }
         }
         for inner in [self.prompt_dim, self.decoder_inner] {
             let heads = self.decoder_heads;
@@ -239,13 +292,13 @@ impl SamConfig {
                 ));
             }
         }
-        let widths = [
-            (self.mlp_dim, 4),
+        let mut widths = vec![
             (self.decoder_mlp, 4),
             (self.iou_head_dim, 4),
             (self.mask_in_chans, 16),
             (self.prompt_dim, 32),
         ];
+        widths.extend(attentions.iter().map(|(.., mlp)| (*mlp, 4)));
         let odd = |(width, of): &&(usize, usize)| *width == 0 || !width.is_multiple_of(*of);
         if let Some((width, of)) = widths.iter().find(odd) {
             return Some(format!("a width of {width}, expected a multiple of {of}"));

@@ -1,115 +1,43 @@
-//! SAM's image encoder: a ViT whose blocks see windows of the picture, but for a few that see all of it, with decomposed
-//! relative positions (ViTDet, arXiv 2203.16527), and a neck of two convolutions.
+//! SAM's image encoder: a ViT or a TinyViT, and a neck of two convolutions.
 
 use super::SamConfig;
+use super::config::EncoderConfig;
 use super::names::Names;
+use super::tiny_vit::TinyVit;
+use super::vit::Vit;
 use crate::error::Result;
 use crate::gpu::Recorder;
-use crate::layers::{Conv, LayerNorm, Linear, Mlp};
-use crate::ops::{
-    Activation, Added, Columns, Heads, Scores, Window, add, attention, joined_windows, rel_pos,
-    windows,
-};
+use crate::layers::{Conv, LayerNorm};
+use crate::ops::{Activation, Window};
 use crate::tensor::{Tensor, Weights};
 
-/// A pre-norm transformer block.
+/// What makes tokens of pixels.
 #[derive(Debug)]
-struct Block {
-    norm1: LayerNorm,
-    qkv: Linear,
-    /// `attn.rel_pos_h` and `attn.rel_pos_w`, of a table row for each distance.
-    rel_pos: [Tensor; 2],
-    proj: Linear,
-    norm2: LayerNorm,
-    mlp: Mlp,
-    heads: Heads,
-    /// The side of a window; nothing where a token sees the whole picture.
-    window: Option<usize>,
+enum Body {
+    Vit(Vit),
+    TinyVit(TinyVit),
 }
 
-impl Block {
-    fn new(config: &SamConfig, names: &Names, window: Option<usize>, w: &Weights) -> Result<Self> {
-        let (dim, eps) = (config.dim, config.ln_eps);
-        let attn = w.at("attn");
-        let side = window.unwrap_or(config.grid());
-        let table = |name: &str| attn.tensor(name, [2 * side - 1, config.heads.width]);
-        Ok(Self {
-            norm1: LayerNorm::new(dim, eps, &w.at(names.norm1))?,
-            qkv: Linear::new([dim, 3 * dim], &attn.at("qkv"))?,
-            rel_pos: [table("rel_pos_h")?, table("rel_pos_w")?],
-            proj: Linear::new([dim, dim], &attn.at("proj"))?,
-            norm2: LayerNorm::new(dim, eps, &w.at(names.norm2))?,
-            mlp: Mlp::new(dim, config.mlp_dim, Activation::Gelu, &w.at("mlp"))?,
-            heads: config.heads,
-            window,
-        })
-    }
-
-    /// x `[images, grid, grid, dim]`.
-    fn forward(&self, rec: &Recorder, x: &Tensor) -> Tensor {
-        let [images, grid, _, dim] = x.dims();
-        let pixels = images * grid * grid;
-        let attended = self.attend(rec, self.norm1.forward(rec, x));
-        let x = x.reshape([pixels, dim]);
-        // On the picture, not on its windows, whose padding would be multiplied too.
-        let x = self.proj.added(rec, &attended.reshape([pixels, dim]), &x);
-        let y = self.mlp.added(rec, &self.norm2.forward(rec, &x), &x);
-        y.reshape([images, grid, grid, dim])
-    }
-
-    /// Attention within each window, whose padding is normed rows of zeros and takes part as SAM's does.
-    fn attend(&self, rec: &Recorder, normed: Tensor) -> Tensor {
-        let [images, grid, _, dim] = normed.dims();
-        let side = self.window.unwrap_or(grid);
-        let tokens = match self.window {
-            Some(side) => windows(rec, &normed, side, 0),
-            None => normed.reshape([images, grid * grid, dim]),
-        };
-        drop(normed);
-        let [batch, ..] = tokens.dims::<3>();
-        let qkv = self.qkv.forward(rec, &tokens);
-        drop(tokens);
-        let [q, k, v] = [0, dim, 2 * dim].map(|first| Columns::from(&qkv, first));
-        let places = rel_pos(rec, q, self.heads, batch, self.rel_pos.each_ref());
-        let added = Added::Relative {
-            places: &places,
-            columns: side,
-        };
-        let scores = Scores {
-            added,
-            ..Scores::default()
-        };
-        let attended = attention(rec, q, k, v, self.heads, batch, scores);
-        match self.window {
-            Some(side) => joined_windows(rec, &attended, [images, grid, grid], side, 0),
-            None => attended,
-        }
-    }
-}
-
-/// Patches, blocks and neck.
+/// The tokens of a picture, and a neck that gives them the width of prompts.
 #[derive(Debug)]
 pub struct ImageEncoder {
-    patch_embed: Conv,
-    pos_embed: Tensor,
-    blocks: Vec<Block>,
+    body: Body,
     neck: [(Conv, LayerNorm); 2],
 }
 
 impl ImageEncoder {
     /// The tensors below `image_encoder`.
     pub(super) fn new(config: &SamConfig, names: &Names, w: &Weights) -> Result<Self> {
-        let (dim, grid, out) = (config.dim, config.grid(), config.prompt_dim);
-        let patches = Window::square(config.patch_size, config.patch_size, 0);
+        let (body, dim) = match &config.encoder {
+            EncoderConfig::Vit(vit) => (Body::Vit(Vit::new(vit, names, w)?), vit.dim),
+            EncoderConfig::TinyVit(tiny) => (Body::TinyVit(TinyVit::new(tiny, w)?), tiny.dim()),
+        };
+        let out = config.prompt_dim;
         let [first, first_norm, second, second_norm] = names.neck.map(|name| w.at(name));
         // The neck's norms are SAM's own, whose epsilon no file says.
         let norm = |w: &Weights| LayerNorm::new(out, 1e-6, w);
         Ok(Self {
-            patch_embed: Conv::new([3, dim], patches, &w.at(names.patch_embed))?,
-            pos_embed: w.tensor("pos_embed", [1, grid, grid, dim])?,
-            blocks: (0..config.windows.len())
-                .map(|n| Block::new(config, names, config.windows[n], &w.at(names.blocks).at(n)))
-                .collect::<Result<_>>()?,
+            body,
             neck: [
                 (
                     Conv::new([dim, out], Window::square(1, 1, 0), &first)?,
@@ -124,21 +52,18 @@ impl ImageEncoder {
     }
 
     /// Encodes `[images, image_size, image_size, 4]`, red, green, blue and nothing, normalised as the model's processor does:
-    /// `[images, grid, grid, prompt_dim]`. `keep` is shown the states after the positions (`embedding`), each block (`block0`
-    /// …) and the neck (`neck`).
+    /// `[images, grid, grid, prompt_dim]`. `keep` is shown the states after the patches (`embedding`), each block (a ViT's
+    /// `block0` …, a TinyViT's `layer0.block0` …) and stage (`layer0` …, on the grid of the next), and the neck (`neck`).
     pub fn forward(
         &self,
         rec: &Recorder,
         image: &Tensor,
         mut keep: impl FnMut(&str, &Tensor),
     ) -> Tensor {
-        let mut x = self.patch_embed.forward(rec, image, Activation::None);
-        x = add(rec, &x, &self.pos_embed);
-        keep("embedding", &x);
-        for (n, block) in self.blocks.iter().enumerate() {
-            x = block.forward(rec, &x);
-            keep(&format!("block{n}"), &x);
-        }
+        let mut x = match &self.body {
+            Body::Vit(vit) => vit.forward(rec, image, &mut keep),
+            Body::TinyVit(tiny) => tiny.forward(rec, image, &mut keep),
+        };
         for (conv, norm) in &self.neck {
             x = conv.forward(rec, &x, Activation::None);
             x = norm.forward(rec, &x);

@@ -1,18 +1,22 @@
 //! SAM, Segment Anything (arXiv 2304.02643): an image encoder that runs once a picture, and a decoder that runs once a prompt.
 //!
-//! ViT-B, L and H, and what was trained further from them, such as MedSAM (arXiv 2304.12306). A checkpoint is a folder of
-//! Hugging Face's `SamModel` or a safetensors file with segment-anything's names; the sizes are those of its tensors.
+//! ViT-B, L and H, and what was trained further from them, such as MedSAM (arXiv 2304.12306); MobileSAM (arXiv 2306.14289), whose
+//! image encoder is a TinyViT. A checkpoint is a folder of Hugging Face's `SamModel` or a safetensors file with segment-anything's
+//! names; the sizes are those of its tensors.
 
 mod config;
 mod image_encoder;
 mod mask_decoder;
 mod names;
 mod prompt_encoder;
+mod tiny_vit;
+mod vit;
 
-pub use config::SamConfig;
+pub use config::{EncoderConfig, SamConfig, VitConfig};
 pub use image_encoder::ImageEncoder;
 pub use mask_decoder::{MaskDecoder, Masks};
 pub use prompt_encoder::{Prompt, PromptEncoder};
+pub use tiny_vit::{StageConfig, TinyVitConfig};
 
 use crate::error::Result;
 use crate::gpu::{Gpu, Recorder};
@@ -38,21 +42,26 @@ impl Sam {
         let names = Names::of(checkpoint)?;
         let named = |error| likely::named(error, checkpoint);
         let config = SamConfig::of(checkpoint, &names).map_err(named)?;
-        check_biases(checkpoint, without_bias(&names, config.qkv_bias)).map_err(named)?;
+        check_biases(checkpoint, without_bias(&names, &config.encoder)).map_err(named)?;
         let w = Weights::new(gpu, checkpoint, precision);
-        Self::load(config, &names, &w).map_err(named)
+        let this = Self::load(config, &names, &w).map_err(named)?;
+        let left = |name: &&str| match names.tiny_vit {
+            true => tiny_vit::is_unused(name),
+            false => names.hugging_face && SHARED.contains(name),
+        };
+        let tensors = checkpoint.tensors().map(|entry| entry.name);
+        let left: Vec<&str> = tensors.filter(left).collect();
+        w.finish(&left).map_err(named)?;
+        Ok(this)
     }
 
     fn load(config: SamConfig, names: &Names, w: &Weights) -> Result<Self> {
-        let this = Self {
+        Ok(Self {
             image_encoder: ImageEncoder::new(&config, names, &w.at(names.image_encoder))?,
             prompt_encoder: PromptEncoder::new(&config, names, w)?,
             mask_decoder: MaskDecoder::new(&config, names, &w.at("mask_decoder"))?,
             config,
-        };
-        let twice: &[&str] = if names.hugging_face { &SHARED } else { &[] };
-        w.finish(twice)?;
-        Ok(this)
+        })
     }
 
     /// Its sizes.
@@ -126,16 +135,18 @@ impl Sam {
     }
 }
 
-/// Which of SAM's layers have a weight alone: the neck's convolutions, rows that are read as they are, and, as its configuration
-/// says, q, k and v.
-fn without_bias(names: &Names, qkv_bias: bool) -> impl Fn(&str) -> bool {
+/// Which of SAM's layers have a weight alone: the neck's convolutions, rows that are read as they are, q, k and v where the ViT's
+/// configuration says so, and a TinyViT's convolutions before batch norms.
+fn without_bias(names: &Names, encoder: &EncoderConfig) -> impl Fn(&str) -> bool {
     let rows = ["_token", "_tokens", "not_a_point_embed", "no_mask_embed"];
     let points = format!("prompt_encoder.{}.", names.point_embeddings);
     let neck = [names.neck[0], names.neck[2]];
+    let own = match encoder {
+        EncoderConfig::Vit(vit) => (!vit.qkv_bias).then_some("attn.qkv"),
+        EncoderConfig::TinyVit(_) => Some(".c"),
+    };
     move |stem: &str| {
         let ends = |end: &str| stem.ends_with(end);
-        neck.into_iter().chain(rows).any(ends)
-            || stem.starts_with(&points)
-            || (!qkv_bias && ends("attn.qkv"))
+        neck.into_iter().chain(rows).chain(own).any(ends) || stem.starts_with(&points)
     }
 }

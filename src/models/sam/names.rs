@@ -1,4 +1,5 @@
-//! What the two kinds of files call the same tensors: those of segment-anything, and those of Hugging Face's `SamModel`.
+//! What the two kinds of files call the same tensors: those of segment-anything, and so MobileSAM's, and those of Hugging Face's
+//! `SamModel`.
 
 use crate::error::{Error, Result};
 use crate::models::likely;
@@ -9,6 +10,8 @@ use crate::tensor::Checkpoint;
 pub(super) struct Names {
     /// Whether they are Hugging Face's.
     pub hugging_face: bool,
+    /// Whether the image encoder is a TinyViT, whose other names are its own.
+    pub tiny_vit: bool,
     pub image_encoder: &'static str,
     /// `patch_embed.proj`.
     pub patch_embed: &'static str,
@@ -33,6 +36,7 @@ pub(super) struct Names {
 
 const SEGMENT_ANYTHING: Names = Names {
     hugging_face: false,
+    tiny_vit: false,
     image_encoder: "image_encoder",
     patch_embed: "patch_embed.proj",
     blocks: "blocks",
@@ -59,8 +63,15 @@ const SEGMENT_ANYTHING: Names = Names {
     layers: ["layers.0", "layers.1", "layers.2"],
 };
 
+const MOBILE_SAM: Names = Names {
+    tiny_vit: true,
+    patch_embed: "patch_embed.seq.0.c",
+    ..SEGMENT_ANYTHING
+};
+
 const HUGGING_FACE: Names = Names {
     hugging_face: true,
+    tiny_vit: false,
     image_encoder: "vision_encoder",
     patch_embed: "patch_embed.projection",
     blocks: "layers",
@@ -98,11 +109,11 @@ impl Names {
     /// Those of a checkpoint.
     ///
     /// # Errors
-    /// A checkpoint that begins as neither does; what it seems to be is said.
+    /// A checkpoint that begins as none does; what it seems to be is said.
     pub(super) fn of(checkpoint: &Checkpoint) -> Result<Self> {
         let first = |names: &Self| format!("{}.{}.weight", names.image_encoder, names.patch_embed);
         let has = |name: &str| checkpoint.tensor(name).is_some();
-        for names in [SEGMENT_ANYTHING, HUGGING_FACE] {
+        for names in [SEGMENT_ANYTHING, MOBILE_SAM, HUGGING_FACE] {
             if has(&first(&names)) {
                 let shared = SHARED.into_iter().find(|name| has(name));
                 return Ok(match (names.hugging_face, shared) {
@@ -115,8 +126,9 @@ impl Names {
             }
         }
         let problem = format!(
-            "tensor `{}` or `{}` is missing: no SAM",
+            "tensor `{}`, `{}` or `{}` is missing: no SAM",
             first(&SEGMENT_ANYTHING),
+            first(&MOBILE_SAM),
             first(&HUGGING_FACE)
         );
         Err(likely::named(
