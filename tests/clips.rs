@@ -17,6 +17,7 @@ use keraunos::models::biomedclip::BiomedClip;
 use keraunos::models::medclip::MedClip;
 use keraunos::models::sam::Sam;
 use keraunos::models::swin::{Swin, SwinConfig};
+use keraunos::pipeline::convert::convert;
 use keraunos::tensor::{Checkpoint, Precision, Tensor};
 use model_files::{hashed, model_folder};
 use serde::Deserialize;
@@ -147,6 +148,20 @@ fn small_towers_equal_transformers_and_timm() {
         case.clip(&name, case.folder().path(), Precision::Auto, 2e-5);
         case.clip(&name, case.folder().path(), Precision::F16, 1e-2);
     }
+}
+
+/// What open_clip publishes of a BiomedCLIP, `open_clip_pytorch_model.bin`, is that model when `convert` has read it.
+#[test]
+fn a_state_that_open_clip_publishes_is_converted_to_the_model() {
+    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens");
+    let folder = tempfile::tempdir().expect("a folder");
+    let made = folder.path().join("model.safetensors");
+    let done = convert(&goldens.join("convert_open_clip.bin"), &made).expect("a checkpoint");
+    let case = cases::<Case>("clips.json")
+        .remove("open_clip")
+        .expect("a case");
+    assert_eq!((done.tensors, done.left_out.len()), (case.tensors.len(), 0));
+    case.clip("open_clip", folder.path(), Precision::Auto, 2e-5);
 }
 
 /// All at their true sizes: `cargo test --release --test clips -- --ignored --nocapture`.

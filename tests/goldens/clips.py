@@ -1,6 +1,6 @@
 """Goldens of MedCLIP and BiomedCLIP with seeded weights: towers of transformers and timm, put together as those models are.
 
-    python clips.py --out .             small models: clips.json
+    python clips.py --out .             small models: clips.json; the state of a tiny one as open_clip publishes it: convert_open_clip.bin
     python clips.py --out . --whole     both at their true sizes: clips_whole.json, and their contracts ../../weights/medclip-vit.names
                                         and ../../weights/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224.names
 
@@ -13,6 +13,7 @@ A case is as those of bert.py and swin.py.
 """
 import argparse
 import json
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,16 @@ from vision import weight
 SWIN = dict(patch_size=4, image_size=32, embed_dim=16, depths=[2, 2], num_heads=[1, 2], window_size=4)
 BERT = dict(hidden_size=128, num_hidden_layers=3, num_attention_heads=2, intermediate_size=96, vocab_size=131, max_position_embeddings=40)
 VIT = dict(img_size=32, patch_size=8, embed_dim=128, depth=3, num_heads=2, mlp_ratio=1.5)
+
+TINY_BERT = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=23, max_position_embeddings=16)
+TINY_VIT = dict(img_size=16, patch_size=8, embed_dim=16, depth=1, num_heads=2, mlp_ratio=1)
+
+
+def published(tensors, path):
+    """`open_clip_pytorch_model.bin`: a state dict in order, whole numbers among it."""
+    def value(name, shape):
+        return torch.arange(shape[1])[None] if name.endswith('position_ids') else torch.from_numpy(np.asarray(weight(name, shape))).float()
+    torch.save(OrderedDict((name, value(name, shape)) for name, shape in tensors.items()), path)
 
 
 def unit(x):
@@ -124,6 +135,8 @@ def main():
         name = 'clips_whole.json'
     else:
         cases = {'medclip': medclip(SWIN, BERT, [[32, 32], [32, 32]], (17, 1, 40)), 'biomedclip': biomedclip(VIT, BERT, [[32, 32], [32, 32]], (17, 1, 40))}
+        cases['open_clip'] = biomedclip(TINY_VIT, TINY_BERT, [[16, 16]], (5, 2), proj=16, middle=24, count=40, keep=(0, 1))
+        published(cases['open_clip']['tensors'], a.out / 'convert_open_clip.bin')
         name = 'clips.json'
     rows = [f'{json.dumps(name)}: {json.dumps(c)}' for name, c in cases.items()]
     made = f'transformers {transformers.__version__}, timm {timm.__version__}, torch {torch.__version__}'

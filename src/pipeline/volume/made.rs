@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::header::{Datatype, Endian, Header, Version};
 use super::write::Patched;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pipeline::geometry::{self, Affine};
 
 /// How far a corner may lie off, in smallest voxel sizes, for a quaternion to say what an affine says.
@@ -15,7 +15,7 @@ const APART: f64 = 0.01;
 ///
 /// # Errors
 ///
-/// As for a header that was read.
+/// As for a header that was read; or an affine of numbers that NIfTI, in single precision, does not hold.
 pub(super) fn header(
     path: &Path,
     shape: [usize; 3],
@@ -28,6 +28,10 @@ pub(super) fn header(
     let code = if is_known { 1 } else { 2 };
     let whole = forms(path, version, shape, affine, datatype, [code, code])?;
     let [sform, qform] = [whole.sform(), whole.qform().unwrap_or(*affine)];
+    if !geometry::is_usable(&sform) {
+        let problem = "is lost in single precision, which results keep it in";
+        return Err(Error::volume(path, "affine", problem));
+    }
     let size = geometry::voxel_sizes(affine)
         .into_iter()
         .fold(f64::INFINITY, f64::min);
