@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::gpu::Recorder;
+use crate::layers::BatchNorm;
 use crate::ops::{Activation, Residual, Window, conv, conv_depthwise, linear, pixel_shuffle};
 use crate::tensor::{Matrix, Shape, Tensor, Weights};
 
@@ -44,6 +45,76 @@ impl Conv {
             taps: taps(matrix),
             bias,
             window: window.grouped(groups),
+        })
+    }
+
+    /// `weight` `[outputs, inputs, rows, columns]` of a picture, which has no bias, and the batch norm that follows it.
+    ///
+    /// # Errors
+    /// A missing or misshapen tensor.
+    pub fn normed(
+        [inputs, outputs]: [usize; 2],
+        window: Window,
+        w: &Weights,
+        norm: &Weights,
+    ) -> Result<Self> {
+        let [one] = Self::normed_parts([inputs], outputs, window, w, norm)?;
+        Ok(one)
+    }
+
+    /// The same on channels that lie in several tensors, which PyTorch would join: a convolution for each, so many channels. The
+    /// sum of what they give is what the one would give; the last has what the norm adds.
+    ///
+    /// # Errors
+    /// A missing or misshapen tensor.
+    pub fn normed_parts<const N: usize>(
+        parts: [usize; N],
+        outputs: usize,
+        window: Window,
+        w: &Weights,
+        norm: &Weights,
+    ) -> Result<[Self; N]> {
+        let norm = BatchNorm::new(outputs, norm)?;
+        let (all, taps) = (parts.iter().sum::<usize>(), window.taps());
+        let stored = [outputs, all, window.kernel[1], window.kernel[2]];
+        let mut made = Vec::with_capacity(N);
+        let mut first = 0;
+        for (n, own) in parts.into_iter().enumerate() {
+            let padded = own.next_multiple_of(4);
+            let value = |values: &[f32], o: usize, at: usize| match (at / padded, at % padded) {
+                (tap, i) if i < own => {
+                    (f64::from(values[(o * all + first + i) * taps + tap]) * norm.scale[o]) as f32
+                }
+                _ => 0.0,
+            };
+            let matrix = w.matrix_of("weight", &stored, [outputs, taps * padded], value)?;
+            let taps = match window == Window::new([1; 3]) {
+                true => Taps::Point(matrix),
+                false => Taps::Groups(matrix),
+            };
+            let bias = match n + 1 == N {
+                true => w.padded_bias(&norm.bias())?,
+                false => w.bias(None, outputs)?,
+            };
+            made.push(Self { taps, bias, window });
+            first += own;
+        }
+        Ok(made.try_into().expect("as many as there are parts"))
+    }
+
+    /// PyTorch's `AvgPool2d`: the means of squares of `side` × `side` pixels, which do not overlap; what does not fill one is left
+    /// out.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn average(channels: usize, side: usize, w: &Weights) -> Result<Self> {
+        let (window, padded) = (Window::square(side, side, 0), channels.next_multiple_of(4));
+        let shares = vec![1.0 / (side * side) as f32; side * side * padded];
+        let shares = Tensor::upload(w.gpu(), "average", [side * side, padded], &shares)?;
+        Ok(Self {
+            taps: Taps::Depthwise(shares),
+            bias: w.bias(None, channels)?,
+            window,
         })
     }
 

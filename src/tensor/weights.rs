@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::rc::Rc;
 
 use crate::error::{Error, Result};
@@ -60,11 +61,26 @@ impl<'a> Weights<'a> {
         }
     }
 
+    /// The root of a checkpoint whose names all begin with `wrapper`, which ends with a dot or is empty.
+    #[must_use]
+    pub fn within(self, wrapper: &str) -> Self {
+        let prefix = wrapper.into();
+        Self { prefix, ..self }
+    }
+
     /// Whether the checkpoint has `name` here.
     pub fn has(&self, name: &str) -> bool {
-        self.checkpoint
-            .tensor(&format!("{}{name}", self.prefix))
-            .is_some()
+        self.checkpoint.tensor(&self.full(name)).is_some()
+    }
+
+    /// The name in the checkpoint of `name` here.
+    pub(crate) fn full(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    /// Says that `name` here, if it is there, is known and of no use.
+    pub fn skip(&self, name: &str) {
+        self.asked.borrow_mut().insert(self.full(name));
     }
 
     /// A fault of the file that these weights come from.
@@ -73,7 +89,7 @@ impl<'a> Weights<'a> {
     }
 
     fn entry(&self, name: &str, shape: &[usize]) -> Result<TensorEntry<'a>> {
-        let full = format!("{}{name}", self.prefix);
+        let full = self.full(name);
         let entry = self.checkpoint.tensor(&full).ok_or_else(|| {
             self.fault(format!(
                 "tensor `{full}` is missing, expected shape {shape:?}"
@@ -225,6 +241,44 @@ impl<'a> Weights<'a> {
         self.pack_values(name, [outputs, inputs], entry.encoding, &ordered)
     }
 
+    /// Some rows of a matrix, in the checkpoint's own format.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub fn matrix_rows(
+        &self,
+        name: &str,
+        [outputs, inputs]: [usize; 2],
+        rows: Range<usize>,
+    ) -> Result<Matrix> {
+        let entry = self.entry(name, &[outputs, inputs])?;
+        let shape = [rows.len(), inputs];
+        self.pack(name, shape, &[rows_of(&entry, rows.start, &shape)])
+    }
+
+    /// A matrix made of the values of a tensor of shape `stored`: `value` is given all of them, an output and an input, and says
+    /// what stands there.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    pub fn matrix_of(
+        &self,
+        name: &str,
+        stored: &[usize],
+        [outputs, inputs]: [usize; 2],
+        value: impl Fn(&[f32], usize, usize) -> f32,
+    ) -> Result<Matrix> {
+        let entry = self.entry(name, stored)?;
+        let values = self.decode(&entry)?;
+        let row = |o: usize| (0..inputs).map(move |i| (o, i));
+        let all = (0..outputs).flat_map(row);
+        let all: Vec<f32> = all.map(|(o, i)| value(&values, o, i)).collect();
+        self.pack_values(name, [outputs, inputs], entry.encoding, &all)
+    }
+
     /// Several matrices with the same inputs, one above the other: q, k and v as one product. Where the file stores
     /// neighbours in different formats another matrix begins, and where they are larger together than the adapter binds at
     /// once.
@@ -332,7 +386,7 @@ impl<'a> Weights<'a> {
     ) -> Result<TensorEntry<'a>> {
         let [a, b] = sizes;
         let [slices, rows, columns] = kernel;
-        let stored = self.checkpoint.tensor(&format!("{}{name}", self.prefix));
+        let stored = self.checkpoint.tensor(&self.full(name));
         if slices == 1 && stored.is_none_or(|entry| entry.shape.len() != 5) {
             self.entry(name, &[a, b, rows, columns])
         } else {

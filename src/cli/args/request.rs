@@ -182,8 +182,8 @@ pub(in crate::cli) struct SegmentArgs {
     pub(in crate::cli) prompts: PromptArgs,
     #[command(flatten)]
     pub(in crate::cli) phrases: PhraseArgs,
-    /// Another network than the built-in one: a MeshNet that `convert` wrote, which has classes of its own; a CLIPSeg that is told
-    /// by --prompt or --find, a folder of Hugging Face's; or a SAM that is shown where to look by --box and --point: Hugging Face's
+    /// Another network than the built-in one: a MeshNet that `convert` wrote, which has classes of its own; a CLIPSeg or
+    /// a CRIS that is told by --prompt or --find, a folder; or a SAM that is shown where to look by --box and --point: Hugging Face's
     /// folder, or a safetensors file with segment-anything's names; called MedSAM, it sees slices as MedSAM does
     #[arg(long, value_name = "FILE|DIR", conflicts_with = "weights")]
     pub(in crate::cli) model: Option<PathBuf>,
