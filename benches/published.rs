@@ -16,6 +16,7 @@ use std::path::Path;
 use keraunos::gpu::{Gpu, GpuOptions};
 use keraunos::models::biomedclip::BiomedClip;
 use keraunos::models::clipseg::ClipSeg;
+use keraunos::models::cris::{Cris, USUAL_SIZE};
 use keraunos::models::medclip::MedClip;
 use keraunos::models::meshnet::{MeshNet, SLAB_BYTES, Slabs};
 use keraunos::models::sam::{Prompt, Sam};
@@ -29,6 +30,7 @@ fn main() -> Result<(), keraunos::Error> {
     println!("{} ({}, {})", adapter.name, adapter.kind, adapter.driver);
     meshnet(&gpu)?;
     clipseg(&gpu)?;
+    cris(&gpu)?;
     clips(&gpu)?;
     sam(&gpu)
 }
@@ -104,6 +106,40 @@ fn clipseg(gpu: &Gpu) -> Result<(), keraunos::Error> {
         let what = format!("CLIPSeg rd64-refined, f32: {count} decoded");
         row(&what, seconds(time), "");
     }
+    Ok(())
+}
+
+/// CRIS on RN50 with numbers for weights, one slice and one phrase; what PyTorch takes is `peers/cris_r50.py`'s to say.
+fn cris(gpu: &Gpu) -> Result<(), keraunos::Error> {
+    let tensors = contract::contract("cris-r50");
+    let folder = model_files::model_folder(&serde_json::json!({}), &tensors, str::to_owned);
+    let checkpoint = Checkpoint::open(folder.path())?;
+    let model = Cris::new(gpu, &checkpoint, USUAL_SIZE, Precision::F32)?;
+    let pixels = picture(gpu, USUAL_SIZE)?;
+    let time = least(3, || {
+        let rec = gpu.record("encoder");
+        let maps = model.encode(&rec, &pixels, |_, _| ());
+        rec.read::<f32>(&[(&maps[0], 4)]).map(drop)
+    })?;
+    let what = "CRIS R50, f32: a slice of 416 x 416 encoded";
+    row(what, seconds(time), "");
+    let phrases = vec![vec![49_406, 320, 1125, 539, 320, 2368, 49_407]; 8];
+    let time = least(5, || {
+        let rec = gpu.record("text");
+        let phrases = model.phrases(&rec, &phrases, |_, _| ())?;
+        phrases.vectors.read(rec).map(drop)
+    })?;
+    row("CRIS R50, f32: eight phrases encoded", seconds(time), "");
+    let rec = gpu.record("both");
+    let maps = model.encode(&rec, &pixels, |_, _| ());
+    let phrases = model.phrases(&rec, &phrases[..1], |_, _| ())?;
+    rec.submit()?;
+    let time = least(3, || {
+        let rec = gpu.record("decoder");
+        let logits = model.decode(&rec, &maps, &phrases, 0, |_, _| ());
+        logits.read(rec).map(drop)
+    })?;
+    row("CRIS R50, f32: a phrase decoded", seconds(time), "");
     Ok(())
 }
 

@@ -6,6 +6,8 @@ mod clip_files;
 mod found;
 #[path = "support/model_files.rs"]
 mod model_files;
+#[path = "support/pictures.rs"]
+mod pictures;
 mod support;
 
 use std::collections::BTreeMap;
@@ -18,8 +20,9 @@ use keraunos::models::biomedclipseg::BiomedClipSeg;
 use keraunos::models::clip::Clip;
 use keraunos::models::clipseg::ClipSeg;
 use keraunos::pipeline::tokenizer::ClipTokenizer;
-use keraunos::tensor::{Checkpoint, Precision, Tensor};
+use keraunos::tensor::{Checkpoint, Precision};
 use model_files::{hashed, model_folder};
+use pictures::pictures;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use support::gpu;
@@ -33,18 +36,6 @@ struct Case {
     /// Pixels of a side.
     size: usize,
     found: BTreeMap<String, Found>,
-}
-
-/// Pictures of pixels by chance, as goldens/clip.py makes them.
-fn pictures(size: usize, count: usize) -> Tensor {
-    let picture = |n: usize| -> Vec<f32> {
-        let planes = hashed(&format!("pixels{n}"), 3 * size * size);
-        let pixel = |at: usize| [0, 1, 2].map(|plane| planes[plane * size * size + at]);
-        (0..size * size).flat_map(pixel).collect()
-    };
-    let pixels: Vec<f32> = (0..count).flat_map(picture).collect();
-    let pixels = support::pad(&pixels, 3, 4);
-    Tensor::upload(gpu(), "pixels", [count, size, size, 4], &pixels).expect("memory")
 }
 
 impl Case {
@@ -137,6 +128,40 @@ fn small_biomedclipsegs_equal_timm_and_transformers() {
         case.check(&name, Precision::Auto, 2e-4);
         case.check(&name, Precision::F16, 1e-2);
     }
+}
+
+/// MedVLSM's training keeps its models below `net`: CLIPSeg in a module of that name, BiomedCLIPSeg as it is.
+#[test]
+fn what_medvlsm_trained_loads_as_it_was_kept() {
+    let case = cases::<Case>("clipseg.json").remove("rd16");
+    let Case {
+        config,
+        tensors,
+        size,
+        ..
+    } = case.expect("a case");
+    let named = |wrapper: &str, tensors: BTreeMap<String, Vec<usize>>| {
+        let folder = model_folder(&config, &tensors, |name| format!("{wrapper}{name}"));
+        (
+            Checkpoint::open(folder.path()).expect("a checkpoint"),
+            folder,
+        )
+    };
+    let open = |wrapper: &str, tensors| {
+        let (checkpoint, _folder) = named(wrapper, tensors);
+        ClipSeg::new(gpu(), &checkpoint, size, Precision::Auto).map(drop)
+    };
+    open("net.clipseg.", tensors.clone()).expect("a model");
+    let mut more = tensors;
+    more.insert("decoder.more".into(), vec![3]);
+    let error = open("net.clipseg.", more)
+        .expect_err("a tensor")
+        .to_string();
+    let wanted = "`net.clipseg.decoder.more` [3] is not part of the model";
+    assert!(error.contains(wanted), "{error}");
+    let biomed = cases::<Biomed>("biomedclipseg.json").remove("plain");
+    let (checkpoint, _folder) = named("net.", biomed.expect("a case").tensors);
+    BiomedClipSeg::new(gpu(), &checkpoint, Precision::Auto).expect("a model");
 }
 
 #[test]

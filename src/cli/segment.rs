@@ -143,7 +143,7 @@ fn by_model(args: &SegmentArgs, model: &Path, console: &Console) -> Result<()> {
     let kind = kind(&checkpoint)?;
     // What cannot be asked of it is said before it is loaded.
     match kind {
-        Kind::ClipSeg | Kind::BiomedClipSeg => args.phrased().map(drop)?,
+        Kind::ClipSeg | Kind::BiomedClipSeg | Kind::Cris => args.phrased().map(drop)?,
         _ => args.phrases.refuse()?,
     }
     let request = args.request()?;
@@ -157,7 +157,7 @@ fn by_model(args: &SegmentArgs, model: &Path, console: &Console) -> Result<()> {
             let problem = "neither --box nor --point is given";
             Err(Error::Argument(problem.into()))
         }
-        Kind::ClipSeg | Kind::BiomedClipSeg => {
+        Kind::ClipSeg | Kind::BiomedClipSeg | Kind::Cris => {
             let (gpu, precision) = args.models.adapter(console)?;
             let segmenter = PhrasedSegmenter::on(gpu, &checkpoint, precision)?;
             segmenter.segment(&args.phrased()?, watch)

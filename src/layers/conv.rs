@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::gpu::Recorder;
+use crate::layers::BatchNorm;
 use crate::ops::{Activation, Residual, Window, conv, conv_depthwise, linear, pixel_shuffle};
 use crate::tensor::{Matrix, Shape, Tensor, Weights};
 
@@ -35,8 +36,7 @@ impl Conv {
         Self::of([inputs, outputs], window, w, None, bias)
     }
 
-    /// One without bias and the batch norm behind it as one convolution: `weight` at `w` as in [`Conv::new`], and at `norm`
-    /// `weight`, `bias`, `running_mean` and `running_var` `[outputs]`.
+    /// One without bias and the batch norm that follows it, at `norm`, as one convolution.
     ///
     /// # Errors
     /// A missing or misshapen tensor, or a variance below 0.
@@ -45,31 +45,17 @@ impl Conv {
         window: Window,
         w: &Weights,
         norm: &Weights,
-        eps: f32,
     ) -> Result<Self> {
-        let part = |name: &str| norm.values(name, &[outputs]);
-        let (weight, bias) = (part("weight")?, part("bias")?);
-        let (mean, var) = (part("running_mean")?, part("running_var")?);
-        if let Some(at) = var.iter().position(|var| *var < 0.0) {
-            return Err(norm.fault(format!(
-                "tensor `{}` holds {} at element {at}, expected no less than 0",
-                norm.full("running_var"),
-                var[at]
-            )));
-        }
-        let scale = |n: usize| f64::from(weight[n]) / (f64::from(var[n]) + f64::from(eps)).sqrt();
-        let scales: Vec<f32> = (0..outputs).map(|n| scale(n) as f32).collect();
-        let shift = |n: usize| f64::from(bias[n]) - f64::from(mean[n]) * scale(n);
-        let bias: Vec<f32> = (0..outputs).map(|n| shift(n) as f32).collect();
-        let bias = w.padded_bias(&bias)?;
-        Self::of([inputs, outputs], window, w, Some(&scales), bias)
+        let norm = BatchNorm::new(outputs, norm)?;
+        let bias = w.padded_bias(&norm.bias())?;
+        Self::of([inputs, outputs], window, w, Some(&norm.scale), bias)
     }
 
     fn of(
         [inputs, outputs]: [usize; 2],
         window: Window,
         w: &Weights,
-        scales: Option<&[f32]>,
+        scales: Option<&[f64]>,
         bias: Tensor,
     ) -> Result<Self> {
         let (kernel, groups) = (window.kernel, window.groups);
@@ -84,6 +70,62 @@ impl Conv {
             taps: taps(matrix),
             bias,
             window: window.grouped(groups),
+        })
+    }
+
+    /// [`Conv::normed`] on a picture whose channels lie in several tensors, which PyTorch would join: a convolution for each. The
+    /// sum of what they give is what the one would give; the last has what the norm adds.
+    ///
+    /// # Errors
+    /// A missing or misshapen tensor.
+    pub fn normed_parts<const N: usize>(
+        parts: [usize; N],
+        outputs: usize,
+        window: Window,
+        w: &Weights,
+        norm: &Weights,
+    ) -> Result<[Self; N]> {
+        let norm = BatchNorm::new(outputs, norm)?;
+        let (all, taps) = (parts.iter().sum::<usize>(), window.taps());
+        let stored = [outputs, all, window.kernel[1], window.kernel[2]];
+        let mut made = Vec::with_capacity(N);
+        let mut first = 0;
+        for (n, own) in parts.into_iter().enumerate() {
+            let padded = own.next_multiple_of(4);
+            let value = |values: &[f32], o: usize, at: usize| match (at / padded, at % padded) {
+                (tap, i) if i < own => {
+                    (f64::from(values[(o * all + first + i) * taps + tap]) * norm.scale[o]) as f32
+                }
+                _ => 0.0,
+            };
+            let matrix = w.matrix_of("weight", &stored, [outputs, taps * padded], value)?;
+            let taps = match window == Window::new([1; 3]) {
+                true => Taps::Point(matrix),
+                false => Taps::Groups(matrix),
+            };
+            let bias = match n + 1 == N {
+                true => w.padded_bias(&norm.bias())?,
+                false => w.bias(None, outputs)?,
+            };
+            made.push(Self { taps, bias, window });
+            first += own;
+        }
+        Ok(made.try_into().expect("as many as there are parts"))
+    }
+
+    /// PyTorch's `AvgPool2d`: the means of squares of `side` × `side` pixels, which do not overlap; what does not fill one is left
+    /// out.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn average(channels: usize, side: usize, w: &Weights) -> Result<Self> {
+        let (window, padded) = (Window::square(side, side, 0), channels.next_multiple_of(4));
+        let shares = vec![1.0 / (side * side) as f32; side * side * padded];
+        let shares = Tensor::upload(w.gpu(), "average", [side * side, padded], &shares)?;
+        Ok(Self {
+            taps: Taps::Depthwise(shares),
+            bias: w.bias(None, channels)?,
+            window,
         })
     }
 

@@ -1,7 +1,10 @@
 //! `x · wᵀ + b`.
 
+use std::ops::Range;
+
 use crate::error::Result;
 use crate::gpu::Recorder;
+use crate::layers::BatchNorm;
 use crate::ops::{Activation, Operand, Product, linear_into};
 use crate::tensor::{Matrix, Tensor, Weights};
 
@@ -55,6 +58,44 @@ impl Linear {
         let bias = w.values("bias", &[order.len()])?;
         let bias: Vec<f32> = order.iter().map(|n| bias[*n]).collect();
         Self::of(vec![matrix], &bias, w)
+    }
+
+    /// Some rows of a layer whose weight `[outputs, inputs]` and bias `[outputs]` are called so: of PyTorch's
+    /// `MultiheadAttention` those of q, k or v in `in_proj_weight`.
+    ///
+    /// # Errors
+    /// A missing or misshapen tensor.
+    pub fn rows(
+        [inputs, outputs]: [usize; 2],
+        [weight, bias]: [&str; 2],
+        rows: Range<usize>,
+        w: &Weights,
+    ) -> Result<Self> {
+        let bias = w.values(bias, &[outputs])?;
+        let matrix = w.matrix_rows(weight, [outputs, inputs], rows.clone())?;
+        Self::of(vec![matrix], &bias[rows], w)
+    }
+
+    /// `weight` `[outputs, inputs]`, which has no bias, and the batch norm that follows it.
+    ///
+    /// # Errors
+    /// A missing or misshapen tensor.
+    pub fn normed([inputs, outputs]: [usize; 2], w: &Weights, norm: &Weights) -> Result<Self> {
+        let norm = BatchNorm::new(outputs, norm)?;
+        let scaled = |values: &[f32], o: usize, i: usize| {
+            (f64::from(values[o * inputs + i]) * norm.scale[o]) as f32
+        };
+        let shape = [outputs, inputs];
+        let matrix = w.matrix_of("weight", &shape, shape, scaled)?;
+        Self::made(matrix, &norm.bias(), w)
+    }
+
+    /// A layer of this matrix and bias.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn made(weight: Matrix, bias: &[f32], w: &Weights) -> Result<Self> {
+        Self::of(vec![weight], bias, w)
     }
 
     /// The rows of several matrices one after the other, with the bias of all of them.

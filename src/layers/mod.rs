@@ -13,4 +13,4 @@ pub use embedding::Embedding;
 pub use kv_cache::KvCache;
 pub use linear::Linear;
 pub use mlp::{Mlp, Mlp3};
-pub use norm::{LayerNorm, RmsNorm};
+pub use norm::{BatchNorm, LayerNorm, RmsNorm};

@@ -1,4 +1,4 @@
-//! Layer norm and RMS norm over the last dimension.
+//! Layer norm and RMS norm over the last dimension, and batch norm, which is folded into what it follows.
 
 use crate::error::Result;
 use crate::gpu::Recorder;
@@ -87,5 +87,48 @@ impl RmsNorm {
             weight: &self.weight,
             eps: self.eps,
         }
+    }
+}
+
+/// PyTorch's epsilon of a batch norm.
+const BATCH_EPS: f64 = 1e-5;
+
+/// PyTorch's `BatchNorm1d` and `BatchNorm2d` once trained: `x · scale + shift`, by channel. What it follows takes it in when it
+/// loads ([`Conv::normed`](crate::layers::Conv::normed), [`Linear::normed`](crate::layers::Linear::normed)).
+#[derive(Debug)]
+pub struct BatchNorm {
+    /// `weight / √(running_var + eps)`.
+    pub scale: Vec<f64>,
+    /// `bias − running_mean · scale`.
+    pub shift: Vec<f64>,
+}
+
+impl BatchNorm {
+    /// `weight`, `bias`, `running_mean` and `running_var` `[dim]`.
+    ///
+    /// # Errors
+    /// A missing or misshapen tensor, or a variance below 0.
+    pub fn new(dim: usize, w: &Weights) -> Result<Self> {
+        let values = |name: &str| Ok(w.values(name, &[dim])?.into_iter().map(f64::from));
+        let mut scale: Vec<f64> = values("weight")?.collect();
+        for (n, (scale, var)) in scale.iter_mut().zip(values("running_var")?).enumerate() {
+            if var < 0.0 {
+                let name = w.full("running_var");
+                return Err(w.fault(format!(
+                    "tensor `{name}` holds {var} at element {n}, expected 0 or more"
+                )));
+            }
+            *scale /= (var + BATCH_EPS).sqrt();
+        }
+        let moved = values("bias")?.zip(values("running_mean")?).zip(&scale);
+        let shift = moved.map(|((bias, mean), scale)| bias - mean * scale);
+        let shift = shift.collect();
+        w.skip("num_batches_tracked");
+        Ok(Self { scale, shift })
+    }
+
+    /// The shift as a bias.
+    pub fn bias(&self) -> Vec<f32> {
+        self.shift.iter().map(|v| *v as f32).collect()
     }
 }

@@ -11,10 +11,10 @@ use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recorder};
 use crate::models::bert::{self, BertConfig};
 use crate::models::biomedclip::{TEXT_WITHOUT_BIAS, TextTower};
-use crate::models::clipseg::{ClipSegDecoder, ClipSegDecoderConfig};
+use crate::models::clipseg::{ClipSegDecoder, ClipSegDecoderConfig, TELLTALE};
 use crate::models::shapes::Shapes;
 use crate::models::vit::{Trunk, VitConfig};
-use crate::models::{check_biases, likely};
+use crate::models::{check_biases, likely, wrapper};
 use crate::ops::Heads;
 use crate::tensor::{Checkpoint, Precision, Tensor, Weights};
 
@@ -52,13 +52,16 @@ impl BiomedClipSegConfig {
             checkpoint,
             kind: "BiomedCLIPSeg",
         };
-        let mut vision = VitConfig::of_shapes(&shapes, &format!("{PLACE}.visual.trunk"))?;
-        let text = BertConfig::of_shapes(&shapes, &format!("{PLACE}.text.transformer"))?;
-        let [proj_dim, _] = shapes.of(&format!("{PLACE}.text.proj.0.weight"))?;
-        let [reduce_dim, projection_dim] = shapes.of("decoder.film_mul.weight")?;
-        let [hidden, _] = shapes.of("decoder.layers.0.mlp.fc1.weight")?;
+        let wrapper = wrapper(checkpoint, TELLTALE);
+        let at = |name: &str| format!("{wrapper}{name}");
+        let tower = |name: &str| format!("{wrapper}{PLACE}.{name}");
+        let mut vision = VitConfig::of_shapes(&shapes, &tower("visual.trunk"))?;
+        let text = BertConfig::of_shapes(&shapes, &tower("text.transformer"))?;
+        let [proj_dim, _] = shapes.of(&tower("text.proj.0.weight"))?;
+        let [reduce_dim, projection_dim] = shapes.of(&at(TELLTALE))?;
+        let [hidden, _] = shapes.of(&at("decoder.layers.0.mlp.fc1.weight"))?;
         let complex = checkpoint
-            .tensor("decoder.transposed_convolution.0.weight")
+            .tensor(&at("decoder.transposed_convolution.0.weight"))
             .is_some();
         let needed = READ[2] + 1;
         if vision.depth < needed {
@@ -122,7 +125,7 @@ pub struct BiomedClipSeg {
 }
 
 impl BiomedClipSeg {
-    /// Loads a checkpoint with the names of MedVLSM's module: `biomedclip.…` and `decoder.…`. What lies behind the last block
+    /// Loads a checkpoint with the names of MedVLSM's module: `biomedclip.…` and `decoder.…`, as they are or below `net`. What lies behind the last block
     /// that is read is not loaded.
     ///
     /// # Errors
@@ -130,28 +133,35 @@ impl BiomedClipSeg {
     pub fn new(gpu: &Gpu, checkpoint: &Checkpoint, precision: Precision) -> Result<Self> {
         let load = || {
             let config = BiomedClipSegConfig::of(checkpoint)?;
+            let wrapper = wrapper(checkpoint, TELLTALE);
             check_biases(checkpoint, |stem| {
+                let stem = stem.strip_prefix(wrapper).unwrap_or(stem);
                 let text = stem.strip_prefix("biomedclip.text.");
                 stem == "biomedclip.visual.head.proj"
                     || text.is_some_and(|stem| TEXT_WITHOUT_BIAS.contains(&stem))
                     || bert::is_without_bias(stem)
             })?;
-            let w = Weights::new(gpu, checkpoint, precision);
-            Self::load(config, checkpoint, &w)
+            let w = Weights::new(gpu, checkpoint, precision).within(wrapper);
+            Self::load(config, &w)?.finished(checkpoint, &w, wrapper)
         };
         load().map_err(|error| likely::named(error, checkpoint))
     }
 
-    fn load(config: BiomedClipSegConfig, checkpoint: &Checkpoint, w: &Weights) -> Result<Self> {
+    fn load(config: BiomedClipSegConfig, w: &Weights) -> Result<Self> {
         let place = w.at(PLACE);
         let widths = [config.proj_dim, config.decoder.projection_dim];
-        let this = Self {
+        Ok(Self {
             trunk: Trunk::load(config.vision.clone(), &place.at("visual").at("trunk"))?,
             text: TextTower::load(config.text.clone(), widths, &place.at("text"))?,
             decoder: ClipSegDecoder::new(&config.decoder, &w.at("decoder"))?,
             config,
-        };
+        })
+    }
+
+    /// The model, if all of the checkpoint was read but what lies behind the last block that is read.
+    fn finished(self, checkpoint: &Checkpoint, w: &Weights, wrapper: &str) -> Result<Self> {
         let behind = |name: &str| {
+            let name = name.strip_prefix(wrapper).unwrap_or(name);
             let block = name.strip_prefix("biomedclip.visual.trunk.blocks.");
             let block = block.and_then(|rest| rest.split('.').next()?.parse::<usize>().ok());
             block.is_some_and(|n| n > READ[2])
@@ -162,7 +172,7 @@ impl BiomedClipSeg {
         };
         let names = checkpoint.tensors().map(|entry| entry.name);
         w.finish(&names.filter(|name| behind(name)).collect::<Vec<_>>())?;
-        Ok(this)
+        Ok(self)
     }
 
     /// The model's sizes.

@@ -8,12 +8,15 @@ use serde_json::{Map, Value, json};
 use crate::error::{Error, Result};
 use crate::gpu::Recorder;
 use crate::layers::{Embedding, LayerNorm};
+use crate::models::shapes::Shapes;
 use crate::models::vision::{Block, BlockConfig, activation};
 use crate::ops::{Activation, Heads, MOST_KEYS, add, copy_span};
 use crate::tensor::{Tensor, Weights};
 
 /// The widest head that the attention kernels take.
 const WIDEST_HEAD: usize = 128;
+/// Columns of a head in OpenAI's models.
+const HEAD: usize = 64;
 /// What old files say ends a text, whatever their vocabulary: the highest token of each does then.
 const LEGACY_EOS: u32 = 2;
 
@@ -78,6 +81,34 @@ impl ClipTextConfig {
             .map_err(|e| e.to_string())
             .and_then(|json| json.config())
             .map_err(|problem| format!("`text_config`: {problem}"))
+    }
+
+    /// Reads the shapes of the tensors of OpenAI's names, which come without a `config.json`; `place` goes before them. What shapes
+    /// do not tell is as in all of OpenAI's CLIPs: heads of 64 columns, their activation and epsilon.
+    ///
+    /// # Errors
+    /// A missing tensor, or sizes that do not fit.
+    pub(super) fn of_shapes(shapes: &Shapes, place: &str) -> Result<Self> {
+        let at = |name: &str| format!("{place}{name}");
+        let block = |n: usize, name: &str| at(&format!("transformer.resblocks.{n}.{name}"));
+        let [vocab_size, hidden] = shapes.of(&at("token_embedding.weight"))?;
+        let [positions, _] = shapes.of(&at("positional_embedding"))?;
+        let [intermediate, _] = shapes.of(&block(0, "mlp.c_fc.weight"))?;
+        let layers = shapes.count(|n| block(n, "mlp.c_fc.weight"));
+        let json = Json {
+            hidden_size: hidden as u64,
+            intermediate_size: intermediate as u64,
+            num_hidden_layers: layers as u64,
+            num_attention_heads: (hidden / HEAD) as u64,
+            vocab_size: vocab_size as u64,
+            max_position_embeddings: positions as u64,
+            hidden_act: "quick_gelu".into(),
+            layer_norm_eps: 1e-5,
+            // Theirs ends a text at its highest token.
+            eos_token_id: LEGACY_EOS,
+        };
+        let fault = |problem| Error::weights(shapes.checkpoint.path(), problem);
+        json.config().map_err(fault)
     }
 
     fn block(&self) -> BlockConfig {
@@ -171,6 +202,25 @@ impl ClipText {
         })
     }
 
+    /// The same under the names of OpenAI's own program: `token_embedding`, `positional_embedding`, `transformer`, `ln_final`.
+    ///
+    /// # Errors
+    /// As [`ClipText::new`].
+    pub(super) fn openai(config: ClipTextConfig, w: &Weights) -> Result<Self> {
+        let (dim, rows) = (config.hidden_size, config.max_position_embeddings);
+        let blocks = w.at("transformer").at("resblocks");
+        let block = |n| Block::residual_attention(&config.block(), &blocks.at(n));
+        Ok(Self {
+            token_embedding: Embedding::new(config.vocab_size, dim, &w.at("token_embedding"))?,
+            position_embedding: Embedding::stacked(&[("positional_embedding", rows)], dim, w)?,
+            layers: (0..config.num_hidden_layers)
+                .map(block)
+                .collect::<Result<_>>()?,
+            final_layer_norm: LayerNorm::new(dim, config.layer_norm_eps, &w.at("ln_final"))?,
+            config,
+        })
+    }
+
     /// The tower's sizes.
     pub fn config(&self) -> &ClipTextConfig {
         &self.config
@@ -188,6 +238,19 @@ impl ClipText {
         texts: &[Vec<u32>],
         keep: &mut dyn FnMut(&str, &Tensor),
     ) -> Result<Tensor> {
+        Ok(self.states(rec, texts, keep)?.1)
+    }
+
+    /// The states of all texts' tokens, `[tokens, hidden_size]`, and what [`ClipText::forward`] gives.
+    ///
+    /// # Errors
+    /// As [`ClipText::forward`].
+    pub(super) fn states(
+        &self,
+        rec: &Recorder,
+        texts: &[Vec<u32>],
+        keep: &mut dyn FnMut(&str, &Tensor),
+    ) -> Result<(Tensor, Tensor)> {
         let (most, size) = (self.config.max_position_embeddings, self.config.vocab_size);
         let (mut ids, mut positions, mut spans, mut ends) =
             (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -229,7 +292,7 @@ impl ClipText {
         for (n, end) in ends.into_iter().enumerate() {
             copy_span(rec, &x, end, &y, n, 1);
         }
-        Ok(y)
+        Ok((x, y))
     }
 
     /// Which of a text's tokens ends it, by the two rules of transformers: the first that `eos_token_id` names, the first token

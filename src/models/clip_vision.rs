@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::error::Result;
 use crate::gpu::Recorder;
 use crate::layers::{Conv, LayerNorm};
+use crate::models::bicubic::bicubic;
 use crate::models::vision::{Block, VisionConfig};
 use crate::ops::{Activation, Scores, Window, add, copy_rows, copy_span};
 use crate::tensor::{Tensor, Weights};
@@ -68,7 +69,7 @@ impl ClipVision {
             .at("position_embedding")
             .values("weight", &[rows, dim])?;
         let (first, grid) = positions.split_at(dim);
-        let positions = [first.to_vec(), bicubic(grid, learned, side, dim)].concat();
+        let positions = [first.to_vec(), bicubic(grid, learned, side, dim, false)].concat();
         Ok(Self {
             class_embedding: class.reshape([1, dim]),
             patch_embedding: Conv::new([3, dim], window, &embeddings.at("patch_embedding"))?,
@@ -162,44 +163,4 @@ pub(super) fn without_class(rec: &Recorder, x: &Tensor, images: usize, tokens: u
         copy_span(rec, x, image * tokens + 1, &y, image * kept, kept);
     }
     y
-}
-
-/// A square of `from` × `from` rows of `dim` values in `to` × `to`, as PyTorch's `interpolate` does it bicubically without
-/// `align_corners`. Done once, while weights load, in double precision.
-fn bicubic(grid: &[f32], from: usize, to: usize, dim: usize) -> Vec<f32> {
-    const A: f64 = -0.75;
-    if from == to {
-        return grid.to_vec();
-    }
-    let near = |x: f64| ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0;
-    let far = |x: f64| ((A * x - 5.0 * A) * x + 8.0 * A) * x - 4.0 * A;
-    // Of each place four neighbours, those beyond the edge being the edge, and their weights.
-    let places: Vec<[(usize, f64); 4]> = (0..to)
-        .map(|n| {
-            let at = (n as f64 + 0.5) * from as f64 / to as f64 - 0.5;
-            let (low, t) = (at.floor(), at - at.floor());
-            let weights = [far(t + 1.0), near(t), near(1.0 - t), far(2.0 - t)];
-            std::array::from_fn(|k| {
-                let neighbour = (low + k as f64 - 1.0).clamp(0.0, from as f64 - 1.0);
-                (neighbour as usize, weights[k])
-            })
-        })
-        .collect();
-    let mut all = Vec::with_capacity(to * to * dim);
-    let mut sums = vec![0.0_f64; dim];
-    for rows in &places {
-        for columns in &places {
-            sums.fill(0.0);
-            for (row, down) in rows {
-                for (column, across) in columns {
-                    let values = &grid[(row * from + column) * dim..][..dim];
-                    for (sum, value) in sums.iter_mut().zip(values) {
-                        *sum += down * across * f64::from(*value);
-                    }
-                }
-            }
-            all.extend(sums.iter().map(|sum| *sum as f32));
-        }
-    }
-    all
 }

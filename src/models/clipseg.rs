@@ -12,7 +12,7 @@ use crate::layers::{Conv, ConvTranspose, LayerNorm, Linear};
 use crate::models::clip::{ClipConfig, without_bias};
 use crate::models::clip_text::ClipText;
 use crate::models::clip_vision::{ClipVision, without_class};
-use crate::models::{check_biases, config_json, likely, number};
+use crate::models::{check_biases, config_json, likely, number, wrapper};
 use crate::ops::{
     Activation, Columns, Heads, Scores, Window, add, attention, attention_spans, film,
 };
@@ -22,6 +22,9 @@ use crate::tensor::{Checkpoint, Precision, Tensor, Weights};
 const WIDEST_HEAD: usize = 128;
 /// The most tokens along a side of a picture.
 const LARGEST_GRID: usize = 44;
+
+/// A tensor that tells where the model begins: MedVLSM's lies below `net.clipseg`.
+pub(super) const TELLTALE: &str = "decoder.film_mul.weight";
 
 /// The sizes of a model.
 #[derive(Clone, Debug)]
@@ -61,6 +64,18 @@ pub struct ClipSegDecoderConfig {
     pub patch_size: usize,
     /// Tokens along a side of a picture.
     pub grid: usize,
+}
+
+impl ClipSegDecoderConfig {
+    /// Numbers of its widest tensor.
+    pub fn widest(&self) -> usize {
+        (self.grid * self.grid + 1) * self.intermediate_size.max(16 * self.reduce_dim)
+    }
+
+    /// Numbers that are kept of a picture.
+    pub fn kept(&self) -> usize {
+        (self.grid * self.grid + 1) * self.reduce_dim * self.layers
+    }
 }
 
 impl ClipSegConfig {
@@ -378,7 +393,8 @@ impl ClipSeg {
         let config = ClipSegConfig::of(checkpoint, image_size)?;
         let named = |error| likely::named(error, checkpoint);
         check_biases(checkpoint, without_bias).map_err(named)?;
-        let w = Weights::new(gpu, checkpoint, precision);
+        let wrapper = wrapper(checkpoint, TELLTALE);
+        let w = Weights::new(gpu, checkpoint, precision).within(wrapper);
         let this = Self::load(config, &w).map_err(named)?;
         let (all, count) = (
             this.config.clip.vision.num_hidden_layers,
@@ -389,6 +405,7 @@ impl ClipSeg {
             .chain(["clip.vision_model.post_layernorm.".into()])
             .collect();
         let known = |name: &str| {
+            let name = name.strip_prefix(wrapper).unwrap_or(name);
             name.ends_with("embeddings.position_ids")
                 || ["clip.visual_projection.weight", "clip.logit_scale"].contains(&name)
                 || unread.iter().any(|unread| name.starts_with(unread))

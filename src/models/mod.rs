@@ -1,12 +1,16 @@
 //! Floor 5: the models, each a readable file whose fields bear the checkpoint's names.
 
 pub mod bert;
+mod bicubic;
 pub mod biomedclip;
 pub mod biomedclipseg;
 pub mod clip;
+pub mod clip_resnet;
+pub mod clip_rn;
 pub mod clip_text;
 pub mod clip_vision;
 pub mod clipseg;
+pub mod cris;
 pub mod idefics3;
 pub mod image_encoder;
 pub(crate) mod likely;
@@ -31,7 +35,7 @@ use std::path::PathBuf;
 use crate::error::{Error, Result};
 use crate::gpu::Recorder;
 use crate::ops::mean_pool;
-use crate::tensor::{Checkpoint, Tensor, read_bounded};
+use crate::tensor::{Checkpoint, Tensor, TensorEntry, read_bounded};
 
 /// The largest `config.json` that is read, in bytes.
 const MAX_CONFIG_BYTES: u64 = 1 << 20;
@@ -128,6 +132,16 @@ fn check_biases(checkpoint: &Checkpoint, without: impl Fn(&str) -> bool) -> Resu
         }
     }
     Ok(())
+}
+
+/// What the names of a model's tensors begin with, where it was kept inside another: `net.` of MedVLSM, `module.` of PyTorch's
+/// `DistributedDataParallel`. It is what stands before `name`, with its last dot; nothing where there is no such tensor.
+fn wrapper<'c>(checkpoint: &'c Checkpoint, name: &str) -> &'c str {
+    let before = |entry: TensorEntry<'c>| {
+        let before = entry.name.strip_suffix(name)?;
+        (before.is_empty() || before.ends_with('.')).then_some(before)
+    };
+    checkpoint.tensors().find_map(before).unwrap_or_default()
 }
 
 /// The first of these places below which a checkpoint has a tensor: releases of transformers call them differently.

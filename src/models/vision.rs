@@ -193,6 +193,24 @@ impl Block {
         })
     }
 
+    /// The same under the names of OpenAI's own program: a `ResidualAttentionBlock`.
+    pub(super) fn residual_attention(config: &BlockConfig, w: &Weights) -> Result<Self> {
+        let (dim, hidden) = (config.hidden_size, config.intermediate_size);
+        let (attn, mlp) = (w.at("attn"), w.at("mlp"));
+        let qkv = ["in_proj_weight", "in_proj_bias"];
+        let norm = |name| LayerNorm::new(dim, config.layer_norm_eps, &w.at(name));
+        Ok(Self {
+            layer_norm1: norm("ln_1")?,
+            qkv: Linear::rows([dim, 3 * dim], qkv, 0..3 * dim, &attn)?,
+            out_proj: Linear::new([dim, dim], &attn.at("out_proj"))?,
+            layer_norm2: norm("ln_2")?,
+            fc1: Linear::new([dim, hidden], &mlp.at("c_fc"))?,
+            fc2: Linear::new([hidden, dim], &mlp.at("c_proj"))?,
+            hidden_act: config.hidden_act,
+            heads: config.heads,
+        })
+    }
+
     /// x `[images · tokens, hidden_size]`; the tokens of an image see each other, but for what `scores` hides.
     pub(super) fn forward(
         &self,

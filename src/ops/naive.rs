@@ -829,12 +829,15 @@ fn doubled(picture: &[f32], size: [usize; 2], row: usize, column: usize) -> f64 
     bilinear(picture, size, source(row), source(column))
 }
 
-pub fn resample(x: &[f32], [images, height, width]: [usize; 3]) -> Vec<f32> {
+pub fn resample(x: &[f32], [images, height, width, channels]: [usize; 4]) -> Vec<f32> {
     let mut y = Vec::new();
-    for picture in x.chunks_exact(height * width).take(images) {
+    for picture in x.chunks_exact(height * width * channels).take(images) {
+        let plane = |c: usize| picture.iter().skip(c).step_by(channels).copied();
+        let planes: Vec<Vec<f32>> = (0..channels).map(|c| plane(c).collect()).collect();
         for row in 0..2 * height {
             for column in 0..2 * width {
-                y.push(doubled(picture, [height, width], row, column) as f32);
+                let value = |plane: &Vec<f32>| doubled(plane, [height, width], row, column) as f32;
+                y.extend(planes.iter().map(value));
             }
         }
     }

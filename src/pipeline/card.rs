@@ -43,6 +43,13 @@ pub const BIOMED_CITATION: [&str; 2] = [
      pairs. arXiv:2303.00915, 2023.",
 ];
 
+/// The same where a CRIS drew: its paper, and MedVLSM's.
+pub const CRIS_CITATION: [&str; 2] = [
+    CITATION[0],
+    "Z. Wang et al. CRIS: CLIP-Driven Referring Image Segmentation. arXiv:2111.15174, 2022; for medical images K. Poudel et al. \
+     Exploring Transfer Learning in Medical Image Segmentation using Vision-Language Models. arXiv:2308.07706, 2024.",
+];
+
 /// The same where a MeshNet labelled the volume.
 pub const MESHNET_CITATION: [&str; 2] = [
     CITATION[0],

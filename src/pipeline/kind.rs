@@ -18,6 +18,8 @@ pub enum Kind {
     ClipSeg,
     /// The same, on BiomedCLIP's towers.
     BiomedClipSeg,
+    /// The same, on CLIP's ResNet.
+    Cris,
 }
 
 impl Kind {
@@ -29,6 +31,7 @@ impl Kind {
             Kind::Sam => "SAM",
             Kind::ClipSeg => "CLIPSeg",
             Kind::BiomedClipSeg => "BiomedCLIPSeg",
+            Kind::Cris => "CRIS",
         }
     }
 }
@@ -52,6 +55,7 @@ pub fn kind(checkpoint: &Checkpoint) -> Result<Kind> {
         Some("SAM" | "MobileSAM") => return Ok(Kind::Sam),
         Some("CLIPSeg") => return Ok(Kind::ClipSeg),
         Some("BiomedCLIPSeg") => return Ok(Kind::BiomedClipSeg),
+        Some("CRIS") => return Ok(Kind::Cris),
         _ => {}
     }
     let first = checkpoint
@@ -62,7 +66,7 @@ pub fn kind(checkpoint: &Checkpoint) -> Result<Kind> {
     Err(Error::weights(
         checkpoint.path(),
         format!(
-            "its metadata says neither `architecture` MeshNet nor Zeus' `config`, and it is no SAM or CLIPSeg; tensor `{first}` looks like {}",
+            "its metadata says neither `architecture` MeshNet nor Zeus' `config`, and it is no SAM, CLIPSeg or CRIS; tensor `{first}` looks like {}",
             likely(checkpoint).unwrap_or("no model that is known here")
         ),
     ))

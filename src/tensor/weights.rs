@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::rc::Rc;
 
 use crate::error::{Error, Result};
@@ -60,14 +61,26 @@ impl<'a> Weights<'a> {
         }
     }
 
-    /// What the checkpoint calls `name` here.
-    pub(crate) fn full(&self, name: &str) -> String {
-        format!("{}{name}", self.prefix)
+    /// The root of a checkpoint whose names all begin with `wrapper`, which ends with a dot or is empty.
+    #[must_use]
+    pub fn within(self, wrapper: &str) -> Self {
+        let prefix = wrapper.into();
+        Self { prefix, ..self }
     }
 
     /// Whether the checkpoint has `name` here.
     pub fn has(&self, name: &str) -> bool {
         self.checkpoint.tensor(&self.full(name)).is_some()
+    }
+
+    /// The name in the checkpoint of `name` here.
+    pub(crate) fn full(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    /// Says that `name` here, if it is there, is known and of no use.
+    pub fn skip(&self, name: &str) {
+        self.asked.borrow_mut().insert(self.full(name));
     }
 
     /// A fault of the file that these weights come from.
@@ -248,6 +261,44 @@ impl<'a> Weights<'a> {
         self.pack(name, shape, &[entry])
     }
 
+    /// Some rows of a matrix, in the checkpoint's own format.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub fn matrix_rows(
+        &self,
+        name: &str,
+        [outputs, inputs]: [usize; 2],
+        rows: Range<usize>,
+    ) -> Result<Matrix> {
+        let entry = self.entry(name, &[outputs, inputs])?;
+        let shape = [rows.len(), inputs];
+        self.pack(name, shape, &[rows_of(&entry, rows.start, &shape)])
+    }
+
+    /// A matrix made of the values of a tensor of shape `stored`: `value` is given all of them, an output and an input, and says
+    /// what stands there.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    pub fn matrix_of(
+        &self,
+        name: &str,
+        stored: &[usize],
+        [outputs, inputs]: [usize; 2],
+        value: impl Fn(&[f32], usize, usize) -> f32,
+    ) -> Result<Matrix> {
+        let entry = self.entry(name, stored)?;
+        let values = self.decode(&entry)?;
+        let row = |o: usize| (0..inputs).map(move |i| (o, i));
+        let all = (0..outputs).flat_map(row);
+        let all: Vec<f32> = all.map(|(o, i)| value(&values, o, i)).collect();
+        self.pack_values(name, [outputs, inputs], entry.encoding, &all)
+    }
+
     /// Several matrices with the same inputs, one above the other: q, k and v as one product. Where the file stores
     /// neighbours in different formats another matrix begins, and where they are larger together than the adapter binds at
     /// once.
@@ -379,7 +430,7 @@ impl<'a> Weights<'a> {
         [outputs, inputs]: [usize; 2],
         kernel: [usize; 3],
         groups: usize,
-        scales: Option<&[f32]>,
+        scales: Option<&[f64]>,
     ) -> Result<(Matrix, usize)> {
         assert!(
             inputs.is_multiple_of(groups) && outputs.is_multiple_of(groups),
@@ -420,7 +471,7 @@ impl<'a> Weights<'a> {
         name: &str,
         channels: usize,
         kernel: [usize; 3],
-        scales: Option<&[f32]>,
+        scales: Option<&[f64]>,
     ) -> Result<Tensor> {
         let entry = self.kernel_entry(name, [channels, 1], kernel)?;
         let values = scaled(self.decode(&entry)?, scales);
@@ -577,11 +628,12 @@ fn rows_of<'t>(entry: &TensorEntry<'t>, first: usize, shape: &'t [usize; 2]) -> 
 }
 
 /// The weights of a convolution, each output's multiplied by its scale, if there are scales.
-fn scaled(mut values: Vec<f32>, scales: Option<&[f32]>) -> Vec<f32> {
+fn scaled(mut values: Vec<f32>, scales: Option<&[f64]>) -> Vec<f32> {
     if let Some(scales) = scales {
         let own = values.len() / scales.len();
         for (weights, scale) in values.chunks_exact_mut(own).zip(scales) {
-            weights.iter_mut().for_each(|weight| *weight *= scale);
+            let scaled = |weight: &mut f32| *weight = (f64::from(*weight) * scale) as f32;
+            weights.iter_mut().for_each(scaled);
         }
     }
     values

@@ -417,7 +417,7 @@ fn meshnet() -> Vec<Row> {
         },
         network("a tensor missing", "tensor `conv3d_1.weight` is missing, expected shape [6, 6, 3, 3, 3]", |h| renamed(h, "conv3d_1.weight", "other.weight")),
         network("a tensor of another shape", "tensor `conv3d_1.bias` has shape [3, 2], expected [6]", |h| h["conv3d_1.bias"]["shape"] = json!([3, 2])),
-        network("another kind of model", "its metadata says neither `architecture` MeshNet nor Zeus' `config`, and it is no SAM or CLIPSeg; tensor `*` looks like BERT*", |h| {
+        network("another kind of model", "its metadata says neither `architecture` MeshNet nor Zeus' `config`, and it is no SAM, CLIPSeg or CRIS; tensor `*` looks like BERT*", |h| {
             h.remove("__metadata__");
             renamed(h, "conv3d_1.bias", "encoder.layer.0.attention.self.query.bias");
         }),

@@ -121,3 +121,46 @@ fn segment_by_a_biomedclipseg() {
     let line = refused(&asked("a dark core"), 1);
     assert!(line.contains("tokenizer.json"), "{line}");
 }
+
+#[test]
+fn segment_by_a_cris() {
+    let (folder, model) = (folder(), clip_files::cris("net."));
+    let input = phantom(folder.path(), "sub-01_T1w.nii.gz");
+    let out = folder.path().join("out");
+    let asked = |words: &str| {
+        let path = model.path();
+        run!(
+            "segment", &input, "--model", path, "-o", &out, "--prompt", words, "--json"
+        )
+    };
+    let value = json(&asked("a dark core"));
+    let citation = value["report"]["citation"].to_string();
+    assert!(citation.contains("arXiv:2111.15174"), "{citation}");
+    super::schema::Schema::of("report").holds(&value["report"]);
+    let map = Labels::read(&out.join("sub-01_T1w_seg-keraunos_dseg.nii.gz")).expect("a map");
+    let volume = Volume::read(&input).expect("the phantom");
+    assert_eq!((map.shape, map.affine), (volume.shape, volume.affine));
+    let line = refused(&asked(&"left hippocampus ".repeat(20)), 2);
+    assert!(line.contains("tokens long; 40 fit"), "{line}");
+    let point = ["--point", "20,24,18"];
+    let line = refused(
+        &run!(
+            "segment",
+            &input,
+            "--model",
+            model.path(),
+            "-o",
+            &out,
+            point[0],
+            point[1]
+        ),
+        2,
+    );
+    assert!(
+        line.contains("--model is a CRIS: a box or point is not for it"),
+        "{line}"
+    );
+    std::fs::remove_file(model.path().join("merges.txt")).expect("removed");
+    let line = refused(&asked("a dark core"), 1);
+    assert!(line.contains("merges.txt"), "{line}");
+}

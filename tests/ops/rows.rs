@@ -462,16 +462,17 @@ fn gather_rows_at_every_edge() {
 #[test]
 fn resample_at_every_edge() {
     for size in [
-        [1, 1, 1],
-        [1, 1, 7],
-        [2, 5, 1],
-        [3, 2, 2],
-        [2, 4, 4],
-        [1, 17, 13],
-        [5, 7, 6],
-        [1, 112, 112],
+        [1, 1, 1, 4],
+        [1, 1, 7, 4],
+        [2, 5, 1, 12],
+        [3, 2, 2, 4],
+        [2, 4, 4, 8],
+        [1, 17, 13, 20],
+        [5, 7, 6, 4],
+        [1, 13, 13, 260],
     ] {
-        let x = Random::new(size.iter().product::<usize>() as u64).values(size.iter().product());
+        let len = size.iter().product::<usize>();
+        let x = Random::new(len as u64).values(len);
         let want = naive::resample(&x, size);
         let rec = gpu().record("resample");
         let x = staged(&rec, size, &x);
@@ -487,10 +488,11 @@ fn resample_like_pytorch() {
             panic!("shape of {case}")
         };
         let rec = gpu().record("resample");
-        let x = upload([n * c, h, w], &golden.values(case, "x"));
-        check(rec, &golden.values(case, "y"), 1e-6, 1e-6, |rec| {
-            resample(rec, &x)
-        });
+        let padded = c.next_multiple_of(4);
+        let x = pad(&golden.values(case, "x_nhwc"), c, padded);
+        let x = upload([n, h, w, padded], &x);
+        let want = pad(&golden.values(case, "y_nhwc"), c, padded);
+        check(rec, &want, 1e-6, 1e-6, |rec| resample(rec, &x));
     }
 }
 

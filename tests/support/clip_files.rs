@@ -1,4 +1,4 @@
-//! Folders of CLIPs and CLIPSegs as Hugging Face has them, with numbers for weights and a small vocabulary.
+//! Folders of CLIPs, CLIPSegs and CRISes as Hugging Face has them, with numbers for weights and a small vocabulary.
 #![allow(dead_code, reason = "every test program uses another part")]
 
 use std::collections::BTreeMap;
@@ -73,6 +73,19 @@ pub fn clipseg() -> tempfile::TempDir {
     });
     let path = folder.path().join("preprocessor_config.json");
     std::fs::write(path, processor.to_string()).expect("written");
+    folder
+}
+
+/// The small CRIS of `cris_slice.json` with its words, with this before all names.
+pub fn cris(wrapper: &str) -> tempfile::TempDir {
+    let case = &golden("cris_slice.json")["slice"];
+    let tensors: BTreeMap<String, Vec<usize>> =
+        serde_json::from_value(case["tensors"].clone()).expect("tensors");
+    let folder = model_folder(&json!({}), &tensors, |name| format!("{wrapper}{name}"));
+    let words = Words::open();
+    write_vocabulary(folder.path(), &words.letters(), &words.merges);
+    let path = folder.path().join("preprocessor_config.json");
+    std::fs::write(path, json!({ "size": case["size"] }).to_string()).expect("written");
     folder
 }
 

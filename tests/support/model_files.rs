@@ -198,16 +198,18 @@ pub fn hashed(name: &str, count: usize) -> Vec<f32> {
         .collect()
 }
 
-/// The values of a tensor, as goldens/vision.py makes them.
-fn values_of(name: &str, shape: &[usize]) -> Vec<f32> {
+/// The values of a tensor, as goldens/vision.py makes them; `batch` says that it is of a batch norm, as in goldens/cris.py.
+fn values_of(name: &str, shape: &[usize], batch: bool) -> Vec<f32> {
+    let last = name.rsplit('.').next().unwrap_or_default();
+    let about_one = name.to_lowercase().contains("norm")
+        || format!(".{name}").contains(".ln_")
+        || name.contains(".bn.")
+        || batch && ["weight", "running_var"].contains(&last);
     let scale = |v: f32| match shape {
         [_, rest @ ..] if !rest.is_empty() => {
             v * 2.0 / (rest.iter().product::<usize>() as f32).sqrt()
         }
-        _ => {
-            let is_norm = name.to_lowercase().contains("norm") || name.contains(".bn.");
-            v * 0.25 + f32::from(u8::from(is_norm))
-        }
+        _ => v * 0.25 + f32::from(u8::from(about_one)),
     };
     let count = shape.iter().product();
     hashed(name, count).into_iter().map(scale).collect()
@@ -249,9 +251,13 @@ pub fn model_folder(
     // A few at a time, since whole models are gigabytes.
     let all: Vec<(&String, &Vec<usize>)> = tensors.iter().collect();
     for some in all.chunks(8) {
+        let batch = |name: &str| {
+            let stem = name.rsplit_once('.').map_or("", |(stem, _)| stem);
+            tensors.contains_key(&format!("{stem}.running_var"))
+        };
         let made = some.par_iter().map(|(name, shape)| match is_count(name) {
             true => 7_i64.to_le_bytes().to_vec(),
-            false => bytemuck::pod_collect_to_vec(&values_of(name, shape)),
+            false => bytemuck::pod_collect_to_vec(&values_of(name, shape, batch(name))),
         });
         for bytes in made.collect::<Vec<Vec<u8>>>() {
             write(&bytes);

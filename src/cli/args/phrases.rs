@@ -9,7 +9,7 @@ use crate::pipeline::prepare::View;
 use crate::pipeline::structures::Target;
 
 /// Where `--help` puts the options for phrases.
-const PHRASES: &str = "By phrases (CLIPSeg, BiomedCLIPSeg)";
+const PHRASES: &str = "By phrases (CLIPSeg, BiomedCLIPSeg, CRIS)";
 /// What is not for phrases.
 const NOT_PHRASED: [&str; 10] = [
     "llm",

@@ -192,9 +192,9 @@ pub(in crate::cli) struct SegmentArgs {
     pub(in crate::cli) prompts: PromptArgs,
     #[command(flatten)]
     pub(in crate::cli) phrases: PhraseArgs,
-    /// Another network than the built-in one: a MeshNet that `convert` wrote, which has classes of its own; a CLIPSeg that is told
-    /// by --prompt or --find, a folder of Hugging Face's; or a SAM or MobileSAM that is shown where to look by --box and --point: Hugging
-    /// Face's folder, or a safetensors file with segment-anything's names; called MedSAM, it sees slices as MedSAM does. Or a
+    /// Another network than the built-in one: a MeshNet that `convert` wrote, which has classes of its own; a CLIPSeg or
+    /// a CRIS that is told by --prompt or --find, a folder; or a SAM or MobileSAM that is shown where to look by --box and --point:
+    /// Hugging Face's folder, or a safetensors file with segment-anything's names; called MedSAM, it sees slices as MedSAM does. Or a
     /// model.json, or the folder of one, that puts a Zeus together from checkpoints (`keraunos schema model`). Or the name of one
     /// that `pull` fetched
     #[arg(long, value_name = "FILE|DIR|NAME", conflicts_with = "weights")]

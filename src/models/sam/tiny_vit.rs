@@ -105,7 +105,7 @@ impl TinyVitConfig {
 
 /// `Conv2d_BN`: a convolution `c` without bias and a batch norm `bn`.
 fn conv_bn(channels: [usize; 2], window: Window, w: &Weights) -> Result<Conv> {
-    Conv::normed(channels, window, &w.at("c"), &w.at("bn"), EPS)
+    Conv::normed(channels, window, &w.at("c"), &w.at("bn"))
 }
 
 /// The same of each channel by itself, on 3 × 3 pixels.

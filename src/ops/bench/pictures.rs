@@ -332,16 +332,18 @@ fn masks(bench: &mut Bench) -> Result<()> {
         })?;
     }
 
-    let images = 16;
+    // The first of CRIS's projector.
+    let (side, channels) = (26, 512);
+    let len = side * side * channels;
     let work = Work {
         flops: 0,
-        bytes: 20 * images * PIXELS,
+        bytes: 20 * len,
     };
-    let case = format!("{images} x {SIDE} x {SIDE}");
+    let case = format!("{channels} channels at {side}");
     bench.row("resample", case, work, |gpu| {
-        let x = random(1, images * PIXELS);
-        let want = naive::resample(&x, [images, SIDE, SIDE]);
-        let x = upload(gpu, [images, SIDE, SIDE], &x)?;
+        let x = random(1, len);
+        let want = naive::resample(&x, [1, side, side, channels]);
+        let x = upload(gpu, [1, side, side, channels], &x)?;
         Ok(Trial::new(0, want, move |rec| resample(rec, &x)))
     })?;
     for (name, axis, column_axis) in [("axial", 2, 0), ("coronal", 1, 0), ("sagittal", 0, 1)] {

@@ -727,9 +727,9 @@ fn check_rel_pos(gpu: &Gpu, _: &'static str) -> Result<Ran> {
 }
 
 fn check_resample(gpu: &Gpu, _: &'static str) -> Result<Ran> {
-    let x = random(34, 3 * 7 * 5);
-    let want = naive::resample(&x, [3, 7, 5]);
-    let x = upload(gpu, [3, 7, 5], &x)?;
+    let x = random(34, 3 * 7 * 5 * 12);
+    let want = naive::resample(&x, [3, 7, 5, 12]);
+    let x = upload(gpu, [3, 7, 5, 12], &x)?;
     values(gpu, want, |rec| vec![resample(rec, &x)])
 }
 

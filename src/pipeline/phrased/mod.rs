@@ -1,4 +1,4 @@
-//! Structures that a phrase names, slice by slice: CLIPSeg and BiomedCLIPSeg.
+//! Structures that a phrase names, slice by slice: CLIPSeg, BiomedCLIPSeg and CRIS.
 //!
 //! Every slice of a view is read once, and every phrase segmented in it by itself. Slices are those of the volume's own grid,
 //! turned and mirrored for display; a mask's logits are brought back to their pixels, which are the file's voxels.
@@ -13,7 +13,7 @@ pub use words::PromptType;
 
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::ops::gather_rows;
+use crate::models::cris::Phrases;
 use crate::pipeline::card::DISCLAIMER;
 use crate::pipeline::describe::processor::Squaring;
 use crate::pipeline::inputs::read_input;
@@ -106,8 +106,8 @@ pub struct PhrasedSegmenter {
 }
 
 impl PhrasedSegmenter {
-    /// Loads a folder of Hugging Face's `CLIPSegForImageSegmentation` with its tokenizer and image processor, or of a
-    /// BiomedCLIPSeg of MedVLSM's with PubMedBERT's tokenizer.
+    /// Loads a folder of Hugging Face's `CLIPSegForImageSegmentation` with its tokenizer and image processor, of a BiomedCLIPSeg
+    /// of MedVLSM's with PubMedBERT's tokenizer, or of a CRIS with CLIP's.
     ///
     /// # Errors
     /// Files that are missing, or that do not fit each other.
@@ -156,7 +156,7 @@ impl PhrasedSegmenter {
         let levels = geometry::reorient(&levels, volume.shape, orientation);
         clock.lap("read");
         let instructions = request.instructions(input.modality);
-        let conditions = self.conditions(&instructions)?;
+        let phrases = self.phrases(&instructions)?;
         clock.lap("text encoder");
         let slices = self.encode(&levels, canonical, request.view, observer)?;
         clock.lap("image encoder");
@@ -167,27 +167,29 @@ impl PhrasedSegmenter {
         let steps = request.targets.len().div_ceil(at_once) * slices.len().max(1);
         let mut done = 0;
         for (n, targets) in request.targets.chunks(at_once).enumerate() {
-            let rec = self.gpu.record("phrases");
-            let some = gather_rows(&rec, &conditions, targets.len(), n * at_once, 1);
-            rec.submit()?;
+            let some = n * at_once..n * at_once + targets.len();
             // Slices that show nothing hold nothing.
             let mut masks = vec![vec![f32::NEG_INFINITY; volume.data.len()]; targets.len()];
             for seen in &slices {
                 let rec = self.gpu.record("decoder");
-                let logits = self.model.decode(&rec, &seen.reduced, &some)?;
+                let picture = &seen.reduced;
+                let logits = self.model.decode(&rec, picture, &phrases, some.clone())?;
                 let all = logits.read(rec)?;
-                let size = self.model.image_size();
-                for (mask, logits) in masks.iter_mut().zip(all.chunks_exact(size * size)) {
-                    let values = stretched(logits, [size; 2], seen.shape);
+                let (size, drawn) = (self.model.image_size(), self.model.drawn());
+                for (mask, logits) in masks.iter_mut().zip(all.chunks_exact(drawn * drawn)) {
+                    let logits = self.model.enlarged(logits);
+                    let values = stretched(&logits, [size; 2], seen.shape);
                     request.view.put(mask, canonical, seen.slice, &values);
                 }
                 done += 1;
                 observer.progress("drawing masks", done as f64 / steps as f64);
             }
             for (target, mask) in targets.iter().zip(masks) {
-                let logits = geometry::restore(&mask, volume.shape, orientation);
+                let mut logits = geometry::restore(&mask, volume.shape, orientation);
                 warnings.extend(check_logits(&target.name, &logits)?);
                 observer.logits(target, &logits, &volume)?;
+                let threshold = self.model.threshold();
+                logits.iter_mut().for_each(|logit| *logit -= threshold);
                 // Where phrases overlap the more probable one holds the voxel, whatever is part of what.
                 let equal = Target {
                     parts: 1,
@@ -236,16 +238,16 @@ impl PhrasedSegmenter {
         })
     }
 
-    /// What the phrases condition the decoder by, `[phrases, projection_dim]`.
-    fn conditions(&self, instructions: &[Instruction]) -> Result<Tensor> {
+    /// The phrases as the decoder reads them.
+    fn phrases(&self, instructions: &[Instruction]) -> Result<Phrases> {
         let ids = instructions
             .iter()
             .map(|instruction| self.model.tokens(&instruction.text))
             .collect::<Result<Vec<_>>>()?;
         let rec = self.gpu.record("text encoder");
-        let conditions = self.model.conditions(&rec, &ids)?;
+        let phrases = self.model.phrases(&rec, &ids)?;
         rec.submit()?;
-        Ok(conditions)
+        Ok(phrases)
     }
 
     /// What the decoder reads of each slice that shows something.
@@ -284,10 +286,7 @@ impl PhrasedSegmenter {
 
     /// Phrases that are decoded together: as many as the widest of the decoder's tensors lets the adapter bind.
     fn at_once(&self) -> usize {
-        let config = self.model.decoder();
-        let tokens = config.grid * config.grid + 1;
-        let widest = config.intermediate_size.max(16 * config.reduce_dim);
-        let bytes = 4 * tokens * widest;
+        let bytes = 4 * self.model.widest();
         (self.gpu.max_binding_bytes() as usize / bytes.max(1)).clamp(1, AT_ONCE)
     }
 
@@ -309,11 +308,9 @@ impl PhrasedSegmenter {
 
     /// The volume, its levels, the masks that are held and the map, beside what is kept of the slices.
     fn check_memory(&self, path: &Path, grid: &geometry::Grid, slices: usize) -> Result<()> {
-        let config = self.model.decoder();
         let voxels: u64 = grid.shape.iter().map(|n| *n as u64).product();
         let masks = 4 * (self.at_once() as u64 + 2);
-        let tokens = (config.grid * config.grid + 1) as u64;
-        let kept = 4 * tokens * (config.reduce_dim * config.layers) as u64;
+        let kept = 4 * self.model.kept() as u64;
         let needs = voxels
             .saturating_mul(20 + masks)
             .saturating_add(kept * slices as u64);

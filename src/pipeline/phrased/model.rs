@@ -1,12 +1,16 @@
 //! The models that draw what a phrase names, as one.
 
+use std::borrow::Cow;
+use std::ops::Range;
 use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recorder};
 use crate::models::biomedclipseg::BiomedClipSeg;
-use crate::models::clipseg::{ClipSeg, ClipSegDecoderConfig};
-use crate::pipeline::card::{BIOMED_CITATION, PHRASED_CITATION};
+use crate::models::clipseg::ClipSeg;
+use crate::models::cris::{self, Cris, Phrases};
+use crate::ops::{copy_span, gather_rows};
+use crate::pipeline::card::{BIOMED_CITATION, CRIS_CITATION, PHRASED_CITATION};
 use crate::pipeline::describe::processor::Squaring;
 use crate::pipeline::kind::{Kind, kind};
 use crate::pipeline::tokenizer::{ClipTokenizer, SentenceTokenizer};
@@ -19,6 +23,7 @@ const BIOMED_LONGEST: usize = 256;
 pub(super) enum Model {
     ClipSeg(Box<ClipSeg>, ClipTokenizer),
     Biomed(Box<BiomedClipSeg>, SentenceTokenizer),
+    Cris(Box<Cris>, ClipTokenizer),
 }
 
 impl Model {
@@ -37,6 +42,12 @@ impl Model {
                 let processor = Squaring::stretching_to(folder, config.vision.image_size)?;
                 let tokenizer = SentenceTokenizer::from_folder(folder, longest)?;
                 (Self::Biomed(Box::new(model), tokenizer), processor)
+            }
+            Ok(Kind::Cris) => {
+                let processor = Squaring::stretching_to(folder, cris::USUAL_SIZE)?;
+                let model = Cris::new(gpu, checkpoint, processor.square()?, precision)?;
+                let tokenizer = ClipTokenizer::from_folder(folder)?;
+                (Self::Cris(Box::new(model), tokenizer), processor)
             }
             _ => {
                 let processor = Squaring::stretching(folder)?;
@@ -66,25 +77,55 @@ impl Model {
                 tokenizer.vocab_size(),
                 model.config().text.vocab_size,
             ),
-        }
-    }
-
-    pub(super) fn decoder(&self) -> &ClipSegDecoderConfig {
-        match self {
-            Self::ClipSeg(model, _) => &model.config().decoder,
-            Self::Biomed(model, _) => &model.config().decoder,
+            Self::Cris(model, tokenizer) => (
+                tokenizer.path(),
+                tokenizer.vocab_size(),
+                model.config().clip.text.vocab_size,
+            ),
         }
     }
 
     /// Rows and columns of a picture in pixels.
     pub(super) fn image_size(&self) -> usize {
-        self.decoder().grid * self.decoder().patch_size
+        match self {
+            Self::ClipSeg(model, _) => model.config().image_size,
+            Self::Biomed(model, _) => model.config().vision.image_size,
+            Self::Cris(model, _) => model.config().image_size,
+        }
+    }
+
+    /// Numbers of the widest tensor of several phrases' decoders that one of them has in it; none where they are decoded one by
+    /// one.
+    pub(super) fn widest(&self) -> usize {
+        match self {
+            Self::ClipSeg(model, _) => model.config().decoder.widest(),
+            Self::Biomed(model, _) => model.config().decoder.widest(),
+            Self::Cris(..) => 0,
+        }
+    }
+
+    /// Numbers that are kept of a slice.
+    pub(super) fn kept(&self) -> usize {
+        match self {
+            Self::ClipSeg(model, _) => model.config().decoder.kept(),
+            Self::Biomed(model, _) => model.config().decoder.kept(),
+            Self::Cris(model, _) => model.config().kept(),
+        }
+    }
+
+    /// The logit above which a pixel is what a phrase names.
+    pub(super) fn threshold(&self) -> f32 {
+        match self {
+            Self::ClipSeg(..) | Self::Biomed(..) => 0.0,
+            Self::Cris(..) => (cris::THRESHOLD / (1.0 - cris::THRESHOLD)).ln(),
+        }
     }
 
     pub(super) fn citation(&self) -> [&'static str; 2] {
         match self {
             Self::ClipSeg(..) => PHRASED_CITATION,
             Self::Biomed(..) => BIOMED_CITATION,
+            Self::Cris(..) => CRIS_CITATION,
         }
     }
 
@@ -94,14 +135,16 @@ impl Model {
             let problem = format!("the phrase `{text}` is {problem}");
             Err(Error::Argument(problem))
         };
+        let clip = |tokenizer: &ClipTokenizer, most: usize| match tokenizer.encode(text)? {
+            ids if ids.len() > most => long(format!("{} tokens long; {most} fit", ids.len())),
+            ids => Ok(ids),
+        };
         match self {
             Self::ClipSeg(model, tokenizer) => {
-                let most = model.config().clip.text.max_position_embeddings;
-                let ids = tokenizer.encode(text)?;
-                match ids.len() > most {
-                    true => long(format!("{} tokens long; {most} fit", ids.len())),
-                    false => Ok(ids),
-                }
+                clip(tokenizer, model.config().clip.text.max_position_embeddings)
+            }
+            Self::Cris(model, tokenizer) => {
+                clip(tokenizer, model.config().clip.text.max_position_embeddings)
             }
             Self::Biomed(_, tokenizer) => match tokenizer.encode(text)? {
                 sentence if sentence.truncated => long("too long for the model".into()),
@@ -110,12 +153,15 @@ impl Model {
         }
     }
 
-    /// What phrases condition the decoder by.
-    pub(super) fn conditions(&self, rec: &Recorder, phrases: &[Vec<u32>]) -> Result<Tensor> {
-        match self {
-            Self::ClipSeg(model, _) => model.conditions(rec, phrases, |_, _| ()),
-            Self::Biomed(model, _) => model.conditions(rec, phrases, |_, _| ()),
-        }
+    /// Phrases as the decoder reads them; CLIPSeg's reads no words.
+    pub(super) fn phrases(&self, rec: &Recorder, phrases: &[Vec<u32>]) -> Result<Phrases> {
+        let vectors = match self {
+            Self::ClipSeg(model, _) => model.conditions(rec, phrases, |_, _| ())?,
+            Self::Biomed(model, _) => model.conditions(rec, phrases, |_, _| ())?,
+            Self::Cris(model, _) => return model.phrases(rec, phrases, |_, _| ()),
+        };
+        let words = Vec::new();
+        Ok(Phrases { vectors, words })
     }
 
     /// What the decoder reads of a picture.
@@ -123,19 +169,48 @@ impl Model {
         match self {
             Self::ClipSeg(model, _) => model.encode(rec, pixels, |_, _| ()),
             Self::Biomed(model, _) => model.encode(rec, pixels, |_, _| ()),
+            Self::Cris(model, _) => model.encode(rec, pixels, |_, _| ()),
         }
     }
 
-    /// Logits, `[phrases, image_size, image_size]`.
+    /// Logits of some of the phrases, `[phrases, drawn, drawn]`; [`enlarged`](Self::enlarged) brings them to the picture's size.
     pub(super) fn decode(
         &self,
         rec: &Recorder,
-        reduced: &[Tensor],
-        conditions: &Tensor,
+        picture: &[Tensor],
+        phrases: &Phrases,
+        some: Range<usize>,
     ) -> Result<Tensor> {
+        let (count, first) = (some.len(), some.start);
+        let vectors = || gather_rows(rec, &phrases.vectors, count, first, 1);
         match self {
-            Self::ClipSeg(model, _) => model.decode(rec, reduced, conditions, |_, _| ()),
-            Self::Biomed(model, _) => model.decode(rec, reduced, conditions, |_, _| ()),
+            Self::ClipSeg(model, _) => model.decode(rec, picture, &vectors(), |_, _| ()),
+            Self::Biomed(model, _) => model.decode(rec, picture, &vectors(), |_, _| ()),
+            Self::Cris(model, _) => {
+                let side = self.drawn();
+                let all = Tensor::empty(rec, [count * side, side]);
+                for (n, phrase) in some.enumerate() {
+                    let logits = model.decode(rec, picture, phrases, phrase, |_, _| ());
+                    copy_span(rec, &logits, 0, &all, n * side, side);
+                }
+                Ok(all)
+            }
+        }
+    }
+
+    /// Rows and columns of what is drawn.
+    pub(super) fn drawn(&self) -> usize {
+        match self {
+            Self::ClipSeg(..) | Self::Biomed(..) => self.image_size(),
+            Self::Cris(model, _) => model.config().drawn(),
+        }
+    }
+
+    /// The logits of a phrase at the size of a picture.
+    pub(super) fn enlarged<'l>(&self, logits: &'l [f32]) -> Cow<'l, [f32]> {
+        match self {
+            Self::ClipSeg(..) | Self::Biomed(..) => logits.into(),
+            Self::Cris(model, _) => model.enlarged(logits).into(),
         }
     }
 }
