@@ -410,6 +410,7 @@ def rest():
                  parts=dict(segmentation='a', text_encoder=dict(id='b')))
     keep('model', 'whole', f'== model.json\n{json.dumps(there, indent=1)}\n== structures.json\n{json.dumps(here["labels"])}\n'
          f'== instruction.json\n{json.dumps(asked)}\n')
+    keep('model', 'bare', f'== model.json\n{json.dumps(dict(card=dict(name="mine"), parts=dict(segmentation="a", text_encoder=dict(path="b"))))}\n')
     row = dict(label=1, name='left thalamus', present=True, volume_ml=1.5, mean_intensity=2.0, median_intensity=2.0,
                touches_border=False, predicted_dice=0.9, labelled_voxels=6)
     none = dict(row, label=2, name='fornix', present=False, volume_ml=None, mean_intensity=None, touches_border=None)

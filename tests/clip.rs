@@ -2,6 +2,8 @@
 
 #[path = "support/clip_files.rs"]
 mod clip_files;
+#[path = "support/contract.rs"]
+mod contract;
 #[path = "support/found.rs"]
 mod found;
 #[path = "support/model_files.rs"]
@@ -19,6 +21,7 @@ use found::{Found, Kept, cases};
 use keraunos::models::biomedclipseg::BiomedClipSeg;
 use keraunos::models::clip::Clip;
 use keraunos::models::clipseg::ClipSeg;
+use keraunos::models::siglip::Siglip;
 use keraunos::pipeline::tokenizer::ClipTokenizer;
 use keraunos::tensor::{Checkpoint, Precision};
 use model_files::{hashed, model_folder};
@@ -31,7 +34,10 @@ use support::gpu;
 #[derive(Deserialize)]
 struct Case {
     config: Value,
+    #[serde(default)]
     tensors: BTreeMap<String, Vec<usize>>,
+    /// Of a model of true size, the contract that has them.
+    names: Option<String>,
     texts: Vec<Vec<u32>>,
     /// Pixels of a side.
     size: usize,
@@ -40,7 +46,9 @@ struct Case {
 
 impl Case {
     fn folder(&self) -> tempfile::TempDir {
-        model_folder(&self.config, &self.tensors, str::to_owned)
+        let contract = self.names.as_deref().map(contract::contract);
+        let tensors = contract.as_ref().unwrap_or(&self.tensors);
+        model_folder(&self.config, tensors, str::to_owned)
     }
 
     fn checkpoint(&self) -> (tempfile::TempDir, Checkpoint) {
@@ -64,6 +72,25 @@ impl Case {
             .logits_per_image(&rec, &images, &texts)
             .expect("logits");
         kept.keep("logits_per_image", &logits);
+        let cols = [("logits_per_image", self.texts.len())];
+        kept.compare(name, rec, &cols, share);
+    }
+
+    fn check_siglip(&self, name: &str, precision: Precision, share: f64) {
+        let (_folder, checkpoint) = self.checkpoint();
+        let model = Siglip::new(gpu(), &checkpoint, precision).unwrap_or_else(|e| panic!("{e}"));
+        let mut kept = Kept::of(&self.found);
+        let rec = gpu().record("siglip");
+        let texts = model
+            .texts(&rec, &self.texts, |at, x| kept.keep(at, x))
+            .expect("texts");
+        let pixels = pictures(self.size, 2);
+        let images = model.images(&rec, &pixels, |at, x| kept.keep(at, x));
+        let images = images.expect("pictures");
+        kept.keep("text_embeds", &texts);
+        kept.keep("image_embeds", &images);
+        let logits = model.logits_per_image(&rec, &images, &texts);
+        kept.keep("logits_per_image", &logits.expect("logits"));
         let cols = [("logits_per_image", self.texts.len())];
         kept.compare(name, rec, &cols, share);
     }
@@ -218,6 +245,74 @@ fn small_clips_equal_transformers() {
         // Sums of f32 against float64; 1e-3 of the scale is asked for.
         case.check_clip(&name, Precision::Auto, 2e-4);
         case.check_clip(&name, Precision::F16, 1e-2);
+    }
+}
+
+#[test]
+fn small_siglips_equal_transformers() {
+    for (name, case) in cases::<Case>("siglip.json") {
+        case.check_siglip(&name, Precision::Auto, 2e-4);
+        case.check_siglip(&name, Precision::F16, 1e-2);
+    }
+}
+
+/// SigLIP base at its true size: `cargo test --release --test clip siglip -- --ignored --nocapture`.
+#[test]
+#[ignore = "half a minute on a software adapter, and 2 GB of memory"]
+fn a_siglip_of_true_size_equals_transformers() {
+    for (name, case) in cases::<Case>("siglip_whole.json") {
+        case.check_siglip(&name, Precision::F32, 1e-3);
+        case.check_siglip(&name, Precision::F16, 1e-2);
+    }
+}
+
+#[test]
+fn siglips_that_do_not_fit_are_named() {
+    type Change = fn(&mut Case);
+    let changes: [(Change, &str); 7] = [
+        (
+            |case| case.config["model_type"] = json!("clip"),
+            "`model_type` is `clip`, expected `siglip`",
+        ),
+        (
+            |case| case.config["vision_config"]["vision_use_head"] = json!(false),
+            "`vision_use_head` is false",
+        ),
+        (
+            |case| case.config["text_config"]["projection_size"] = json!(32),
+            "texts become 32 values, pictures 48",
+        ),
+        (
+            |case| case.config["text_config"]["pad_token_id"] = json!(99),
+            "`pad_token_id` is 99, the table has 99 rows",
+        ),
+        (
+            |case| drop(case.tensors.remove("vision_model.head.probe")),
+            "tensor `vision_model.head.probe` is missing",
+        ),
+        (
+            |case| {
+                drop(case.tensors.insert(
+                    "vision_model.head.attention.in_proj_weight".into(),
+                    vec![48, 48],
+                ))
+            },
+            "`vision_model.head.attention.in_proj_weight` has shape [48, 48], expected [144, 48]",
+        ),
+        (
+            |case| drop(case.tensors.remove("text_model.head.bias")),
+            "`text_model.head.bias` is missing; its tensors are called as those of SigLIP",
+        ),
+    ];
+    for (change, wanted) in changes {
+        let mut case = cases::<Case>("siglip.json")
+            .remove("small")
+            .expect("a case");
+        change(&mut case);
+        let (_folder, checkpoint) = case.checkpoint();
+        let opened = Siglip::new(gpu(), &checkpoint, Precision::Auto).map(|_| "opened");
+        let error = opened.expect_err(wanted).to_string();
+        assert!(error.contains(wanted), "{wanted}: {error}");
     }
 }
 

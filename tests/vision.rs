@@ -11,7 +11,7 @@ use keraunos::gpu::Bind;
 use keraunos::models::idefics3::Idefics3;
 use keraunos::models::llama::{Batch, Given, Llama};
 use keraunos::models::llava::Llava;
-use keraunos::models::siglip::Tiles;
+use keraunos::models::siglip_vision::Tiles;
 use keraunos::tensor::{Checkpoint, Precision, Tensor};
 use model_files::{hashed, model_folder};
 use serde::Deserialize;

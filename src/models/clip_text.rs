@@ -1,4 +1,5 @@
-//! CLIP's text tower (arXiv 2103.00020): a causal transformer, read at the token that ends a text.
+//! CLIP's text tower (arXiv 2103.00020): a causal transformer, read at the token that ends a text; and SigLIP's, which is the same
+//! but that its tokens see each other.
 //!
 //! Texts lie side by side as rows of tokens, each token seeing those before it in its own text, so a batch needs no padding.
 
@@ -72,10 +73,18 @@ impl ClipTextConfig {
     /// # Errors
     /// Sizes that do not fit, in words that `config.json` goes before.
     pub(super) fn of(part: &Value) -> std::result::Result<Self, String> {
+        Self::of_usual(part, &Self::usual())
+    }
+
+    /// The same of a kin of CLIP's, which is `usual` where it says nothing.
+    ///
+    /// # Errors
+    /// As [`ClipTextConfig::of`].
+    pub(super) fn of_usual(part: &Value, usual: &Value) -> std::result::Result<Self, String> {
         let Value::Object(given) = part else {
             return Err("`text_config` is no object".into());
         };
-        let mut all: Map<String, Value> = Self::usual().as_object().cloned().unwrap_or_default();
+        let mut all: Map<String, Value> = usual.as_object().cloned().unwrap_or_default();
         all.extend(given.clone());
         serde_json::from_value::<Json>(Value::Object(all))
             .map_err(|e| e.to_string())
@@ -176,6 +185,8 @@ pub struct ClipText {
     position_embedding: Embedding,
     layers: Vec<Block>,
     final_layer_norm: LayerNorm,
+    /// Whether a token sees those before it alone. If not, as in SigLIP, it sees its whole text, whose last token is read.
+    is_causal: bool,
 }
 
 impl ClipText {
@@ -198,7 +209,19 @@ impl ClipText {
                 config.layer_norm_eps,
                 &w.at("final_layer_norm"),
             )?,
+            is_causal: true,
             config,
+        })
+    }
+
+    /// SigLIP's tower at `w`, whose tokens see each other.
+    ///
+    /// # Errors
+    /// As [`ClipText::new`].
+    pub(super) fn bidirectional(config: ClipTextConfig, w: &Weights) -> Result<Self> {
+        Ok(Self {
+            is_causal: false,
+            ..Self::new(config, w)?
         })
     }
 
@@ -217,6 +240,7 @@ impl ClipText {
                 .map(block)
                 .collect::<Result<_>>()?,
             final_layer_norm: LayerNorm::new(dim, config.layer_norm_eps, &w.at("ln_final"))?,
+            is_causal: true,
             config,
         })
     }
@@ -226,7 +250,7 @@ impl ClipText {
         &self.config
     }
 
-    /// The state of each text at the token that ends it, `[texts, hidden_size]`; texts are token ids with their first and last.
+    /// The state of each text at the token that is read, `[texts, hidden_size]`; texts are token ids with their first and last.
     /// `keep` is shown the states of all texts' tokens, one text after the other, after the positions (`text_embedding`), each
     /// block (`text_layer0` …) and the last norm (`text_states`).
     ///
@@ -268,8 +292,10 @@ impl ClipText {
             }
             let first = ids.len() as u32;
             ends.push(ids.len() + self.end(tokens));
-            spans.extend((1..=tokens.len() as u32).map(|seen| [first, seen]));
-            positions.extend(0..tokens.len() as u32);
+            let count = tokens.len() as u32;
+            let seen = |n: u32| if self.is_causal { n } else { count };
+            spans.extend((1..=count).map(|n| [first, seen(n)]));
+            positions.extend(0..count);
             ids.extend_from_slice(tokens);
         }
         let gpu = rec.gpu();
@@ -295,9 +321,12 @@ impl ClipText {
         Ok((x, y))
     }
 
-    /// Which of a text's tokens ends it, by the two rules of transformers: the first that `eos_token_id` names, the first token
+    /// Which of a text's tokens is read: SigLIP's last, or the one that ends it, by the two rules of transformers: the first that `eos_token_id` names, the first token
     /// of all if none is; or the highest, the first of several, where the file is too old to name it.
     fn end(&self, tokens: &[u32]) -> usize {
+        if !self.is_causal {
+            return tokens.len().saturating_sub(1);
+        }
         let eos = match self.config.eos_token_id {
             LEGACY_EOS => tokens.iter().copied().max(),
             eos => Some(eos),

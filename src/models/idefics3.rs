@@ -4,7 +4,7 @@
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recorder};
 use crate::models::llama::{Llama, LlamaConfig};
-use crate::models::siglip::{Siglip, Tiles};
+use crate::models::siglip_vision::{SiglipVision, Tiles};
 use crate::models::vision::VisionConfig;
 use crate::models::{config_json, number, place, table_rows};
 use crate::ops::{Activation, Residual, Window, conv};
@@ -40,7 +40,7 @@ impl Idefics3Config {
         let rows = table_rows(checkpoint, body);
         let mut text = LlamaConfig::of_part(&json["text_config"], rows).map_err(fault)?;
         text.tied |= json["tie_word_embeddings"] == true;
-        let vision = Siglip::config_of(&json["vision_config"]).map_err(fault)?;
+        let vision = SiglipVision::config_of(&json["vision_config"]).map_err(fault)?;
         let scale = number(&json, "scale_factor", 2).map_err(fault)? as usize;
         if scale == 0 || scale > 31 / 2 || !vision.side().is_multiple_of(scale) {
             return Err(fault(format!(
@@ -68,7 +68,7 @@ impl Idefics3Config {
 /// What of the model sees: pictures in, image tokens out.
 #[derive(Debug)]
 pub struct Idefics3 {
-    vision_model: Siglip,
+    vision_model: SiglipVision,
     connector: Connector,
     /// What stands for an image token in a text.
     pub image_token_id: u32,
@@ -133,7 +133,7 @@ impl Idefics3 {
         let tied = text.tied;
         let this = Self {
             connector: Connector::new(widths, scale_factor, &model.at("connector"))?,
-            vision_model: Siglip::new(vision, &model.at("vision_model"))?,
+            vision_model: SiglipVision::new(vision, &model.at("vision_model"))?,
             image_token_id,
         };
         let llama = Llama::part(text, &w.at(body), &w.at("lm_head"))?;
@@ -148,7 +148,7 @@ impl Idefics3 {
     }
 
     /// The tower.
-    pub fn vision_model(&self) -> &Siglip {
+    pub fn vision_model(&self) -> &SiglipVision {
         &self.vision_model
     }
 
@@ -158,7 +158,7 @@ impl Idefics3 {
     }
 
     /// The image tokens of pictures, `[images · tokens of a picture, embedding_length]`. `keep` is shown what
-    /// [`Siglip::forward`] shows and the result (`connector`).
+    /// [`SiglipVision::forward`] shows and the result (`connector`).
     ///
     /// # Errors
     /// No memory.

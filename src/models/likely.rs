@@ -17,6 +17,7 @@ const TELLTALES: &[(&str, &str)] = &[
     ("decoder.film_mul.", "CLIPSeg"),
     ("neck.txt_proj.", "CRIS"),
     ("text_model.projection_head.", "MedCLIP"),
+    ("vision_model.head.probe", "SigLIP"),
     ("vision_model.encoder.", "CLIP or SigLIP"),
     ("visual.transformer.", "CLIP"),
     ("visual.attnpool.", "CLIP"),

@@ -24,6 +24,7 @@ pub mod prompt_encoder;
 pub mod sam;
 mod shapes;
 pub mod siglip;
+pub mod siglip_vision;
 pub mod swin;
 pub mod vision;
 pub mod vit;

@@ -1,186 +1,246 @@
-//! The vision tower of Idefics3 and SmolVLM: SigLIP (arXiv 2303.15343) for pictures of any shape.
+//! SigLIP (arXiv 2303.15343): texts and pictures as vectors that are near where one describes the other, learned pair by pair.
 //!
-//! A picture may cover only the upper left of its square. Positions were learned on a square grid; a token has that of the
-//! place it would have there if its picture were stretched over the whole (NaViT, arXiv 2307.06304).
+//! A folder of Hugging Face's `SiglipModel`. A text is filled up to the length that the model was trained with, and what fills
+//! it is read like its words; a picture is read by one learned query.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::error::Result;
-use crate::gpu::Recorder;
-use crate::layers::{Conv, Embedding, LayerNorm};
-use crate::models::vision::{Block, VisionConfig};
-use crate::ops::{Activation, Added, Scores, Window, add};
-use crate::tensor::{Tensor, Weights};
+use crate::error::{Error, Result};
+use crate::gpu::{Gpu, Recorder};
+use crate::layers::{LayerNorm, Linear};
+use crate::models::clip_text::{ClipText, ClipTextConfig};
+use crate::models::siglip_vision::{SiglipVision, Tiles};
+use crate::models::vision::VisionConfig;
+use crate::models::{check_biases, config_json, likely, number, unit_rows, unit_rows_to};
+use crate::ops::{Activation, Columns, Heads, add_scaled, attention, copy_rows, matmul};
+use crate::tensor::{Checkpoint, Precision, Tensor, Weights};
 
-/// How far below 1 the last place of a picture is cut, as transformers does.
-const BELOW_ONE: f32 = 1.0 - 1e-6;
-/// What hides a key: a score below -1e30 is none.
-const HIDDEN: f32 = f32::MIN;
-
-/// Pictures as the tower takes them.
+/// The sizes of a model.
 #[derive(Clone, Debug)]
-pub struct Tiles {
-    /// `[images, height, width, 4]`: red, green, blue and nothing.
-    pub pixels: Tensor,
-    /// Rows and columns of patches that each picture covers, from its upper left.
-    pub covered: Vec<[usize; 2]>,
+pub struct SiglipConfig {
+    /// The text tower.
+    pub text: ClipTextConfig,
+    /// The image tower; its width is that of the vectors.
+    pub vision: VisionConfig,
+    /// What a text is filled up with.
+    pub pad_token_id: u32,
 }
 
-/// The tower, under the names below `vision_model`.
+impl SiglipConfig {
+    /// Reads the `config.json` beside a checkpoint.
+    ///
+    /// # Errors
+    /// Another model, or sizes that do not fit.
+    pub fn of(checkpoint: &Checkpoint) -> Result<Self> {
+        let (path, json) = config_json(checkpoint)?;
+        Self::of_json(&json).map_err(|problem| Error::config(&path, problem))
+    }
+
+    fn of_json(json: &Value) -> std::result::Result<Self, String> {
+        let said = json["model_type"].as_str().unwrap_or_default();
+        if said != "siglip" {
+            return Err(format!("`model_type` is `{said}`, expected `siglip`"));
+        }
+        let part = |key: &str| match &json[key] {
+            Value::Null => json!({}),
+            own => own.clone(),
+        };
+        let text = part("text_config");
+        let usual = json!({
+            "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
+            "vocab_size": 32000, "max_position_embeddings": 64, "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6,
+            "eos_token_id": 1,
+        });
+        let vision = part("vision_config");
+        if vision["vision_use_head"] == false {
+            return Err("`vision_use_head` is false, expected true".into());
+        }
+        let usual_vision = json!({
+            "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
+            "image_size": 224, "patch_size": 16, "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6,
+        });
+        let pad = number(&text, "pad_token_id", 1)?;
+        let this = Self {
+            text: ClipTextConfig::of_usual(&text, &usual)?,
+            vision: VisionConfig::of(&vision, &usual_vision)?,
+            pad_token_id: u32::try_from(pad).unwrap_or(u32::MAX),
+        };
+        let rows = this.text.vocab_size;
+        if this.pad_token_id as usize >= rows {
+            return Err(format!(
+                "`pad_token_id` is {pad}, the table has {rows} rows"
+            ));
+        }
+        let projection = number(&text, "projection_size", this.text.hidden_size as u64)?;
+        if projection != this.vision.hidden_size as u64 {
+            return Err(format!(
+                "texts become {projection} values, pictures {}",
+                this.vision.hidden_size
+            ));
+        }
+        Ok(this)
+    }
+}
+
+/// Both towers and what makes vectors of their states, under the checkpoint's names.
 #[derive(Debug)]
 pub struct Siglip {
-    config: VisionConfig,
-    patch_embedding: Conv,
-    position_embedding: Embedding,
-    layers: Vec<Block>,
-    post_layernorm: LayerNorm,
+    config: SiglipConfig,
+    text_model: ClipText,
+    /// `text_model.head`.
+    text_head: Linear,
+    vision_model: SiglipVision,
+    /// `vision_model.head`.
+    vision_head: PoolingHead,
+    /// What cosines are multiplied by, `exp(logit_scale)`, and what is added.
+    logits: [f32; 2],
 }
 
 impl Siglip {
-    /// Reads `vision_config` of Idefics3 or SmolVLM.
+    /// Loads a checkpoint. One that is no SigLIP is told what it seems to be.
     ///
     /// # Errors
-    /// Sizes that do not fit, in words that `config.json` goes before.
-    pub(super) fn config_of(part: &serde_json::Value) -> std::result::Result<VisionConfig, String> {
-        let usual = json!({
-            "hidden_size": 1152, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 16,
-            "image_size": 224, "patch_size": 32, "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6,
-        });
-        VisionConfig::of(part, &usual)
-    }
-
-    /// The tensors below `vision_model`.
-    ///
-    /// # Errors
-    /// A missing or misshapen tensor, or no memory.
-    pub fn new(config: VisionConfig, w: &Weights) -> Result<Self> {
-        let (dim, side) = (config.hidden_size, config.side());
-        let embeddings = w.at("embeddings");
-        let window = Window::square(config.patch_size, config.patch_size, 0);
-        let layers = w.at("encoder").at("layers");
-        Ok(Self {
-            patch_embedding: Conv::new([3, dim], window, &embeddings.at("patch_embedding"))?,
-            position_embedding: Embedding::new(
-                side * side,
-                dim,
-                &embeddings.at("position_embedding"),
-            )?,
-            layers: (0..config.num_hidden_layers)
-                .map(|n| Block::new(&config.block(), &layers.at(n)))
-                .collect::<Result<_>>()?,
-            post_layernorm: LayerNorm::new(dim, config.layer_norm_eps, &w.at("post_layernorm"))?,
-            config,
+    /// Another model, sizes that do not fit, a missing, misshapen or unknown tensor, or no memory.
+    pub fn new(gpu: &Gpu, checkpoint: &Checkpoint, precision: Precision) -> Result<Self> {
+        let config = SiglipConfig::of(checkpoint)?;
+        let named = |error| likely::named(error, checkpoint);
+        check_biases(checkpoint, |stem| {
+            stem.ends_with("token_embedding") || stem.ends_with("position_embedding")
         })
+        .map_err(named)?;
+        let w = Weights::new(gpu, checkpoint, precision);
+        Self::load(config, &w).map_err(named)
     }
 
-    /// The tower's sizes.
-    pub fn config(&self) -> &VisionConfig {
+    fn load(config: SiglipConfig, w: &Weights) -> Result<Self> {
+        let (text, vision) = (w.at("text_model"), w.at("vision_model"));
+        let widths = [config.text.hidden_size, config.vision.hidden_size];
+        let this = Self {
+            text_model: ClipText::bidirectional(config.text.clone(), &text)?,
+            text_head: Linear::new(widths, &text.at("head"))?,
+            vision_model: SiglipVision::new(config.vision.clone(), &vision)?,
+            vision_head: PoolingHead::new(&config.vision, &vision.at("head"))?,
+            logits: [
+                w.values("logit_scale", &[1])?[0].exp(),
+                w.values("logit_bias", &[1])?[0],
+            ],
+            config,
+        };
+        w.finish(&[
+            "text_model.embeddings.position_ids",
+            "vision_model.embeddings.position_ids",
+        ])?;
+        Ok(this)
+    }
+
+    /// The model's sizes.
+    pub fn config(&self) -> &SiglipConfig {
         &self.config
     }
 
-    /// The tokens of each picture, `[images · rows · columns, hidden_size]`, those that it does not cover included. `keep`
-    /// is shown the states after the positions (`embedding`), each block (`layer0` …) and the last norm (`tower`).
+    /// The vectors of texts, given as token ids that are filled up as they were in training: `[texts, vision.hidden_size]`.
+    /// `keep` is shown what [`ClipText::forward`] shows.
+    ///
+    /// # Errors
+    /// A text without tokens or too long, an id beyond the table, or no memory.
+    pub fn texts(
+        &self,
+        rec: &Recorder,
+        texts: &[Vec<u32>],
+        mut keep: impl FnMut(&str, &Tensor),
+    ) -> Result<Tensor> {
+        let last = self.text_model.forward(rec, texts, &mut keep)?;
+        Ok(self.text_head.forward(rec, &last))
+    }
+
+    /// The vectors of pictures `[images, image_size, image_size, 4]`, values from -1 to 1: `[images, hidden_size]`. `keep` is
+    /// shown what [`SiglipVision::forward`] shows.
     ///
     /// # Errors
     /// No memory.
-    pub fn forward(
+    pub fn images(
         &self,
         rec: &Recorder,
-        tiles: &Tiles,
-        mut keep: impl FnMut(&str, &Tensor),
+        pixels: &Tensor,
+        keep: impl FnMut(&str, &Tensor),
     ) -> Result<Tensor> {
-        let x = self
-            .patch_embedding
-            .forward(rec, &tiles.pixels, Activation::None);
-        let [images, rows, columns, dim] = x.dims();
-        assert_eq!(images, tiles.covered.len(), "pictures");
-        let mut ids = Vec::with_capacity(images * rows * columns);
-        for covered in &tiles.covered {
-            ids.extend(positions([rows, columns], *covered, self.config.side()));
-        }
-        let ids = Tensor::upload(rec.gpu(), "positions", ids.len(), &ids)?;
-        let tokens = x.reshape([ids.len(), dim]);
-        let mut x = add(rec, &tokens, &self.position_embedding.forward(rec, &ids));
-        keep("embedding", &x);
-        let hidden = hiding(rec, [rows, columns], &tiles.covered)?;
-        let scores = match &hidden {
-            None => Scores::default(),
-            Some((bias, kind)) => Scores {
-                added: Added::Bias {
-                    bias,
-                    kind: Some(kind),
-                },
-                ..Scores::default()
-            },
+        let [images, ..] = pixels.dims::<4>();
+        let side = self.config.vision.side();
+        let tiles = Tiles {
+            pixels: pixels.clone(),
+            covered: vec![[side; 2]; images],
         };
-        for (n, block) in self.layers.iter().enumerate() {
-            x = block.forward(rec, x, images, scores);
-            keep(&format!("layer{n}"), &x);
-        }
-        let x = self.post_layernorm.forward(rec, &x);
-        keep("tower", &x);
-        Ok(x)
+        let tokens = self.vision_model.forward(rec, &tiles, keep)?;
+        Ok(self.vision_head.forward(rec, &tokens, images))
+    }
+
+    /// How well each text describes each picture, `[images, texts padded to 4]`: the cosine of their vectors, scaled, and the
+    /// bias of the sigmoid that makes a probability of it.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn logits_per_image(
+        &self,
+        rec: &Recorder,
+        images: &Tensor,
+        texts: &Tensor,
+    ) -> Result<Tensor> {
+        let [count, _] = texts.matrix();
+        let images = unit_rows(rec, images)?;
+        let texts = unit_rows_to(rec, texts, count.next_multiple_of(4))?;
+        let cosines = matmul(rec, &images, &texts, false);
+        let [scale, bias] = self.logits;
+        let bias = Tensor::upload(rec.gpu(), "logit bias", 4, &[bias / scale; 4])?;
+        Ok(add_scaled(rec, &cosines, &bias, scale))
     }
 }
 
-/// The position of each token of a grid, row by row, of which a picture covers a part, among `side` × `side` learned ones;
-/// the first for tokens that it does not cover. In the same single precision and order of operations as transformers, where
-/// a place that is on the edge of two may fall to the one before.
-pub fn positions(
-    [rows, columns]: [usize; 2],
-    [high, wide]: [usize; 2],
-    side: usize,
-) -> impl Iterator<Item = u32> {
-    let edge = |n: usize| (1.0 / side as f64 + n as f64 * (1.0 / side as f64)) as f32;
-    let edges: Vec<f32> = (0..side.saturating_sub(1)).map(edge).collect();
-    let along = move |count: usize| -> Vec<u32> {
-        let step = 1.0 / count as f32;
-        let place = |n: usize| (n as f32 * step).min(BELOW_ONE);
-        let bucket = |n: usize| edges.partition_point(|edge| *edge <= place(n)) as u32;
-        (0..count).map(bucket).collect()
-    };
-    let (down, across) = (along(high), along(wide));
-    (0..rows * columns).map(move |n| {
-        let place = (down.get(n / columns), across.get(n % columns));
-        match place {
-            (Some(row), Some(column)) => row * side as u32 + column,
-            _ => 0,
-        }
-    })
+/// `SiglipMultiheadAttentionPoolingHead`: one learned query reads the tokens of a picture, then an MLP.
+#[derive(Debug)]
+struct PoolingHead {
+    /// `[1, hidden_size]`.
+    probe: Tensor,
+    q: Linear,
+    kv: Linear,
+    out_proj: Linear,
+    layernorm: LayerNorm,
+    fc1: Linear,
+    fc2: Linear,
+    hidden_act: Activation,
+    heads: Heads,
 }
 
-/// What hides the tokens that pictures do not cover, `[kinds, 1, tokens, tokens]`, and the kind of each picture; nothing
-/// where all are covered.
-fn hiding(
-    rec: &Recorder,
-    [rows, columns]: [usize; 2],
-    covered: &[[usize; 2]],
-) -> Result<Option<(Tensor, Tensor)>> {
-    if covered.iter().all(|covered| *covered == [rows, columns]) {
-        return Ok(None);
+impl PoolingHead {
+    fn new(config: &VisionConfig, w: &Weights) -> Result<Self> {
+        let (dim, hidden) = (config.hidden_size, config.intermediate_size);
+        let (attention, mlp) = (w.at("attention"), w.at("mlp"));
+        let names = ["in_proj_weight", "in_proj_bias"];
+        let rows = |rows| Linear::rows([dim, 3 * dim], names, rows, &attention);
+        Ok(Self {
+            probe: w.tensor("probe", [1, 1, dim])?.reshape([1, dim]),
+            q: rows(0..dim)?,
+            kv: rows(dim..3 * dim)?,
+            out_proj: Linear::new([dim, dim], &attention.at("out_proj"))?,
+            layernorm: LayerNorm::new(dim, config.layer_norm_eps, &w.at("layernorm"))?,
+            fc1: Linear::new([dim, hidden], &mlp.at("fc1"))?,
+            fc2: Linear::new([hidden, dim], &mlp.at("fc2"))?,
+            hidden_act: config.hidden_act,
+            heads: config.heads,
+        })
     }
-    let mut kinds = covered.to_vec();
-    kinds.sort_unstable();
-    kinds.dedup();
-    let (tokens, padded) = (rows * columns, (rows * columns).next_multiple_of(4));
-    let mut bias: Vec<f32> = Vec::with_capacity(kinds.len() * tokens * padded);
-    for [high, wide] in &kinds {
-        let sees = |n: usize| n / columns < *high && n % columns < *wide;
-        let row = |n: usize| if sees(n) { 0.0 } else { HIDDEN };
-        let row: Vec<f32> = (0..padded).map(row).collect();
-        (0..tokens).for_each(|_| bias.extend(&row));
+
+    /// `[images, hidden_size]` of tokens `[images · tokens, hidden_size]`.
+    fn forward(&self, rec: &Recorder, tokens: &Tensor, images: usize) -> Tensor {
+        let [_, dim] = tokens.matrix();
+        let probes = Tensor::empty(rec, [images, dim]);
+        copy_rows(rec, &self.probe, &probes, images, 0, 1);
+        let q = self.q.forward(rec, &probes);
+        let kv = self.kv.forward(rec, tokens);
+        let (k, v) = (Columns::from(&kv, 0), Columns::from(&kv, dim));
+        let read = attention(rec, Columns::all(&q), k, v, self.heads, images, false);
+        let x = self.out_proj.forward(rec, &read);
+        let normed = self.layernorm.forward(rec, &x);
+        let hidden = self.fc1.activated(rec, &normed, self.hidden_act);
+        self.fc2.added(rec, &hidden, &x)
     }
-    let kind = covered
-        .iter()
-        .map(|covered| kinds.partition_point(|k| k < covered) as u32);
-    let kind: Vec<u32> = kind.collect();
-    Ok(Some((
-        Tensor::upload(
-            rec.gpu(),
-            "hidden keys",
-            [kinds.len(), 1, tokens, padded],
-            &bias,
-        )?,
-        Tensor::upload(rec.gpu(), "kinds", kind.len(), &kind)?,
-    )))
 }

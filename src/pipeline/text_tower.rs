@@ -1,4 +1,4 @@
-//! What turns a text into one row of numbers: the text tower of a MedCLIP, BiomedCLIP or CLIP, or a BERT.
+//! What turns a text into one row of numbers: the text tower of a MedCLIP, BiomedCLIP, CLIP or SigLIP, or a BERT.
 
 use std::path::Path;
 
@@ -9,6 +9,7 @@ use crate::models::biomedclip::BiomedClip;
 use crate::models::clip::Clip;
 use crate::models::likely::likely;
 use crate::models::medclip::MedClip;
+use crate::models::siglip::Siglip;
 use crate::models::unit_rows;
 use crate::pipeline::text_encoder::TextEncoder;
 use crate::pipeline::tokenizer::{ClipTokenizer, SentenceTokenizer};
@@ -36,6 +37,7 @@ enum Paired {
     MedClip(Box<MedClip>, SentenceTokenizer),
     BiomedClip(Box<BiomedClip>, SentenceTokenizer),
     Clip(Box<Clip>, ClipTokenizer),
+    Siglip(Box<Siglip>, SentenceTokenizer),
 }
 
 impl TextTower {
@@ -127,6 +129,12 @@ impl Paired {
                 let model = Clip::new(gpu, checkpoint, precision)?;
                 Self::Clip(Box::new(model), ClipTokenizer::from_folder(folder)?)
             }
+            Some("SigLIP") => {
+                let model = Siglip::new(gpu, checkpoint, precision)?;
+                let longest = model.config().text.max_position_embeddings;
+                let tokenizer = SentenceTokenizer::from_folder(folder, longest)?;
+                Self::Siglip(Box::new(model), tokenizer)
+            }
             _ => return Ok(None),
         };
         let (path, has, rows) = this.words();
@@ -154,6 +162,10 @@ impl Paired {
                 let rows = model.config().text.vocab_size;
                 (words.path(), words.vocab_size(), rows)
             }
+            Self::Siglip(model, words) => {
+                let rows = model.config().text.vocab_size;
+                (words.path(), words.vocab_size(), rows)
+            }
         }
     }
 
@@ -162,6 +174,7 @@ impl Paired {
             Self::MedClip(..) => "MedCLIP",
             Self::BiomedClip(..) => "BiomedCLIP",
             Self::Clip(..) => "CLIP",
+            Self::Siglip(..) => "SigLIP",
         }
     }
 
@@ -170,6 +183,7 @@ impl Paired {
             Self::MedClip(model, _) => model.config().proj_dim,
             Self::BiomedClip(model, _) => model.config().embed_dim,
             Self::Clip(model, _) => model.config().projection_dim,
+            Self::Siglip(model, _) => model.config().vision.hidden_size,
         }
     }
 
@@ -179,6 +193,13 @@ impl Paired {
             Self::MedClip(_, tokenizer) | Self::BiomedClip(_, tokenizer) => {
                 let sentence = tokenizer.encode(text)?;
                 Ok((sentence.ids, sentence.truncated))
+            }
+            Self::Siglip(model, tokenizer) => {
+                let (config, sentence) = (model.config(), tokenizer.encode(text)?);
+                let mut ids = sentence.ids;
+                // It learned texts of one length, and reads the last token.
+                ids.resize(config.text.max_position_embeddings, config.pad_token_id);
+                Ok((ids, sentence.truncated))
             }
             Self::Clip(model, tokenizer) => {
                 let most = model.config().text.max_position_embeddings;
@@ -199,6 +220,7 @@ impl Paired {
             Self::MedClip(model, _) => model.encode_text(rec, texts, |_, _| ()),
             Self::BiomedClip(model, _) => model.encode_text(rec, texts, |_, _| ()),
             Self::Clip(model, _) => unit_rows(rec, &model.texts(rec, texts, |_, _| ())?),
+            Self::Siglip(model, _) => unit_rows(rec, &model.texts(rec, texts, |_, _| ())?),
         }
     }
 }

@@ -123,13 +123,13 @@ fn the_built_in_model_is_described_by_such_a_file() {
     let input = folder.path().join("a_T1w.nii.gz");
     tiny(&input, 1);
     let weights = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights");
-    let words = ["--find", "left thalamus", "--find", "whole brain", "--json"];
+    let words = ["--find", "left thalamus", "--json"];
     let (own, built_in) = (folder.path().join("own"), folder.path().join("built_in"));
     let value = json(&by_model(
         &weights.join("zeus-mini.json"),
         &[&input],
         &own,
-        &words,
+        &[&["--fast", "--find", "whole brain"], &words[..]].concat(),
     ));
     let wanted = json(&segment(&input, &built_in, &words));
     for key in [
@@ -208,7 +208,6 @@ fn what_a_model_cannot_do_is_said() {
     assert!(refused(&boxed, 2).contains("a Zeus"));
     for (words, part) in [
         (&["--find", "lungs"][..], "`lump`"),
-        (&["--prompt", "a ring"], "--prompt"),
         (&["--fast", "--view", "axial", "--find", "ring"], "--fast"),
         (
             &["--modality", "ct", "--find", "ring"],

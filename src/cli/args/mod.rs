@@ -250,7 +250,7 @@ pub(super) struct EmbedArgs {
     /// Where the language models are [default: $KERAUNOS_HOME, else the user's data folder]
     #[arg(long, value_name = "DIR")]
     pub(super) model_dir: Option<PathBuf>,
-    /// Another BERT, or a MedCLIP, BiomedCLIP or CLIP whose text tower is taken: model.safetensors with config.json and its
+    /// Another BERT, or a MedCLIP, BiomedCLIP, CLIP or SigLIP whose text tower is taken: model.safetensors with config.json and its
     /// tokenizer (tokenizer.json, vocab.txt) beside it
     #[arg(long, value_name = "FILE|DIR", conflicts_with = "model_dir")]
     pub(super) model: Option<PathBuf>,

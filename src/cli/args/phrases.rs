@@ -11,9 +11,8 @@ use crate::pipeline::structures::Target;
 /// Where `--help` puts the options for phrases.
 const PHRASES: &str = "By phrases (CLIPSeg, BiomedCLIPSeg, CRIS)";
 /// What is not for phrases.
-const NOT_PHRASED: [&str; 10] = [
+const NOT_PHRASED: [&str; 9] = [
     "llm",
-    "model_dir",
     "instruct",
     "fast",
     "fusion",

@@ -11,9 +11,8 @@ use crate::pipeline::structures::Target;
 /// Where `--help` puts the options for boxes and points.
 const SHOWN: &str = "By boxes and points (SAM, MobileSAM, MedSAM)";
 /// What is not for objects that are shown.
-const NOT_SHOWN: [&str; 12] = [
+const NOT_SHOWN: [&str; 11] = [
     "llm",
-    "model_dir",
     "instruction",
     "instruct",
     "fast",

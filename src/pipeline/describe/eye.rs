@@ -7,7 +7,7 @@ use crate::models::idefics3::Idefics3;
 use crate::models::kind;
 use crate::models::llama::Llama;
 use crate::models::llava::Llava;
-use crate::models::siglip::Tiles;
+use crate::models::siglip_vision::Tiles;
 use crate::pipeline::prepare::Slice;
 use crate::tensor::{Checkpoint, Precision, Tensor};
 
