@@ -1,5 +1,5 @@
-//! Networks that were published by others, at their true sizes, on the adapter at hand: `cargo bench --bench published`. Minutes
-//! on a software adapter.
+//! Networks that were published by others, at their true sizes, on the adapter at hand: `cargo bench --bench published`, or one of
+//! them: `cargo bench --bench published -- sam`. Minutes on a software adapter.
 //!
 //! Times are the least of several runs, from recording to read-back.
 
@@ -20,6 +20,8 @@ use keraunos::models::cris::{Cris, USUAL_SIZE};
 use keraunos::models::medclip::MedClip;
 use keraunos::models::meshnet::{MeshNet, SLAB_BYTES, Slabs};
 use keraunos::models::sam::{Prompt, Sam};
+use keraunos::models::siglip::Siglip;
+use keraunos::models::zeus_sam::ZeusSam;
 use keraunos::pipeline::convert::convert;
 use keraunos::tensor::{Checkpoint, Precision, Tensor};
 use timing::{least, row, seconds};
@@ -28,11 +30,28 @@ fn main() -> Result<(), keraunos::Error> {
     let gpu = Gpu::open(&GpuOptions::default())?;
     let adapter = gpu.summary();
     println!("{} ({}, {})", adapter.name, adapter.kind, adapter.driver);
-    meshnet(&gpu)?;
-    clipseg(&gpu)?;
-    cris(&gpu)?;
-    clips(&gpu)?;
-    sam(&gpu)
+    type Bench = fn(&Gpu) -> Result<(), keraunos::Error>;
+    let all: [(&str, Bench); 7] = [
+        ("meshnet", meshnet),
+        ("clipseg", clipseg),
+        ("cris", cris),
+        ("clips", clips),
+        ("siglip", siglip),
+        ("sam", sam),
+        ("zeus", zeus),
+    ];
+    // Cargo adds a flag of its own.
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|a| !a.starts_with('-'))
+        .collect();
+    let is_wanted = |name: &&str| wanted.is_empty() || wanted.iter().any(|some| some == name);
+    for (name, bench) in &all {
+        if is_wanted(name) {
+            bench(&gpu)?;
+        }
+    }
+    Ok(())
 }
 
 /// A case of a file of goldens as a folder with a checkpoint, numbers for weights.
@@ -176,6 +195,65 @@ fn clips(gpu: &Gpu) -> Result<(), keraunos::Error> {
     })?;
     let name = "BiomedCLIP, f32: a picture of 224 x 224 by ViT-B/16";
     row(name, seconds(image), "");
+    Ok(())
+}
+
+/// SigLIP base with numbers for weights, a picture of 224 x 224 and a text of 64 tokens.
+fn siglip(gpu: &Gpu) -> Result<(), keraunos::Error> {
+    let config = serde_json::json!({"model_type": "siglip", "vision_config": {"patch_size": 16}});
+    let tensors = contract::contract("siglip-base-patch16-224");
+    let place = model_files::model_folder(&config, &tensors, str::to_owned);
+    let model = Siglip::new(gpu, &Checkpoint::open(place.path())?, Precision::F32)?;
+    let (pixels, texts) = (picture(gpu, 224)?, [(2..66).collect::<Vec<u32>>()]);
+    let image = least(5, || {
+        let rec = gpu.record("image");
+        let image = model.images(&rec, &pixels, |_, _| ())?;
+        image.read(rec).map(drop)
+    })?;
+    let text = least(5, || {
+        let rec = gpu.record("text");
+        let text = model.texts(&rec, &texts, |_, _| ())?;
+        text.read(rec).map(drop)
+    })?;
+    row(
+        "SigLIP base, f32: a picture of 224 x 224",
+        seconds(image),
+        "",
+    );
+    row("SigLIP base, f32: 64 tokens", seconds(text), "");
+    Ok(())
+}
+
+/// What a Zeus of SAM ViT-B adds to its encoder: eight instructions decoded on an encoded slice.
+fn zeus(gpu: &Gpu) -> Result<(), keraunos::Error> {
+    let sam = golden("sam_whole.json", "vit_b")?;
+    let projection = [
+        ("weight".to_owned(), vec![256, 512]),
+        ("bias".to_owned(), vec![256]),
+    ];
+    let none = serde_json::json!({});
+    let projection = model_files::model_folder(&none, &projection.into(), str::to_owned);
+    let (sam, projection) = (
+        Checkpoint::open(sam.path())?,
+        Checkpoint::open(projection.path())?,
+    );
+    let zeus = ZeusSam::new(gpu, &[sam], 0, &projection, Precision::F32)?;
+    let grid: Vec<f32> = (0..64 * 64 * 256)
+        .map(|n| (n % 251) as f32 / 125.0 - 1.0)
+        .collect();
+    let image = Tensor::upload(gpu, "image", [1, 64, 64, 256], &grid)?;
+    let texts = Tensor::upload(gpu, "texts", [8, 512], &grid[..8 * 512])?;
+    let time = least(5, || {
+        let rec = gpu.record("decoder");
+        let tokens = zeus.project(&rec, &texts);
+        let masks = zeus.decode(&rec, &image, &tokens, |_, _| ())?;
+        rec.read::<f32>(&[(&masks.low_res, 4)]).map(drop)
+    })?;
+    row(
+        "Zeus on SAM ViT-B, f32: eight instructions decoded",
+        seconds(time),
+        "",
+    );
     Ok(())
 }
 

@@ -28,8 +28,8 @@ pub struct TextTower {
 }
 
 enum Tower {
-    Bert(TextEncoder, Pooling),
-    Paired(Paired),
+    Bert(Box<TextEncoder>, Pooling),
+    Paired(Box<Paired>),
 }
 
 /// One that was trained beside an image tower, with its tokenizer.
@@ -49,7 +49,7 @@ impl TextTower {
     pub fn open(gpu: &Gpu, path: &Path, pooling: Option<Pooling>) -> Result<Self> {
         let checkpoint = Checkpoint::open(path)?;
         let tower = match (Paired::open(gpu, &checkpoint)?, pooling) {
-            (Some(paired), None) => Tower::Paired(paired),
+            (Some(paired), None) => Tower::Paired(Box::new(paired)),
             (Some(paired), Some(_)) => {
                 let kind = paired.kind();
                 let problem = format!("a pooling is for a BERT, and this is a {kind}");
@@ -57,7 +57,7 @@ impl TextTower {
             }
             (None, pooling) => {
                 let encoder = TextEncoder::of(gpu, &checkpoint)?;
-                Tower::Bert(encoder, pooling.unwrap_or_default())
+                Tower::Bert(Box::new(encoder), pooling.unwrap_or_default())
             }
         };
         Ok(Self {

@@ -1,0 +1,154 @@
+"""PyTorch and onnxruntime beside keraunos on the networks that others published: one after the other in turns, each in a process of
+its own, with the most memory that it held.
+
+    cargo bench --bench published --no-run
+    pip install -r tests/goldens/requirements.txt -r benches/peers/requirements.txt
+    python benches/peers/published.py [--threads N] [--rounds N] sam clipseg
+
+Float32, numbers for weights.  `sam` is ViT-B's encoder on a slice of 1024 x 1024, `clipseg` the ten blocks of rd64-refined's image tower
+that its decoder reads, on one of 352 x 352.  keraunos runs them on its adapter, the others on the processor; PyTorch by the
+faster of transformers' attentions.  onnxruntime's results are compared with PyTorch's first; keraunos' are in tests/sam.rs and
+tests/clip.rs.  Seconds are the least of three runs in each turn; on a software adapter memory is the adapter's too.
+"""
+
+import argparse
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+RUNS = 3
+# What a row of the bench begins with.
+ROWS = {'sam': 'SAM ViT-B, f32: a slice of 1024 x 1024 encoded', 'clipseg': 'CLIPSeg rd64-refined, f32: a slice of 352 x 352 encoded'}
+
+
+def tower(name, attention):
+    """The network and a picture."""
+    import torch
+    import transformers
+
+    torch.manual_seed(7)
+    if name == 'sam':
+        model = transformers.SamModel._from_config(transformers.SamConfig(), attn_implementation=attention).eval()
+        return model.vision_encoder, torch.rand(1, 3, 1024, 1024)
+    config = transformers.CLIPSegConfig(vision_config=dict(patch_size=16), use_complex_transposed_convolution=True)
+    model = transformers.CLIPSegForImageSegmentation._from_config(config, attn_implementation=attention).eval()
+    vision = model.clip.vision_model
+    vision.encoder.layers = vision.encoder.layers[:10]
+    return vision, torch.rand(1, 3, 352, 352)
+
+
+def least(run):
+    times = []
+    for _ in range(RUNS):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def by_torch(name, attention, threads):
+    import torch
+
+    torch.set_num_threads(threads)
+    model, image = tower(name, attention)
+    with torch.inference_mode():
+        print(least(lambda: model(image)))
+
+
+def exported(name, path):
+    """Writes the network as ONNX, with a picture and what PyTorch makes of it."""
+    import numpy as np
+    import torch
+
+    class First(torch.nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x):
+            return self.inner(x).last_hidden_state
+
+    model, image = tower(name, 'eager')
+    model = First(model)
+    with torch.inference_mode():
+        wanted = model(image)
+    torch.onnx.export(model, (image,), str(path / 'model.onnx'), opset_version=17, dynamo=False, input_names=['x'], output_names=['y'])
+    np.savez(path / 'case.npz', x=image.numpy(), y=wanted.numpy())
+
+
+def by_onnxruntime(path, threads):
+    import numpy as np
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(Path(path) / 'model.onnx'), options, providers=['CPUExecutionProvider'])
+    case = np.load(Path(path) / 'case.npz')
+    x, wanted = case['x'], case['y']
+    off = np.abs(session.run(None, {'x': x})[0] - wanted).max() / np.abs(wanted).max()
+    if off > 1e-4:
+        raise SystemExit(f'onnxruntime is off by {off:.1e}')
+    print(least(lambda: session.run(None, {'x': x})))
+
+
+def measured(command):
+    """What a process prints, and the most gigabytes that it held."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        text = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f'{command} ended with {process.returncode}')
+    return text, usage.ru_maxrss / 2**20
+
+
+def keraunos():
+    """The bench's own program, so that its memory is not cargo's."""
+    made = subprocess.run(['cargo', 'bench', '--bench', 'published', '--no-run', '--message-format', 'json'], cwd=ROOT, text=True, check=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+    return re.findall(r'"executable":"([^"]*published[^"]*)"', made)[-1]
+
+
+def main() -> None:
+    p = argparse.ArgumentParser()
+    p.add_argument('--threads', type=int, default=os.cpu_count())
+    p.add_argument('--rounds', type=int, default=3)
+    p.add_argument('--as', dest='kind', nargs='+', help=argparse.SUPPRESS)
+    p.add_argument('names', nargs='*')
+    a = p.parse_args()
+    if a.kind:
+        kind, *rest = a.kind
+        return {'torch': by_torch, 'onnx': lambda path, threads: by_onnxruntime(path, threads)}[kind](*rest, a.threads)
+    me, program = [sys.executable, __file__, '--threads', str(a.threads), '--as'], keraunos()
+    for name in a.names:
+        with tempfile.TemporaryDirectory() as folder:
+            # Apart, as exporting takes memory of its own.
+            code = f'import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import published, pathlib; published.exported({name!r}, pathlib.Path({folder!r}))'
+            subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            commands = {'keraunos': [program, '--bench', name], 'PyTorch, sdpa': [*me, 'torch', name, 'sdpa'],
+                        'PyTorch, eager': [*me, 'torch', name, 'eager'], 'onnxruntime': [*me, 'onnx', folder]}
+            times, memory = {who: [] for who in commands}, dict.fromkeys(commands, 0.0)
+            for _ in range(a.rounds):
+                for who, command in commands.items():
+                    text, most = measured(command)
+                    if who == 'keraunos':
+                        row = next(line for line in text.splitlines() if line.startswith(ROWS[name]))
+                        text = re.search(r'([0-9.]+) (m?s)\b', row[len(ROWS[name]):])
+                        text = float(text[1]) / (1000 if text[2] == 'ms' else 1)
+                    times[who].append(float(text))
+                    memory[who] = max(memory[who], most)
+            print(ROWS[name])
+            for who in commands:
+                turns = [ours / theirs for ours, theirs in zip(times['keraunos'], times[who])]
+                spread = f'{min(times[who]):.2f} to {max(times[who]):.2f} s'
+                print(f'  {who:15} {spread:16} {memory[who]:5.2f} GB   keraunos takes {statistics.median(turns):.2f} times as long')
+
+
+if __name__ == '__main__':
+    main()
