@@ -118,6 +118,42 @@ fn a_folder_of_checkpoints_segments_without_a_line_of_code() {
 }
 
 #[test]
+fn a_language_model_writes_in_the_models_own_words() {
+    needs_models();
+    let model = zeus();
+    let mut described = model_json();
+    described["parts"]["language_model"] = json!({"id": LANGUAGE_MODEL});
+    described["labels"][0]["look"] = "bright".into();
+    described["prompts"] = json!({"instruction": {
+        "system": "You repeat what you are told.",
+        "ask": "Say: Find the <look> <instance> <place>.",
+        "examples": [{"ask": "Say: Find the dark lump.", "answer": "Find the dark lump."}],
+    }});
+    write_json(model.path(), &described);
+    let folder = folder();
+    let input = volume(folder.path(), "t1");
+    let out = folder.path().join("out");
+    let mut command = keraunos();
+    command
+        .arg("segment")
+        .arg(&input)
+        .arg("--model")
+        .arg(model.path());
+    command
+        .arg("-o")
+        .arg(&out)
+        .args(["--view", "axial", "--json"]);
+    command.args(["--instruct", "llm", "--find", "ring"]);
+    let report = &json(&command.output().expect("the program starts"))["report"];
+    Schema::of("report").holds(report);
+    assert!(report["weights"]["language model"].is_string());
+    let said = &report["instructions"][0];
+    assert_eq!(said["author"], "llm", "{said}");
+    let text = said["text"].as_str().expect("a text");
+    assert!(text.contains("ring") && text.contains("bright"), "{text}");
+}
+
+#[test]
 fn the_built_in_model_is_described_by_such_a_file() {
     let folder = folder();
     let input = folder.path().join("a_T1w.nii.gz");
