@@ -108,8 +108,7 @@ fn first_mask(cache: &Path, make_ahead: bool) -> Result<(), keraunos::Error> {
     let (zeus, image, text) = slice(&gpu)?;
     let rec = gpu.record("slice");
     let masks = zeus.forward(&rec, &image, &text, |_, _| ());
-    let full = zeus.full(&rec, &masks);
-    full.read(rec).map(drop)
+    masks.low_res.read(rec).map(drop)
 }
 
 /// The embedded model, a slice, and a prompt token for each of its structures.

@@ -9,7 +9,7 @@ use crate::models::bert::Sentences;
 use crate::models::image_encoder::{ImageEmbedding, ImageEncoder};
 use crate::models::mask_decoder::{Decoded, MaskDecoder};
 use crate::models::prompt_encoder::PromptEncoder;
-use crate::ops::{matmul, resample};
+use crate::ops::matmul;
 use crate::tensor::{Checkpoint, Precision, Tensor, Weights};
 
 /// A tensor that a checkpoint may carry beside the model: the prompt tokens of some instructions, whose
@@ -225,10 +225,5 @@ impl Zeus {
             low_res: masks.reshape([prompts, size, size]),
             quality: decoded.quality.reshape([prompts, 4]),
         }
-    }
-
-    /// Masks at the slice's own resolution: `[prompts, size, size]`.
-    pub fn full(&self, rec: &Recorder, masks: &Masks) -> Tensor {
-        resample(rec, &masks.low_res)
     }
 }
