@@ -125,8 +125,8 @@ pub struct BiomedClipSeg {
 }
 
 impl BiomedClipSeg {
-    /// Loads a checkpoint with the names of MedVLSM's module: `biomedclip.…` and `decoder.…`, as they are or below `net`. What lies behind the last block
-    /// that is read is not loaded.
+    /// Loads a checkpoint with the names of MedVLSM's module: `biomedclip.…` and `decoder.…`, as they are or below `net`. What lies
+    /// behind the last block that is read is not loaded.
     ///
     /// # Errors
     /// A missing, misshapen or unknown tensor, sizes that do not fit, or no memory; what the checkpoint seems to be is said.

@@ -10,8 +10,8 @@ use crate::layers::{LayerNorm, Linear};
 use crate::models::clip_text::{ClipText, ClipTextConfig};
 use crate::models::clip_vision::ClipVision;
 use crate::models::vision::VisionConfig;
-use crate::models::{check_biases, config_json, likely, number, unit_rows, unit_rows_to};
-use crate::ops::{add_scaled, gather_rows, matmul};
+use crate::models::{check_biases, config_json, likely, logits_per_image, number};
+use crate::ops::gather_rows;
 use crate::tensor::{Checkpoint, Precision, Tensor, Weights};
 
 /// The most columns of a projection.
@@ -178,12 +178,7 @@ impl Clip {
         images: &Tensor,
         texts: &Tensor,
     ) -> Result<Tensor> {
-        let [count, _] = texts.matrix();
-        let images = unit_rows(rec, images)?;
-        let texts = unit_rows_to(rec, texts, count.next_multiple_of(4))?;
-        let cosines = matmul(rec, &images, &texts, false);
-        let nothing = Tensor::zeros(rec.gpu(), "nothing", 4)?;
-        Ok(add_scaled(rec, &cosines, &nothing, self.scale))
+        logits_per_image(rec, images, texts, [self.scale, 0.0])
     }
 }
 

@@ -35,7 +35,7 @@ use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 use crate::gpu::Recorder;
-use crate::ops::mean_pool;
+use crate::ops::{add_scaled, matmul, mean_pool};
 use crate::tensor::{Checkpoint, Tensor, TensorEntry, read_bounded};
 
 /// The largest `config.json` that is read, in bytes.
@@ -100,6 +100,24 @@ fn unit_rows_to(rec: &Recorder, x: &Tensor, count: usize) -> Result<Tensor> {
     let spans: Vec<[u32; 2]> = (0..count).map(span).collect();
     let spans = Tensor::upload(rec.gpu(), "rows", [count, 2], spans.as_flattened())?;
     Ok(mean_pool(rec, x, &spans))
+}
+
+/// How well each text describes each picture, `[images, texts padded to 4]`, of their vectors: their cosine, scaled, and a bias.
+///
+/// # Errors
+/// No memory.
+fn logits_per_image(
+    rec: &Recorder,
+    images: &Tensor,
+    texts: &Tensor,
+    [scale, bias]: [f32; 2],
+) -> Result<Tensor> {
+    let [count, _] = texts.matrix();
+    let images = unit_rows(rec, images)?;
+    let texts = unit_rows_to(rec, texts, count.next_multiple_of(4))?;
+    let cosines = matmul(rec, &images, &texts, false);
+    let bias = Tensor::upload(rec.gpu(), "logit bias", 4, &[bias / scale; 4])?;
+    Ok(add_scaled(rec, &cosines, &bias, scale))
 }
 
 /// Whether an embedding of so many columns can be made.

@@ -11,8 +11,8 @@ use crate::layers::{LayerNorm, Linear};
 use crate::models::clip_text::{ClipText, ClipTextConfig};
 use crate::models::siglip_vision::{SiglipVision, Tiles};
 use crate::models::vision::VisionConfig;
-use crate::models::{check_biases, config_json, likely, number, unit_rows, unit_rows_to};
-use crate::ops::{Activation, Columns, Heads, add_scaled, attention, copy_rows, matmul};
+use crate::models::{check_biases, config_json, likely, logits_per_image, number};
+use crate::ops::{Activation, Columns, Heads, attention, copy_rows};
 use crate::tensor::{Checkpoint, Precision, Tensor, Weights};
 
 /// The sizes of a model.
@@ -185,13 +185,7 @@ impl Siglip {
         images: &Tensor,
         texts: &Tensor,
     ) -> Result<Tensor> {
-        let [count, _] = texts.matrix();
-        let images = unit_rows(rec, images)?;
-        let texts = unit_rows_to(rec, texts, count.next_multiple_of(4))?;
-        let cosines = matmul(rec, &images, &texts, false);
-        let [scale, bias] = self.logits;
-        let bias = Tensor::upload(rec.gpu(), "logit bias", 4, &[bias / scale; 4])?;
-        Ok(add_scaled(rec, &cosines, &bias, scale))
+        logits_per_image(rec, images, texts, self.logits)
     }
 }
 

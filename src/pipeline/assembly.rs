@@ -22,7 +22,7 @@ use super::prompted::Preprocessing;
 use super::request::Fusion;
 use super::schema;
 use super::structures::{Catalogue, Structure};
-use super::wording::{self, Wording};
+use super::wording::Wording;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::bert::Pooling;
@@ -40,7 +40,9 @@ static EMBEDDED: LazyLock<Assembly> = LazyLock::new(|| {
     let json = include_str!("../../weights/zeus-mini.json");
     let read = |path: &Path| match path.to_str() {
         Some("structures.json") => Ok(include_str!("../../weights/structures.json").to_owned()),
-        Some("prompts/instruction.json") => Ok(wording::INSTRUCTION.to_owned()),
+        Some("prompts/instruction.json") => {
+            Ok(include_str!("../../weights/prompts/instruction.json").to_owned())
+        }
         _ => Err(Error::config(path, "is not part of the program".to_owned())),
     };
     Assembly::parse(json, Path::new("zeus-mini.json"), &read)
@@ -230,7 +232,13 @@ impl Assembly {
     /// As [`Assembly::open`].
     pub fn parse(json: &str, path: &Path, read: &dyn Fn(&Path) -> Result<String>) -> Result<Self> {
         let fault = |problem: String| Error::config(path, problem);
-        let json: Json = serde_json::from_str(json).map_err(|e| fault(e.to_string()))?;
+        let json: Json = serde_json::from_str(json).map_err(|error| {
+            // Theirs is called so too.
+            fault(match json.contains("\"weightsManifest\"") {
+                true => "is TensorFlow.js's; make safetensors of it by `keraunos convert`".into(),
+                false => error.to_string(),
+            })
+        })?;
         if let Some(schema) = json.schema.filter(|schema| schema != schema::MODEL.id) {
             let known = schema::MODEL.id;
             return Err(fault(format!(
@@ -256,12 +264,13 @@ impl Assembly {
                 "`labels` has {count} structures, expected at most {MOST_LABELS}"
             )));
         }
-        let usual = Wording::embedded();
+        // Asked for only where nothing is said: the embedded model says it all.
+        let usual = Wording::embedded;
         let wording = Wording {
-            stock: json.prompts.stock.unwrap_or_else(|| usual.stock.clone()),
+            stock: json.prompts.stock.unwrap_or_else(|| usual().stock.clone()),
             instruction: match json.prompts.instruction {
                 Some(prompt) => prompt.read(path, read)?,
-                None => usual.instruction.clone(),
+                None => usual().instruction.clone(),
             },
             region: json.prompts.region,
         };
@@ -417,9 +426,8 @@ mod tests {
             model.structures.len(),
             Catalogue::embedded().structures().len()
         );
-        let usual = Wording::embedded();
-        assert_eq!(model.wording.stock, usual.stock);
-        assert_eq!(model.wording.region, usual.region);
+        assert_eq!(model.wording.region.as_deref(), Some("the head"));
+        assert!(!model.wording.instruction.examples.is_empty());
         assert_eq!(model.views, View::ALL);
         for part in [
             Some(&model.parts.text_encoder),

@@ -1,5 +1,7 @@
 //! How much memory a segmentation needs, before anything large is read.
 
+use std::path::Path;
+
 use serde::Serialize;
 
 use super::geometry::Grid;
@@ -79,6 +81,21 @@ impl Needs {
             true => self.host.saturating_add(self.adapter),
             false => self.host,
         }
+    }
+}
+
+/// Refuses work on a file that needs more of the machine's memory than there is left.
+///
+/// # Errors
+/// [`Error::Memory`].
+pub(super) fn check(path: &Path, needs: u64) -> Result<()> {
+    match available() {
+        Some(has) if needs > has => Err(Error::Memory {
+            path: path.into(),
+            needs: gigabytes(needs),
+            has: gigabytes(has),
+        }),
+        _ => Ok(()),
     }
 }
 

@@ -6,16 +6,15 @@ use std::time::Instant;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::meshnet::{MeshNet, SLAB_BYTES};
-use crate::pipeline::card::{DISCLAIMER, MESHNET_CITATION};
+use crate::pipeline::card::MESHNET_CITATION;
 use crate::pipeline::conform::{Conformed, Part, restore};
 use crate::pipeline::inputs::read_input;
 use crate::pipeline::memory::{self, Needs};
 use crate::pipeline::prepare::View;
-use crate::pipeline::request::{Asked, Fusion, Instruct, Request, VERSION};
+use crate::pipeline::request::{Asked, Fusion, Instruct, Request};
 use crate::pipeline::result::{Report, Segmentation, StructureResult};
-use crate::pipeline::schema;
 use crate::pipeline::segmenter::Observer;
-use crate::pipeline::stages::{Clock, precision_in_words};
+use crate::pipeline::stages::Clock;
 use crate::pipeline::statistics;
 use crate::pipeline::volume::{Names, Volume};
 use crate::tensor::{Checkpoint, Precision};
@@ -59,14 +58,7 @@ impl MeshSegmenter {
         clock.lap("conform");
         let needs = self.needs(&reference, part);
         observer.needs(&needs);
-        let machine = needs.of_machine(self.gpu.is_cpu());
-        if let Some(has) = memory::available().filter(|has| machine > *has) {
-            return Err(Error::Memory {
-                path: request.inputs[0].path.clone(),
-                needs: memory::gigabytes(machine),
-                has: memory::gigabytes(has),
-            });
-        }
+        memory::check(&request.inputs[0].path, needs.of_machine(self.gpu.is_cpu()))?;
         let grid = conformed.grid.clone();
         drop(conformed);
         let classes = self.model.forward(
@@ -92,24 +84,13 @@ impl MeshSegmenter {
             ));
         }
         let report = Report {
-            schema: schema::REPORT.id,
-            version: VERSION,
-            disclaimer: DISCLAIMER,
             citation: MESHNET_CITATION,
-            model: None,
-            adapter: self.gpu.summary().clone(),
-            precision: precision_in_words(self.precision, &self.gpu),
             weights: BTreeMap::from([("segmentation", self.sha256.clone())]),
-            asked: self.asked(request),
             inputs: vec![input],
-            views: Vec::new(),
-            fast: false,
             fusion: request.fusion,
-            instructions: Vec::new(),
-            preprocessing: None,
-            followed: Vec::new(),
             seconds: clock.seconds,
             warnings,
+            ..Report::new(&self.gpu, self.asked(request))
         };
         Ok(Segmentation {
             name: request.stem(),
@@ -168,15 +149,10 @@ impl MeshSegmenter {
         let names = self.names().into_iter();
         Asked {
             structures: names.map(|(label, name)| (label as u16, name)).collect(),
-            instructions: Vec::new(),
             instruct: request.instruct,
             modalities: request.inputs.iter().map(|input| input.modality).collect(),
-            views: Vec::new(),
-            fast: false,
             fusion: request.fusion,
-            precision: self.precision,
-            cooperative: self.gpu.coop_tile().is_some(),
-            version: VERSION,
+            ..Asked::new(&self.gpu, self.precision)
         }
     }
 }

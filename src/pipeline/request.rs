@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::gpu::GpuOptions;
+use crate::gpu::{Gpu, GpuOptions};
 use crate::pipeline::assembly::Assembly;
 use crate::pipeline::finish;
 use crate::pipeline::modality::Modality;
@@ -133,6 +133,24 @@ pub struct Asked {
     pub cooperative: bool,
     /// The program and its version.
     pub version: &'static str,
+}
+
+impl Asked {
+    /// Nothing, of weights on an adapter.
+    pub(super) fn new(gpu: &Gpu, precision: Precision) -> Self {
+        Self {
+            structures: Vec::new(),
+            instructions: Vec::new(),
+            instruct: Instruct::Stock,
+            modalities: Vec::new(),
+            views: Vec::new(),
+            fast: false,
+            fusion: Fusion::Late,
+            precision,
+            cooperative: gpu.coop_tile().is_some(),
+            version: VERSION,
+        }
+    }
 }
 
 /// The program and its version.

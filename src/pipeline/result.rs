@@ -6,14 +6,16 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::gpu::AdapterSummary;
-use crate::pipeline::card::Card;
+use crate::gpu::{AdapterSummary, Gpu};
+use crate::pipeline::card::{CITATION, Card, DISCLAIMER};
 use crate::pipeline::inputs::ReportedInput;
 use crate::pipeline::instruct::Instruction;
 use crate::pipeline::prepare::View;
 use crate::pipeline::preview::Style;
 use crate::pipeline::prompted::{Followed, Preprocessing};
-use crate::pipeline::request::{Asked, Fusion};
+use crate::pipeline::request::{Asked, Fusion, VERSION};
+use crate::pipeline::schema;
+use crate::pipeline::stages::precision_in_words;
 use crate::pipeline::statistics;
 use crate::pipeline::structures::Target;
 use crate::pipeline::volume::{LabelTable, Names, Volume};
@@ -84,6 +86,32 @@ pub struct Report {
     pub seconds: Vec<(&'static str, f64)>,
     /// What the user should know.
     pub warnings: Vec<String>,
+}
+
+impl Report {
+    /// That of a run on an adapter which has read nothing yet.
+    pub(super) fn new(gpu: &Gpu, asked: Asked) -> Self {
+        Self {
+            schema: schema::REPORT.id,
+            version: VERSION,
+            disclaimer: DISCLAIMER,
+            citation: CITATION,
+            model: None,
+            adapter: gpu.summary().clone(),
+            precision: precision_in_words(asked.precision, gpu),
+            weights: BTreeMap::new(),
+            asked,
+            inputs: Vec::new(),
+            views: Vec::new(),
+            fast: false,
+            fusion: Fusion::Late,
+            instructions: Vec::new(),
+            preprocessing: None,
+            followed: Vec::new(),
+            seconds: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
 }
 
 /// A labelled map with everything that belongs to it.

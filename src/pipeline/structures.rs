@@ -10,12 +10,11 @@ use std::sync::LazyLock;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::pipeline::assembly::Assembly;
 
 static EMBEDDED: LazyLock<Catalogue> = LazyLock::new(|| {
-    let structures = serde_json::from_str(include_str!("../../weights/structures.json"));
-    let structures = structures.map_err(|error| error.to_string());
-    let catalogue = structures.and_then(Catalogue::new);
-    catalogue.expect("the embedded catalogue is well-formed; a test parses it")
+    let catalogue = Assembly::embedded().catalogue().ok().flatten();
+    catalogue.expect("the embedded model has structures; a test parses them")
 });
 
 /// First label of targets that only an instruction describes; further ones count on from

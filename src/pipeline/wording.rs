@@ -1,25 +1,12 @@
 //! How a model is spoken to of structures: its template, and what a language model is asked to write instead.
 
 use std::borrow::Cow;
-use std::sync::LazyLock;
 
+use super::assembly::Assembly;
 use super::designed::DesignedPrompt;
 use super::instruct::{Author, Instruction, VIEW};
 use super::modality::Modality;
 use super::structures::Target;
-
-/// The words of the embedded model's template. Others stand for those in angle brackets.
-pub const STOCK: &str = "Segment the <instance> in this <modality> <view> <kind>.";
-/// What a language model is asked for the embedded model.
-pub const INSTRUCTION: &str = include_str!("../../weights/prompts/instruction.json");
-/// What the embedded model sees.
-pub const REGION: &str = "the head";
-
-static EMBEDDED: LazyLock<Wording> = LazyLock::new(|| Wording {
-    stock: STOCK.into(),
-    instruction: DesignedPrompt::embedded(INSTRUCTION),
-    region: Some(REGION.into()),
-});
 
 /// The words of a model. In all of them `<instance>` stands for the structure, `<modality>` and `<kind>` for what the image is
 /// (`T1-weighted` and `MRI`, nothing and `CT`), `<view>` for the view, `<look>` and `<place>` for how the structure looks and
@@ -37,7 +24,7 @@ pub struct Wording {
 impl Wording {
     /// That of the embedded model.
     pub fn embedded() -> &'static Self {
-        &EMBEDDED
+        &Assembly::embedded().wording
     }
 
     /// The template's words of a target.

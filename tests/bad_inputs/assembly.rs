@@ -46,6 +46,11 @@ pub(super) fn rows() -> Vec<Row> {
         described("deep", "[".repeat(100_000), "`m/model.json`: *"),
         described("too large", " ".repeat((1 << 20) + 1), "*model.json*"),
         described("not text", [0xff, 0xfe, 0x00], "*model.json*"),
+        described(
+            "of TensorFlow.js",
+            json!({"modelTopology": {}, "weightsManifest": []}).to_string(),
+            "`m/model.json`: *TensorFlow.js's*`keraunos convert`*",
+        ),
         missing("no card", "", "card", "*missing field `card`*"),
         missing("no parts", "", "parts", "*missing field `parts`*"),
         missing("no name", "/card", "name", "*missing field `name`*"),

@@ -14,7 +14,6 @@ pub use words::PromptType;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::cris::Phrases;
-use crate::pipeline::card::DISCLAIMER;
 use crate::pipeline::describe::processor::Squaring;
 use crate::pipeline::inputs::read_input;
 use crate::pipeline::instruct::Instruction;
@@ -22,12 +21,12 @@ use crate::pipeline::modality::Modality;
 use crate::pipeline::prepare::{Slice, View, check_extent};
 use crate::pipeline::preview::Style;
 use crate::pipeline::prompted::{levels, stretched};
-use crate::pipeline::request::{Asked, Fusion, Instruct, VERSION};
+use crate::pipeline::request::Asked;
 use crate::pipeline::result::{LabelMap, Report, Segmentation};
-use crate::pipeline::stages::{Clock, check_logits, precision_in_words};
+use crate::pipeline::stages::{Clock, check_logits};
 use crate::pipeline::structures::Target;
 use crate::pipeline::volume::{LabelTable, read_grid};
-use crate::pipeline::{Input, Observer, finish, geometry, memory, schema};
+use crate::pipeline::{Input, Observer, finish, geometry, memory};
 use crate::tensor::{Checkpoint, Precision, Tensor};
 use model::Model;
 
@@ -206,24 +205,14 @@ impl PhrasedSegmenter {
         let names = map.finish(&request.targets, &mut structures);
         clock.lap("mask decoder");
         let report = Report {
-            schema: schema::REPORT.id,
-            version: VERSION,
-            disclaimer: DISCLAIMER,
             citation: self.model.citation(),
-            model: None,
-            adapter: self.gpu.summary().clone(),
-            precision: precision_in_words(self.precision, &self.gpu),
             weights: BTreeMap::from([("segmentation", self.sha256.clone())]),
-            asked: self.asked(request),
             inputs: vec![input],
             views: vec![request.view],
-            fast: false,
-            fusion: Fusion::Late,
             instructions,
-            preprocessing: None,
-            followed: Vec::new(),
             seconds: clock.seconds,
             warnings,
+            ..Report::new(&self.gpu, self.asked(request))
         };
         Ok(Segmentation {
             name: request.stem(),
@@ -295,14 +284,9 @@ impl PhrasedSegmenter {
         Asked {
             structures: targets.map(|t| (t.label, t.name.clone())).collect(),
             instructions: request.phrases.clone(),
-            instruct: Instruct::Stock,
             modalities: vec![request.input.modality],
             views: vec![request.view],
-            fast: false,
-            fusion: Fusion::Late,
-            precision: self.precision,
-            cooperative: self.gpu.coop_tile().is_some(),
-            version: VERSION,
+            ..Asked::new(&self.gpu, self.precision)
         }
     }
 
@@ -314,14 +298,7 @@ impl PhrasedSegmenter {
         let needs = voxels
             .saturating_mul(20 + masks)
             .saturating_add(kept * slices as u64);
-        match memory::available() {
-            Some(has) if needs > has => Err(Error::Memory {
-                path: path.into(),
-                needs: memory::gigabytes(needs),
-                has: memory::gigabytes(has),
-            }),
-            _ => Ok(()),
-        }
+        memory::check(path, needs)
     }
 }
 

@@ -22,16 +22,16 @@ pub use sweep::{LEAST_IOU, MARGIN};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::sam::Sam;
-use crate::pipeline::card::{DISCLAIMER, PROMPTED_CITATION};
+use crate::pipeline::card::PROMPTED_CITATION;
 use crate::pipeline::inputs::read_input;
 use crate::pipeline::prepare::{View, check_extent};
 use crate::pipeline::preview::Style;
-use crate::pipeline::request::{Asked, Fusion, Instruct, VERSION};
+use crate::pipeline::request::Asked;
 use crate::pipeline::result::{LabelMap, Report, Segmentation};
-use crate::pipeline::stages::{Clock, check_logits, precision_in_words};
+use crate::pipeline::stages::{Clock, check_logits};
 use crate::pipeline::structures::Target;
 use crate::pipeline::volume::{LabelTable, read_grid};
-use crate::pipeline::{Input, Observer, finish, geometry, memory, schema};
+use crate::pipeline::{Input, Observer, finish, geometry, memory};
 use crate::tensor::{Checkpoint, Precision};
 use sweep::Sweep;
 
@@ -265,24 +265,15 @@ impl PromptedSegmenter {
         let names = map.finish(&targets, &mut structures);
         clock.lap("map");
         let report = Report {
-            schema: schema::REPORT.id,
-            version: VERSION,
-            disclaimer: DISCLAIMER,
             citation: PROMPTED_CITATION,
-            model: None,
-            adapter: self.gpu.summary().clone(),
-            precision: precision_in_words(self.precision, &self.gpu),
             weights: BTreeMap::from([("segmentation", self.sha256.clone())]),
-            asked: self.asked(request, &targets),
             inputs: vec![input],
             views: vec![request.view],
-            fast: false,
-            fusion: Fusion::Late,
-            instructions: Vec::new(),
             preprocessing: Some(self.preprocessing),
             followed,
             seconds: clock.seconds,
             warnings,
+            ..Report::new(&self.gpu, self.asked(request, &targets))
         };
         Ok(Segmentation {
             name: request.stem(),
@@ -301,15 +292,9 @@ impl PromptedSegmenter {
         let targets = targets.iter();
         Asked {
             structures: targets.map(|t| (t.label, t.name.clone())).collect(),
-            instructions: Vec::new(),
-            instruct: Instruct::Stock,
             modalities: vec![request.input.modality],
             views: vec![request.view],
-            fast: false,
-            fusion: Fusion::Late,
-            precision: self.precision,
-            cooperative: self.gpu.coop_tile().is_some(),
-            version: VERSION,
+            ..Asked::new(&self.gpu, self.precision)
         }
     }
 
@@ -318,14 +303,7 @@ impl PromptedSegmenter {
         let voxels: u64 = grid.shape.iter().map(|n| *n as u64).product();
         let side = self.sam.config().image_size as u64;
         let needs = voxels.saturating_mul(32).saturating_add(64 * side * side);
-        match memory::available() {
-            Some(has) if needs > has => Err(Error::Memory {
-                path: path.into(),
-                needs: memory::gigabytes(needs),
-                has: memory::gigabytes(has),
-            }),
-            _ => Ok(()),
-        }
+        memory::check(path, needs)
     }
 }
 

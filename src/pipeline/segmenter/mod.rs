@@ -19,11 +19,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::zeus::Zeus;
 use crate::pipeline::assembly::{Assembly, Place};
-use crate::pipeline::card::{CITATION, Card, DISCLAIMER};
+use crate::pipeline::card::Card;
 use crate::pipeline::describe::findings::Findings;
 use crate::pipeline::describe::lvlm::{self, Lvlm};
 use crate::pipeline::home::Home;
@@ -32,13 +32,10 @@ use crate::pipeline::instruct::Writer;
 use crate::pipeline::memory::{self, Needs};
 use crate::pipeline::modality::Modality;
 use crate::pipeline::prepare::{Prepared, View};
-use crate::pipeline::request::{
-    Asked, Fusion, Instruct, Options, Request, VERSION, slicing, targets,
-};
+use crate::pipeline::request::{Asked, Fusion, Instruct, Options, Request, slicing, targets};
 use crate::pipeline::result::{LabelMap, Report, Segmentation};
-use crate::pipeline::schema;
 use crate::pipeline::speaking::{Subject, Told};
-use crate::pipeline::stages::{Clock, check_logits, precision_in_words};
+use crate::pipeline::stages::{Clock, check_logits};
 use crate::pipeline::stock::StockTokens;
 use crate::pipeline::structures::Target;
 use crate::pipeline::text_encoder::TextEncoder;
@@ -233,9 +230,7 @@ impl Segmenter {
             views: slicing(request)?.views,
             fast: request.fast,
             fusion: request.fusion,
-            precision: self.precision,
-            cooperative: self.gpu.coop_tile().is_some(),
-            version: VERSION,
+            ..Asked::new(&self.gpu, self.precision)
         })
     }
 
@@ -245,20 +240,13 @@ impl Segmenter {
     /// [`Error::Argument`] as the request makes no sense, a header that cannot be used, or [`Error::Memory`].
     pub fn check_memory(&self, request: &Request) -> Result<Needs> {
         let needs = Needs::of(request, self.zeus.config())?;
-        let machine = needs.of_machine(self.gpu.is_cpu());
         tracing::info!(
             "needs about {} of memory, {} of it on the adapter",
             memory::gigabytes(needs.host.saturating_add(needs.adapter)),
             memory::gigabytes(needs.adapter)
         );
-        match memory::available() {
-            Some(has) if machine > has => Err(Error::Memory {
-                path: request.inputs[0].path.clone(),
-                needs: memory::gigabytes(machine),
-                has: memory::gigabytes(has),
-            }),
-            _ => Ok(needs),
-        }
+        memory::check(&request.inputs[0].path, needs.of_machine(self.gpu.is_cpu()))?;
+        Ok(needs)
     }
 
     /// Segments the volumes of a request.
@@ -325,21 +313,21 @@ impl Segmenter {
             Fusion::Late => inputs.iter().map(|input| input.modality).collect(),
             Fusion::Hybrid | Fusion::Early => vec![inputs[0].modality],
         };
-        let facts = facts(&inputs[0], &reference, self.region(), seen.as_deref());
+        let wording = &self.assembly.wording;
+        let region = wording.region.as_deref();
         let subject = Subject {
             request,
             targets: &targets,
             modalities: &spoken,
-            facts: &facts,
+            facts: &facts(&inputs[0], &reference, region, seen.as_deref()),
             views: &slicing.views,
-            wording: &self.assembly.wording,
+            wording,
         };
         let mut told = Told {
             weights: &mut weights,
             warnings: &mut warnings,
         };
-        let writer = || self.some_writer();
-        let instructions = subject.instructions(&self.gpu, writer, &mut told, observer)?;
+        let instructions = self.said(&subject, &mut told, observer)?;
         clock.lap("instructions");
         let texts = self.texts(
             &instructions,
@@ -422,24 +410,16 @@ impl Segmenter {
             });
         }
         let report = Report {
-            schema: schema::REPORT.id,
-            version: VERSION,
-            disclaimer: DISCLAIMER,
-            citation: CITATION,
             model: self.card.clone(),
-            adapter: self.gpu.summary().clone(),
-            precision: precision_in_words(self.precision, &self.gpu),
             weights,
-            asked,
             inputs,
             views: slicing.views.clone(),
             fast: request.fast,
             fusion: request.fusion,
             instructions,
-            preprocessing: None,
-            followed: Vec::new(),
             seconds: clock.seconds,
             warnings,
+            ..Report::new(&self.gpu, asked)
         };
         Ok(Segmentation {
             name: request.stem(),

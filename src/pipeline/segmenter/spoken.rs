@@ -44,29 +44,32 @@ impl Segmenter {
             _ => None,
         };
         let spoken: Vec<Modality> = inputs.iter().map(|input| input.modality).collect();
-        let targets = targets(request)?;
-        let facts = facts(&inputs[0], &reference, self.region(), seen.as_deref());
-        let mut weights = BTreeMap::new();
+        let wording = &self.assembly.wording;
+        let region = wording.region.as_deref();
         let subject = Subject {
             request,
-            targets: &targets,
+            targets: &targets(request)?,
             modalities: &spoken,
-            facts: &facts,
+            facts: &facts(&inputs[0], &reference, region, seen.as_deref()),
             views: &slicing.views,
-            wording: &self.assembly.wording,
+            wording,
         };
         let mut told = Told {
-            weights: &mut weights,
+            weights: &mut BTreeMap::new(),
             warnings: &mut warnings,
         };
-        let writer = || self.some_writer();
-        let instructions = subject.instructions(&self.gpu, writer, &mut told, observer)?;
+        let instructions = self.said(&subject, &mut told, observer)?;
         Ok((instructions, warnings))
     }
 
-    /// What part of the body its volumes show.
-    pub(super) fn region(&self) -> Option<&str> {
-        self.assembly.wording.region.as_deref()
+    /// The instructions about a subject.
+    pub(super) fn said(
+        &self,
+        subject: &Subject,
+        told: &mut Told,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<Instruction>> {
+        subject.instructions(&self.gpu, || self.some_writer(), told, observer)
     }
 
     /// Looks at the middle of each volume: gives what the first shows, in words for the language model, and takes a modality

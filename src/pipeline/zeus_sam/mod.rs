@@ -4,41 +4,35 @@
 //! modalities are fused by their predicted quality. Here slices are those of the first volume's own grid, turned for display,
 //! and each prompt rewrites the image tokens, as SAM's decoder does.
 
+mod fused;
+mod seen;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
 use crate::error::{Error, Result};
-use crate::gpu::{Bind, Gpu, Reading};
+use crate::gpu::Gpu;
 use crate::models::zeus_sam::ZeusSam;
-use crate::ops::gather_rows;
 use crate::pipeline::assembly::{Assembly, Drawing, Place};
-use crate::pipeline::card::{CITATION, DISCLAIMER};
 use crate::pipeline::home::Home;
 use crate::pipeline::inputs::{ReportedInput, facts, read_inputs};
 use crate::pipeline::instruct::Instruction;
 use crate::pipeline::memory::{self, Needs};
 use crate::pipeline::modality::Modality;
 use crate::pipeline::prepare::{View, check_extent, check_overlap};
-use crate::pipeline::prompted::{Picture, Preprocessing, levels_of};
-use crate::pipeline::request::{Asked, Fusion, Instruct, Request, VERSION, targets};
+use crate::pipeline::prompted::{Preprocessing, levels_of};
+use crate::pipeline::request::{Asked, Fusion, Instruct, Request, targets};
 use crate::pipeline::result::{LabelMap, Report, Segmentation, StructureResult};
 use crate::pipeline::speaking::{Subject, Told};
-use crate::pipeline::stages::{Clock, check_logits, precision_in_words};
-use crate::pipeline::structures::{Side, Target};
+use crate::pipeline::stages::{Clock, check_logits};
 use crate::pipeline::text_tower::TextTower;
 use crate::pipeline::volume::{Volume, read_grid};
-use crate::pipeline::{Observer, geometry, schema};
+use crate::pipeline::{Observer, geometry};
 use crate::tensor::{Checkpoint, Precision, Tensor};
 
 /// The most prompts that are decoded together, and whose masks are held.
 const AT_ONCE: usize = 8;
-/// Logits beyond this are as good as certain; fusion must not let one slice outweigh the rest.
-const LIMIT: f32 = 10.0;
-/// What the weight of a mask has beside its predicted IoU, so that none is nothing.
-const LEAST_WEIGHT: f32 = 1e-3;
 /// Colours of a picture, and so the most modalities that are fused early.
 const COLOURS: usize = 3;
 /// Weights, kernels and the activations of a slice, beside the checkpoints.
@@ -71,25 +65,6 @@ impl Encoders {
     fn of(&self, modality: Modality) -> Option<usize> {
         self.own.get(&modality).copied().or(self.others)
     }
-}
-
-/// What the decoder reads of a slice that shows something.
-struct Seen {
-    /// Which of the views.
-    view: usize,
-    slice: usize,
-    /// How it lies in the square.
-    picture: Picture,
-    /// Image tokens, of each modality or of all of them.
-    images: Vec<Tensor>,
-}
-
-/// The masks of a target as they are fused, on the canonical grid.
-struct Fused {
-    sum: Vec<f32>,
-    weight: Vec<f32>,
-    /// Pixels of its masks, and the predicted Dice summed over them.
-    area: (f64, f64),
 }
 
 impl ZeusSamSegmenter {
@@ -286,24 +261,16 @@ impl ZeusSamSegmenter {
         let names = map.finish(&targets, &mut structures);
         clock.lap("mask decoder");
         let report = Report {
-            schema: schema::REPORT.id,
-            version: VERSION,
-            disclaimer: DISCLAIMER,
-            citation: CITATION,
             model: Some(self.assembly.card.clone()),
-            adapter: self.gpu.summary().clone(),
-            precision: precision_in_words(self.precision, &self.gpu),
             weights,
-            asked,
             inputs,
             views: request.views.clone(),
-            fast: false,
             fusion: request.fusion,
             instructions,
             preprocessing: Some(self.preprocessing),
-            followed: Vec::new(),
             seconds: clock.seconds,
             warnings,
+            ..Report::new(&self.gpu, asked)
         };
         Ok(Segmentation {
             name: request.stem(),
@@ -409,129 +376,6 @@ impl ZeusSamSegmenter {
             .collect()
     }
 
-    /// Image tokens of every slice that shows something in any modality.
-    fn encode(
-        &self,
-        request: &Request,
-        modalities: &[Modality],
-        levels: &[Vec<u8>],
-        shape: [usize; 3],
-        observer: &mut dyn Observer,
-    ) -> Result<Vec<Seen>> {
-        let all: usize = request.views.iter().map(|view| shape[view.axis()]).sum();
-        let size = self.model.config().image_size;
-        let (mut seen, mut running, mut done) = (Vec::new(), None, 0);
-        for (n, view) in request.views.iter().enumerate() {
-            for slice in 0..shape[view.axis()] {
-                done += 1;
-                observer.progress("encoding slices", done as f64 / all as f64);
-                let slices = levels.iter().map(|levels| view.slice(levels, shape, slice));
-                let slices: Vec<_> = slices.collect();
-                let is_blank = |data: &[u8]| data.iter().all(|grey| *grey == data[0]);
-                if slices.iter().all(|slice| is_blank(&slice.data)) {
-                    continue;
-                }
-                let pictures = slices
-                    .iter()
-                    .map(|slice| Picture::new(slice, size, self.preprocessing));
-                let mut pictures: Vec<Picture> = pictures.collect();
-                let mut inputs: Vec<Vec<f32>> =
-                    pictures.iter_mut().map(Picture::take_pixels).collect();
-                if request.fusion == Fusion::Early {
-                    inputs = vec![coloured(&inputs)];
-                }
-                let rec = self.gpu.record("image encoder");
-                let mut images = Vec::new();
-                for (pixels, modality) in inputs.iter().zip(modalities) {
-                    // Every input was asked for when it was read.
-                    let encoder = self.encoders.of(*modality).unwrap_or(0);
-                    let pixels = Tensor::upload(&self.gpu, "slice", [1, size, size, 4], pixels)?;
-                    images.push(self.model.encode(&rec, encoder, &pixels));
-                }
-                if request.fusion == Fusion::Hybrid {
-                    images = vec![self.model.mean(&rec, &images)];
-                }
-                // Two in flight: the next is cut while the adapter works.
-                if let Some(last) = running.replace(rec.submit()?) {
-                    self.gpu.wait_for(&last)?;
-                }
-                seen.push(Seen {
-                    view: n,
-                    slice,
-                    picture: pictures.swap_remove(0),
-                    images,
-                });
-            }
-        }
-        Ok(seen)
-    }
-
-    /// The masks of some targets, the first of which is the `first` of all, in all slices.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "what was encoded, and how it is put together"
-    )]
-    fn fuse(
-        &self,
-        targets: &[Target],
-        first: usize,
-        tokens: &[Vec<Tensor>],
-        views: &[View],
-        seen: &[Seen],
-        shape: [usize; 3],
-        progress: &mut dyn FnMut(f64),
-    ) -> Result<Vec<Fused>> {
-        let voxels = shape.iter().product();
-        let mut all: Vec<Fused> = targets.iter().map(|_| Fused::new(voxels)).collect();
-        let (mut running, slices): (Option<(Reading, &Seen)>, _) = (None, seen.len());
-        for (n, next) in seen.iter().map(Some).chain([None]).enumerate() {
-            let begun = match next {
-                Some(seen) => {
-                    let rec = self.gpu.record("mask decoder");
-                    let mut results = Vec::new();
-                    for (image, tokens) in seen.images.iter().zip(tokens) {
-                        let some = gather_rows(&rec, &tokens[seen.view], targets.len(), first, 1);
-                        let masks = self.model.decode(&rec, image, &some, |_, _| ())?;
-                        let [prompts, each, rows, cols] = masks.low_res.dims();
-                        // The one mask; the others are for prompts that may mean several things.
-                        let low_res = masks.low_res.reshape([prompts * each, rows * cols]);
-                        results.push(gather_rows(&rec, &low_res, prompts, 0, each));
-                        results.push(masks.iou);
-                    }
-                    let wanted: Vec<(&dyn Bind, usize)> = results
-                        .iter()
-                        .map(|tensor| (tensor as &dyn Bind, tensor.len()))
-                        .collect();
-                    Some((rec.begin_read(&wanted)?, seen))
-                }
-                None => None,
-            };
-            // While masks are brought to their slice here, the adapter draws the next.
-            let Some((reading, seen)) = std::mem::replace(&mut running, begun) else {
-                continue;
-            };
-            let view = views[seen.view];
-            let side = self.model.config().low_res();
-            let read = reading.finish::<f32>()?;
-            for masks in read.chunks_exact(2) {
-                let width = masks[1].len() / targets.len();
-                all.par_iter_mut()
-                    .zip(targets)
-                    .enumerate()
-                    .for_each(|(n, (fused, target))| {
-                        if shows(view, seen.slice, shape, target.side) {
-                            let low_res = &masks[0][n * side * side..][..side * side];
-                            let logits = seen.picture.logits(low_res, side);
-                            let places = view.indices(shape, seen.slice);
-                            fused.add(places, &logits, masks[1][n * width]);
-                        }
-                    });
-            }
-            progress(n as f64 / slices as f64);
-        }
-        Ok(all)
-    }
-
     /// Prompts that are decoded together: as many as the widest of the decoder's tensors lets the adapter bind.
     fn at_once(&self) -> usize {
         let config = self.model.config();
@@ -551,11 +395,8 @@ impl ZeusSamSegmenter {
             instruct: request.instruct,
             modalities: request.inputs.iter().map(|input| input.modality).collect(),
             views: request.views.clone(),
-            fast: false,
             fusion: request.fusion,
-            precision: self.precision,
-            cooperative: self.gpu.coop_tile().is_some(),
-            version: VERSION,
+            ..Asked::new(&self.gpu, self.precision)
         })
     }
 
@@ -597,76 +438,8 @@ impl ZeusSamSegmenter {
         let pictures = times(&[inputs, 16, size, size]);
         let host = reading.max(drawing).saturating_add(pictures);
         let needs = Needs { host, adapter };
-        let machine = needs.of_machine(self.gpu.is_cpu());
-        match memory::available() {
-            Some(has) if machine > has => Err(Error::Memory {
-                path: first.path.clone(),
-                needs: memory::gigabytes(machine),
-                has: memory::gigabytes(has),
-            }),
-            _ => Ok(needs),
-        }
-    }
-}
-
-impl Fused {
-    fn new(voxels: usize) -> Self {
-        Self {
-            sum: vec![0.0; voxels],
-            weight: vec![0.0; voxels],
-            area: (0.0, 0.0),
-        }
-    }
-
-    /// Adds the logits of a slice by how good they are predicted to be.
-    fn add(&mut self, places: impl Iterator<Item = usize>, logits: &[f32], iou: f32) {
-        let iou = iou.clamp(0.0, 1.0);
-        let weight = iou + LEAST_WEIGHT;
-        let mut area = 0_u32;
-        for (place, logit) in places.zip(logits) {
-            self.sum[place] += weight * logit.clamp(-LIMIT, LIMIT);
-            self.weight[place] += weight;
-            area += u32::from(*logit > 0.0);
-        }
-        let dice = 2.0 * iou / (1.0 + iou);
-        self.area.0 += f64::from(area);
-        self.area.1 += f64::from(area) * f64::from(dice);
-    }
-
-    /// Mean logits; nothing is there where no slice was looked at.
-    fn logits(&self) -> Vec<f32> {
-        let mean = |(sum, weight): (&f32, &f32)| match *weight > 0.0 {
-            true => sum / weight,
-            false => f32::NEG_INFINITY,
-        };
-        self.sum.iter().zip(&self.weight).map(mean).collect()
-    }
-
-    /// The predicted Dice, averaged over slices by mask area; none where nothing was found.
-    fn quality(&self) -> Option<f32> {
-        let (area, dice) = self.area;
-        (area > 0.0).then(|| (dice / area) as f32)
-    }
-}
-
-/// Several modalities as the colours of one picture; colours beyond them begin again with the first.
-fn coloured(pictures: &[Vec<f32>]) -> Vec<f32> {
-    let mut all = pictures[0].clone();
-    for (n, pixel) in all.chunks_exact_mut(4).enumerate() {
-        for (colour, value) in pixel.iter_mut().take(COLOURS).enumerate() {
-            *value = pictures[colour % pictures.len()][4 * n + colour];
-        }
-    }
-    all
-}
-
-/// Whether a slice speaks for a target of a side: a sagittal one does not show its side, and speaks for its own half alone.
-fn shows(view: View, slice: usize, shape: [usize; 3], side: Option<Side>) -> bool {
-    let slices = shape[View::Sagittal.axis()];
-    match (view, side) {
-        (View::Sagittal, Some(Side::Left)) => slice < slices.div_ceil(2),
-        (View::Sagittal, Some(Side::Right)) => slice >= slices / 2,
-        _ => true,
+        memory::check(&first.path, needs.of_machine(self.gpu.is_cpu()))?;
+        Ok(needs)
     }
 }
 
