@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::gpu::{Gpu, Recorder};
 use crate::layers::{Conv, LayerNorm, Linear};
 use crate::models::shapes::Shapes;
-use crate::models::vision::{LARGEST_PATCH, WIDEST_HEAD, activation};
+use crate::models::vision::{WIDEST_HEAD, activation};
 use crate::models::{check_biases, likely, number};
 use crate::ops::{
     Activation, Added, Columns, Heads, Scores, Window, attention, joined_windows, layer_norm,
@@ -21,6 +21,8 @@ const PREFIX: &str = "swin";
 const BEYOND: f32 = -100.0;
 /// PyTorch's epsilon, which the norms outside the blocks have whatever `config.json` says.
 const EPS: f32 = 1e-5;
+/// The largest patch side: a convolution's kernel has at most 31 rows and slices together.
+const LARGEST_PATCH: usize = 29;
 /// The largest side of a window in tokens: published ones have 7 to 24.
 const LARGEST_WINDOW: usize = 64;
 /// The four pixels that become one token lie in the order of their columns in a checkpoint, and of their lines in a window.

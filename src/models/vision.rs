@@ -7,11 +7,11 @@ use serde_json::{Map, Value};
 use crate::error::Result;
 use crate::gpu::Recorder;
 use crate::layers::{LayerNorm, Linear};
-use crate::ops::{Activation, Columns, Heads, Scores, attention, attention_spans};
+use crate::ops::{Activation, Columns, Heads, Scores, attention, attention_spans, can_cut};
 use crate::tensor::{Tensor, Weights};
 
-/// The largest patch side: a convolution's kernel has at most 31 rows and slices together.
-pub(super) const LARGEST_PATCH: usize = 29;
+/// The largest patch side.
+pub(super) const LARGEST_PATCH: usize = 64;
 /// The widest head that the attention kernels take.
 pub(super) const WIDEST_HEAD: usize = 128;
 
@@ -118,8 +118,10 @@ impl Json {
                 "`intermediate_size` is {intermediate}, expected a multiple of 4"
             ));
         }
-        if image < patch {
-            return Err(format!("a patch of {patch} on a picture of {image}"));
+        if !can_cut(image, patch) {
+            return Err(format!(
+                "pictures of {image} pixels cannot be cut into patches of {patch}"
+            ));
         }
         if self.num_channels.is_some_and(|channels| channels != 3) {
             return Err("`num_channels` is not 3, which is not supported".into());

@@ -5,7 +5,9 @@ use crate::gpu::Recorder;
 use crate::layers::{Conv, LayerNorm, Linear};
 use crate::models::shapes::Shapes;
 use crate::models::vision::LARGEST_PATCH;
-use crate::ops::{Activation, Columns, Heads, Window, add, attention, copy_rows, gather_rows};
+use crate::ops::{
+    Activation, Columns, Heads, Window, add, attention, can_cut, copy_rows, gather_rows,
+};
 use crate::tensor::{Tensor, Weights};
 
 /// The epsilon of timm's norms.
@@ -47,9 +49,9 @@ impl VitConfig {
                 "`{place}.pos_embed` has {tokens} tokens, expected those of a square and one"
             ));
         }
-        if !(1..=LARGEST_PATCH).contains(&patch_size) {
+        if patch_size > LARGEST_PATCH || !can_cut(side * patch_size, patch_size) {
             return fault(format!(
-                "patches of {patch_size} pixels, expected at most {LARGEST_PATCH}"
+                "patches of {patch_size} pixels, expected at most {LARGEST_PATCH} that pictures can be cut into"
             ));
         }
         if !(1..=1 << 16).contains(&dim) || !dim.is_multiple_of(HEAD) {

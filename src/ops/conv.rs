@@ -98,6 +98,21 @@ impl Window {
     }
 }
 
+/// A word has a bit for each slice, row and column of a kernel.
+const MOST_TAPS: usize = 31;
+
+/// As how many slices of fewer rows the rows of a patch that reads every pixel once are to be taken; none if they do not divide.
+fn slices_of(rows: usize) -> Option<usize> {
+    (1..=rows).find(|slices| rows.is_multiple_of(*slices) && slices + rows / slices < MOST_TAPS)
+}
+
+/// Whether pictures can be cut into patches of so many pixels a side that neither overlap nor are padded.
+pub fn can_cut(picture: usize, patch: usize) -> bool {
+    patch > 0
+        && picture >= patch
+        && (patch + 1 < MOST_TAPS || (picture.is_multiple_of(patch) && slices_of(patch).is_some()))
+}
+
 /// A picture or a volume as `[images, depth, height, width, channels]`.
 #[track_caller]
 pub(super) fn volume(x: &Tensor) -> [usize; 5] {
@@ -163,7 +178,8 @@ impl<'a> Residual<'a> {
 ///
 /// Of several groups each has a multiple of 8 output channels and of 4 input channels
 /// (`Weights::conv` merges groups until they have). A kernel's slices, rows and columns are at most 31 together, columns
-/// counting as one where there is no padding.
+/// counting as one where there is no padding; patches of a picture that neither overlap nor are padded may be larger
+/// ([`can_cut`]).
 #[track_caller]
 pub fn conv(
     rec: &Recorder,
@@ -236,23 +252,32 @@ pub(super) fn conv_result(
         ([0, 0], 1, 1) => kernel[2],
         _ => 1,
     };
-    let kernel = [kernel[0], kernel[1], kernel[2] / joined];
-    assert!(
-        kernel.iter().sum::<usize>() <= 31,
-        "a convolution of {kernel:?} taps"
-    );
-    let out = window.out([depth, height, width]);
+    let mut kernel = [kernel[0], kernel[1], kernel[2] / joined];
+    let mut size = [depth, height, width];
+    let (mut out, mut stride) = (window.out(size), window.stride);
     let shape = volume_shape(x, [images, out[0], out[1], out[2], weight.width()]);
     let y = Tensor::empty(rec, shape);
     if let Some(residual) = residual.tensor() {
         residual.expect(shape);
     }
+    if kernel.iter().sum::<usize>() > MOST_TAPS {
+        // Rows that are never outside and that no other patch reads lie in memory as slices of fewer rows do.
+        let once = depth == 1 && joined == window.kernel[2] && window.padding[1] == [0, 0];
+        let once = once && stride[1] == kernel[1] && window.dilation[1] == 1;
+        let slices = slices_of(kernel[1]).filter(|_| once && height.is_multiple_of(kernel[1]));
+        let slices = slices.unwrap_or_else(|| panic!("a convolution of {kernel:?} taps"));
+        let rows = kernel[1] / slices;
+        size = [height / rows, rows, width];
+        kernel = [slices, rows, kernel[2]];
+        stride = [slices, rows, stride[2]];
+        out = [out[1], 1, out[2]];
+    }
     let [padding_depth, padding_height, padding_width] = window.before();
     let params = Params {
         images: images as u32,
-        depth: depth as u32,
-        height: height as u32,
-        width: width as u32,
+        depth: size[0] as u32,
+        height: size[1] as u32,
+        width: size[2] as u32,
         quads: (channels / 4) as u32,
         out_depth: out[0] as u32,
         out_height: out[1] as u32,
@@ -260,9 +285,9 @@ pub(super) fn conv_result(
         kernel_depth: kernel[0] as u32,
         kernel_height: kernel[1] as u32,
         kernel_width: kernel[2] as u32,
-        stride_depth: window.stride[0] as u32,
-        stride_height: window.stride[1] as u32,
-        stride_width: window.stride[2] as u32,
+        stride_depth: stride[0] as u32,
+        stride_height: stride[1] as u32,
+        stride_width: stride[2] as u32,
         padding_depth,
         padding_height,
         padding_width,

@@ -202,6 +202,11 @@ fn conv_with_any_window() {
             Join::Before,
         );
     }
+    // and those of CLIP's ViT-B/32, whose rows are more than a word has bits for
+    for (side, size) in [(32, [2, 1, 96, 64, 4]), (30, [1, 1, 30, 71, 8])] {
+        let patches = Window::square(side, side, 0);
+        check_conv("f16", size, 12, patches, Activation::None, Join::After);
+    }
     let volumes = [
         Window::cube(1, 1, 0),
         Window::cube(2, 2, 0),

@@ -7,15 +7,15 @@ use super::tiny_vit::{self, TinyVitConfig};
 use crate::error::{Error, Result};
 use crate::models::config_json;
 use crate::models::shapes::Shapes;
-use crate::ops::Heads;
+use crate::ops::{Heads, can_cut};
 use crate::tensor::Checkpoint;
 
 /// The widest head that the attention kernels take.
 const WIDEST_HEAD: usize = 128;
 /// The largest side of the grid of image tokens: 4096 pixels in patches of 16.
 const LARGEST_GRID: usize = 256;
-/// The largest patch side: a convolution's kernel has at most 31 rows and slices together.
-const LARGEST_PATCH: usize = 29;
+/// The largest patch side.
+const LARGEST_PATCH: usize = 64;
 
 /// Image encoder, prompt encoder and mask decoder in numbers.
 #[derive(Clone, Debug)]
@@ -250,7 +250,8 @@ impl SamConfig {
     fn problem(&self) -> Option<String> {
         let patch = self.patch_size;
         let grid = self.image_size.checked_div(patch).unwrap_or(0);
-        if !(1..=LARGEST_GRID).contains(&grid) || patch > LARGEST_PATCH {
+        let cut = patch <= LARGEST_PATCH && can_cut(self.image_size, patch);
+        if !(1..=LARGEST_GRID).contains(&grid) || !cut {
             return Some(format!(
                 "a grid of {grid} tokens of {patch} pixels, expected at most {LARGEST_GRID} of {LARGEST_PATCH}"
             ));
