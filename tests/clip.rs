@@ -37,7 +37,8 @@ struct Case {
     #[serde(default)]
     tensors: BTreeMap<String, Vec<usize>>,
     /// Of a model of true size, the contract that has them.
-    names: Option<String>,
+    #[serde(alias = "names")]
+    contract: Option<String>,
     texts: Vec<Vec<u32>>,
     /// Pixels of a side.
     size: usize,
@@ -46,7 +47,7 @@ struct Case {
 
 impl Case {
     fn folder(&self) -> tempfile::TempDir {
-        let contract = self.names.as_deref().map(contract::contract);
+        let contract = self.contract.as_deref().map(contract::contract);
         let tensors = contract.as_ref().unwrap_or(&self.tensors);
         model_folder(&self.config, tensors, str::to_owned)
     }
@@ -115,10 +116,12 @@ impl Case {
     }
 }
 
-/// One case of `biomedclipseg.json`.
+/// One case of `biomedclipseg.json` or `biomedclipseg_whole.json`.
 #[derive(Deserialize)]
 struct Biomed {
+    #[serde(default)]
     tensors: BTreeMap<String, Vec<usize>>,
+    contract: Option<String>,
     size: usize,
     texts: Vec<Vec<u32>>,
     found: BTreeMap<String, Found>,
@@ -126,7 +129,9 @@ struct Biomed {
 
 impl Biomed {
     fn open(&self, precision: Precision) -> keraunos::Result<BiomedClipSeg> {
-        let folder = model_folder(&json!({}), &self.tensors, str::to_owned);
+        let contract = self.contract.as_deref().map(contract::contract);
+        let tensors = contract.as_ref().unwrap_or(&self.tensors);
+        let folder = model_folder(&json!({}), tensors, str::to_owned);
         let checkpoint = Checkpoint::open(folder.path()).expect("a checkpoint");
         BiomedClipSeg::new(gpu(), &checkpoint, precision)
     }
@@ -331,6 +336,26 @@ fn rd64_refined_equals_transformers() {
     for (name, case) in cases::<Case>("clipseg_whole.json") {
         case.check_clipseg(&name, Precision::F32, 1e-3);
         case.check_clipseg(&name, Precision::F16, 1e-2);
+    }
+}
+
+/// OpenAI's ViT-B/32, B/16 and L/14 at their true sizes: `cargo test --release --test clip openai -- --ignored --nocapture`.
+#[test]
+#[ignore = "minutes on a software adapter, and 4 GB of memory"]
+fn openai_clips_of_true_size_equal_transformers() {
+    for (name, case) in cases::<Case>("clip_whole.json") {
+        case.check_clip(&name, Precision::F32, 1e-3);
+        case.check_clip(&name, Precision::F16, 1e-2);
+    }
+}
+
+/// BiomedCLIPSeg-D at its true size: `cargo test --release --test clip biomedclipseg -- --ignored --nocapture`.
+#[test]
+#[ignore = "a minute on a software adapter, and 2 GB of memory"]
+fn a_biomedclipseg_of_true_size_equals_timm_and_transformers() {
+    for (name, case) in cases::<Biomed>("biomedclipseg_whole.json") {
+        case.check(&name, Precision::F32, 1e-3);
+        case.check(&name, Precision::F16, 1e-2);
     }
 }
 

@@ -1,7 +1,10 @@
 //! MeshNet beside PyTorch: small networks by chance, layer by layer, and brainchop's own on a real scan.
 
+#[path = "support/contract.rs"]
+mod contract;
 mod support;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use keraunos::gpu::{Gpu, GpuOptions};
@@ -169,6 +172,13 @@ fn networks_of_brainchop_classify_a_scan_as_pytorch_does() {
             .collect();
         let near = words(&wanted, "near");
         let checkpoint = Checkpoint::open(&path).expect("a checkpoint");
+        if name == "model30chan18cls" {
+            let held = checkpoint.tensors();
+            let held: BTreeMap<_, _> = held
+                .map(|tensor| (tensor.name.to_owned(), tensor.shape.to_vec()))
+                .collect();
+            assert_eq!(held, contract::contract("meshnet-model30chan18cls"));
+        }
         // Half precision by the deepest network with classes that are small.
         let precisions = match name {
             "model30chan18cls" => &[Precision::Auto, Precision::F16][..],

@@ -171,6 +171,17 @@ fn vit_b_equals_transformers() {
     }
 }
 
+/// ViT-L and ViT-H at their true sizes: `cargo test --release --test sam large -- --ignored --nocapture`.
+#[test]
+#[ignore = "ten minutes on a software adapter, and 8 GB of memory"]
+fn large_and_huge_equal_transformers() {
+    for (name, case) in cases::<Case>("sam_large.json") {
+        let folder = case.folder();
+        case.check(&name, folder.path(), Precision::F32, 1e-3);
+        case.check(&name, folder.path(), Precision::F16, 1e-2);
+    }
+}
+
 #[test]
 fn a_small_mobile_sam_equals_its_own_code() {
     let case = Case::mobile();

@@ -21,6 +21,7 @@ from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, BertMo
 
 from llama import values
 from sam import sampled
+from store import contract
 from vision import weight
 
 SMALL = dict(model_type='bert', hidden_size=64, num_hidden_layers=3, num_attention_heads=4, intermediate_size=96, vocab_size=131,
@@ -70,11 +71,6 @@ def case(config, of, lengths=(17, 1, 40), count=120, keep=None, legacy=False, un
     if untyped:
         config = {k: v for k, v in config.items() if k != 'model_type'}
     return dict(config=config, tensors=tensors, sentences=ids, found=found)
-
-
-def contract(path, tensors):
-    """A loader's contract: names and shapes in the order of the names."""
-    path.write_text(''.join(f'{name} {shape}\n' for name, shape in sorted(tensors.items())))
 
 
 # ------------------------------------------------------------------ tokens

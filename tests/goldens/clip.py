@@ -2,7 +2,9 @@
 
     python clip.py --out .             small models: clip.json, clipseg.json; words: clip_words.json; a slice: clipseg_slice.json
     python clip.py --out . --biomed    biomedclipseg.json
-    python clip.py --out . --whole     CLIPSeg rd64-refined at 352 x 352, a minute or two: clipseg_whole.json
+    python clip.py --out . --whole     at their true sizes, some minutes: CLIPSeg rd64-refined at 352 x 352, clipseg_whole.json; CLIP's
+                                       ViT-B/32, B/16 and L/14, clip_whole.json; BiomedCLIPSeg-D, biomedclipseg_whole.json; and their
+                                       contracts in ../../weights
     python clip.py --out . --vocabulary bpe_simple_vocab_16e6.txt.gz      clip_words.json with CLIP's own vocabulary beside it
 
 A case holds the `config.json` of a model, the shape of every tensor, texts as token ids; of some activations in float64 every
@@ -25,6 +27,7 @@ from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
 from llama import values
 from sam import med_levels, sampled
+from store import contract
 from vision import weight
 
 TEXT = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, vocab_size=99, max_position_embeddings=20)
@@ -36,6 +39,9 @@ CLIP = {
     'legacy_end': dict(model_type='clip', projection_dim=20, text_config=dict(TEXT, eos_token_id=2), vision_config=VISION),
     'gelu': dict(model_type='clip', projection_dim=32, text_config=dict(TEXT, eos_token_id=90, hidden_act='gelu', layer_norm_eps=1e-3),
                  vision_config=dict(VISION, hidden_act='gelu', layer_norm_eps=1e-3)),
+    # ViT-B/32's patches
+    'patches': dict(model_type='clip', projection_dim=24, text_config=dict(TEXT, eos_token_id=2),
+                    vision_config=dict(VISION, image_size=64, patch_size=32, num_hidden_layers=2)),
     # as early files say it; what they leave out is usual
     'twice': dict(model_type='clip', projection_dim=24, text_config=dict(eos_token_id=2, hidden_act='gelu', hidden_size=99),
                   text_config_dict=dict(TEXT, eos_token_id=90), vision_config=dict(layer_norm_eps=1e-2), vision_config_dict=VISION),
@@ -59,6 +65,14 @@ CLIPSEG = {
     'later_narrow': dict(size=32, config=dict(
         model_type='clipseg', projection_dim=32, text_config=dict(TEXT, eos_token_id=90), vision_config=VISION, extract_layers=[1, 2],
         reduce_dim=8, decoder_num_attention_heads=2, decoder_intermediate_size=16, conditional_layer=1)),
+}
+# OpenAI's published ones
+CLIP_WHOLE = {
+    'clip-vit-base-patch32': dict(model_type='clip', text_config=dict(eos_token_id=2), vision_config={}),
+    'clip-vit-base-patch16': dict(model_type='clip', text_config=dict(eos_token_id=2), vision_config=dict(patch_size=16)),
+    'clip-vit-large-patch14': dict(model_type='clip', projection_dim=768,
+                text_config=dict(eos_token_id=2, hidden_size=768, intermediate_size=3072, num_attention_heads=12),
+                vision_config=dict(hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, num_attention_heads=16, patch_size=14)),
 }
 REFINED = dict(model_type='clipseg', text_config={}, vision_config=dict(patch_size=16), use_complex_transposed_convolution=True)
 PHRASES = [[49406, 320, 1125, 539, 320, 2368, 49407], [49406, 4807, 49407]]
@@ -109,20 +123,20 @@ def tower_hooks(clip, mask, found, count, taps):
 
 
 @torch.no_grad()
-def clip_case(config, count=60):
+def clip_case(config, texts=TEXTS, count=60, taps=None):
     model, tensors = build(config, CLIPModel, CLIPConfig)
-    (ids, mask), found = padded(TEXTS), {}
+    (ids, mask), found = padded(texts), {}
     size = model.config.vision_config.image_size
     stack = torch.cat([pixels(size, n) for n in range(2)])
     # padding must not be taken for what ends a text: each by itself
-    pooled = torch.cat([model.get_text_features(torch.tensor([t])).pooler_output for t in TEXTS])
+    pooled = torch.cat([model.get_text_features(torch.tensor([t])).pooler_output for t in texts])
     image = model.get_image_features(stack).pooler_output
     found['text_embeds'], found['image_embeds'] = sampled(pooled, count), sampled(image, count)
-    logits = torch.cat([model(input_ids=torch.tensor([t]), pixel_values=stack).logits_per_image for t in TEXTS], 1)
+    logits = torch.cat([model(input_ids=torch.tensor([t]), pixel_values=stack).logits_per_image for t in texts], 1)
     found['logits_per_image'] = sampled(logits, count)
-    tower_hooks(model, mask, found, count, range(model.config.vision_config.num_hidden_layers))
+    tower_hooks(model, mask, found, count, taps or range(model.config.vision_config.num_hidden_layers))
     model(input_ids=ids, pixel_values=stack, attention_mask=mask)
-    return dict(config=config, tensors=tensors, texts=TEXTS, size=size, found=found)
+    return dict(config=config, tensors=tensors, texts=texts, size=size, found=found)
 
 
 @torch.no_grad()
@@ -158,10 +172,14 @@ BIOMED = {
     'plain': dict(size=24, tower=dict(patch_size=8, embed_dim=64, mlp_ratio=2), config=dict(
         projection_dim=20, vision_config=dict(VISION, hidden_size=64, num_attention_heads=1), reduce_dim=16, decoder_intermediate_size=40)),
 }
+# PubMedBERT and ViT-B/16 as BiomedCLIP has them, CLIPSeg's decoder as refined
+BIOMED_WHOLE = dict(
+    size=224, tower=dict(patch_size=16, embed_dim=768, mlp_ratio=4), text=dict(vocab_size=30522), middle=640, count=250,
+    config=dict(projection_dim=512, vision_config=dict(patch_size=16), reduce_dim=64, use_complex_transposed_convolution=True))
 
 
 @torch.no_grad()
-def biomed_case(size, tower, config, count=60, middle=44):
+def biomed_case(size, tower, config, text=BIOMED_TEXT, count=60, middle=44):
     """timm's ViT and transformers' BERT as open_clip has them in BiomedCLIP, and transformers' CLIPSeg decoder on what MedVLSM's
     module gives it: a text is BERT's first state through two layers with GELU between, at the length that it has."""
     import timm
@@ -182,8 +200,9 @@ def biomed_case(size, tower, config, count=60, middle=44):
     model.biomedclip.visual.trunk = trunk
     model.biomedclip.visual.head = torch.nn.Sequential()
     model.biomedclip.visual.head.add_module('proj', torch.nn.Linear(trunk.embed_dim, projection, bias=False))
-    model.biomedclip.text.transformer = BertModel._from_config(BertConfig(**BIOMED_TEXT), attn_implementation='sdpa', add_pooling_layer=False)
-    model.biomedclip.text.proj = torch.nn.Sequential(torch.nn.Linear(64, middle, bias=False), torch.nn.GELU(),
+    model.biomedclip.text.transformer = BertModel._from_config(BertConfig(**text), attn_implementation='sdpa', add_pooling_layer=False)
+    width = model.biomedclip.text.transformer.config.hidden_size
+    model.biomedclip.text.proj = torch.nn.Sequential(torch.nn.Linear(width, middle, bias=False), torch.nn.GELU(),
                                                      torch.nn.Linear(middle, projection, bias=False))
     model.biomedclip.logit_scale = torch.nn.Parameter(torch.ones(()))
     model.eval()
@@ -199,7 +218,7 @@ def biomed_case(size, tower, config, count=60, middle=44):
     read = [i + 1 for i in (3, 6, 9)]                                         # of a list that begins after the first block
     for n in read:
         found[f'block{n}'] = sampled(states[n], count)
-    texts, text = sentences(BIOMED_TEXT['vocab_size'], (9, 1, 30)), model.biomedclip.text
+    texts, text = sentences(text['vocab_size'], (9, 1, 30)), model.biomedclip.text
     conditions = torch.stack([text.proj(text.transformer(torch.tensor([ids])).last_hidden_state[0, 0]) for ids in texts])
     found['conditions'] = sampled(conditions, count)
     decoder = model.decoder
@@ -346,6 +365,12 @@ def write(path, cases, more=''):
     path.write_text('{\n' + ',\n'.join(rows) + '\n}\n')
 
 
+def contracted(name, case):
+    """With its tensors in a contract."""
+    contract(Path(__file__).parents[2] / 'weights' / f'{name}.names', case.pop('tensors'))
+    return dict(case, contract=name)
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument('--out', type=Path, default=Path('.'))
@@ -354,7 +379,13 @@ def main():
     p.add_argument('--biomed', action='store_true')
     a = p.parse_args()
     if a.whole:
+        import timm
         write(a.out / 'clipseg_whole.json', {'rd64_refined': clipseg_case(REFINED, 352, PHRASES, 250)})
+        taps = lambda config: (0, config['vision_config'].get('num_hidden_layers', 12) - 1)          # noqa: E731
+        write(a.out / 'clip_whole.json',
+              {name: contracted(name, clip_case(config, PHRASES, 250, taps(config))) for name, config in CLIP_WHOLE.items()})
+        write(a.out / 'biomedclipseg_whole.json', {'refined': contracted('biomedclipseg-d', biomed_case(**BIOMED_WHOLE))},
+              f', timm {timm.__version__}')
         return
     if a.biomed:
         import timm

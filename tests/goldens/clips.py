@@ -23,8 +23,9 @@ import transformers
 from timm.models.vision_transformer import VisionTransformer
 from transformers import BertConfig, BertModel, SwinConfig, SwinModel
 
-from bert import BASE, contract, sentences
+from bert import BASE, sentences
 from sam import sampled
+from store import contract
 from swin import TINY, pixels, seeded, watched
 from vision import weight
 

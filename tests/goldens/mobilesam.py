@@ -19,8 +19,8 @@ warnings.filterwarnings('ignore')                                            # t
 import mobile_sam                                                            # noqa: E402
 from mobile_sam.modeling import MaskDecoder, PromptEncoder, TinyViT, TwoWayTransformer   # noqa: E402
 
-from bert import contract                                                    # noqa: E402
 from sam import nhwc, pixels, prompts, sampled, tensor_of                    # noqa: E402
+from store import contract                                                    # noqa: E402
 from vision import weight                                                    # noqa: E402
 
 SIZE, GRID = 1024, 64

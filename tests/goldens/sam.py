@@ -1,7 +1,8 @@
 """Goldens of SAM: what transformers and segment-anything make of it with seeded weights.
 
     python sam.py --out .             a small model by either: sam.json; pictures, masks and a slice of a volume: sam_slices.json
-    python sam.py --out . --whole     ViT-B at 1024 x 1024, some minutes: sam_whole.json
+    python sam.py --out . --whole     ViT-B at 1024 x 1024, some minutes: sam_whole.json, and ../../weights/sam-vit-base.names
+    python sam.py --out . --large     ViT-L and ViT-H likewise, 12 GB: sam_large.json, sam-vit-large.names and sam-vit-huge.names
 
 A case holds the `config.json` of a model, the shape of every tensor, and prompts; of some activations in float64 every n-th
 value, the mean and the root of the mean of squares of all.  Weights and pixels are not kept: tests make them again from the
@@ -21,6 +22,7 @@ import transformers
 from transformers import SamConfig, SamModel
 
 from llama import values
+from store import contract
 from vision import weight
 
 SMALL = dict(
@@ -38,6 +40,8 @@ OTHER = dict(
     mask_decoder_config=dict(hidden_size=64, mlp_dim=48, num_hidden_layers=3, num_attention_heads=4, iou_head_hidden_dim=32,
                              num_multimask_outputs=2, layer_norm_eps=1e-2))
 VIT_B = dict(model_type='sam', vision_config={}, prompt_encoder_config={}, mask_decoder_config={})
+VIT_L = dict(VIT_B, vision_config=dict(hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, global_attn_indexes=[5, 11, 17, 23]))
+VIT_H = dict(VIT_B, vision_config=dict(hidden_size=1280, num_hidden_layers=32, num_attention_heads=16, global_attn_indexes=[7, 15, 23, 31]))
 
 
 def prompts(size, whole):
@@ -101,8 +105,9 @@ def case(config, count=60, whole=False):
     model, tensors = build(config)
     size, depth = model.config.vision_config.image_size, model.config.vision_config.num_hidden_layers
     found, encoder = {}, model.vision_encoder
+    some = (0, 2, 7, 11) if depth == 12 else (0, model.config.vision_config.global_attn_indexes[0], depth - 1)
     for n in range(depth):
-        if not whole or n in (0, 2, 7, 11):
+        if not whole or n in some:
             encoder.layers[n].register_forward_hook(
                 lambda m, i, o, n=n: found.__setitem__(f'block{n}', sampled(o[0] if isinstance(o, tuple) else o, count)))
     encoder.layers[0].register_forward_pre_hook(lambda m, i: found.__setitem__('embedding', sampled(i[0], count)))
@@ -277,15 +282,25 @@ def slices(out):
     (out / 'sam_slices.json').write_text('{\n' + ',\n'.join(rows) + '\n}\n')
 
 
+def whole(config, name, count):
+    """A published size; its tensors go into a contract."""
+    one = case(config, count, True)
+    contract(Path(__file__).parents[2] / 'weights' / f'sam-vit-{name}.names', one.pop('tensors'))
+    return dict(one, contract=f'sam-vit-{name}')
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument('--out', type=Path, default=Path('.'))
     p.add_argument('--whole', action='store_true')
+    p.add_argument('--large', action='store_true')
     a = p.parse_args()
-    if not a.whole:
+    if not (a.whole or a.large):
         slices(a.out)
-    if a.whole:
-        name, cases = 'sam_whole.json', {'vit_b': case(VIT_B, 400, True)}
+    if a.large:
+        name, cases = 'sam_large.json', {'vit_l': whole(VIT_L, 'large', 200), 'vit_h': whole(VIT_H, 'huge', 200)}
+    elif a.whole:
+        name, cases = 'sam_whole.json', {'vit_b': whole(VIT_B, 'base', 400)}
     else:
         name, cases = 'sam.json', {'small': case(SMALL), 'other': case(OTHER), 'segment_anything': by_segment_anything(SMALL)}
     rows = [f'{json.dumps(name)}: {json.dumps(c)}' for name, c in cases.items()]

@@ -14,9 +14,9 @@ import torch
 import transformers
 from transformers import SiglipConfig, SiglipModel
 
-from bert import contract
 from clip import build, pixels
 from sam import sampled
+from store import contract
 
 TEXT = dict(hidden_size=48, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, vocab_size=99, max_position_embeddings=12)
 VISION = dict(hidden_size=48, intermediate_size=64, num_hidden_layers=3, num_attention_heads=3, image_size=32, patch_size=8)

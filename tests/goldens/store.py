@@ -23,3 +23,8 @@ def save(path, tensors, metadata=None):
         for k in order:
             f.write(tensors[k].tobytes())
     return 8 + len(head) + at
+
+
+def contract(path, tensors):
+    """A loader's contract: names and shapes in the order of the names."""
+    path.write_text(''.join(f'{name} {shape}\n' for name, shape in sorted(tensors.items())))

@@ -16,9 +16,9 @@ import torch
 import transformers
 from transformers import SwinConfig, SwinForImageClassification, SwinModel
 
-from bert import contract
 from llama import values
 from sam import sampled
+from store import contract
 from vision import weight
 
 SMALL = dict(model_type='swin', image_size=64, patch_size=4, embed_dim=16, depths=[2, 2, 2], num_heads=[2, 4, 2], window_size=4, mlp_ratio=2.0)
