@@ -1,17 +1,23 @@
-"""PyTorch and onnxruntime beside keraunos on the networks that others published: one after the other in turns, each in a process of
+"""PyTorch, onnxruntime and tinygrad beside keraunos on the networks that others published: one after the other in turns, each in a process of
 its own, with the most memory that it held.
 
     cargo bench --bench published --no-run
     pip install -r tests/goldens/requirements.txt -r benches/peers/requirements.txt
-    python benches/peers/published.py [--threads N] [--rounds N] sam clipseg
+    python benches/peers/published.py [--threads N] [--rounds N] sam clipseg meshnet
 
 Float32, numbers for weights.  `sam` is ViT-B's encoder on a slice of 1024 x 1024, `clipseg` the ten blocks of rd64-refined's image tower
-that its decoder reads, on one of 352 x 352.  keraunos runs them on its adapter, the others on the processor; PyTorch by the
-faster of transformers' attentions.  onnxruntime's results are compared with PyTorch's first; keraunos' are in tests/sam.rs and
+that its decoder reads, on one of 352 x 352.  keraunos runs them on its adapter, the others on the processor; PyTorch by both of
+transformers' attentions.  onnxruntime's results are compared with PyTorch's first; keraunos' are in tests/sam.rs and
 tests/clip.rs.  Seconds are the least of three runs in each turn; on a software adapter memory is the adapter's too.
+
+`meshnet` is brainchop's network of 30 channels with its published weights, out of the folder KERAUNOS_SHARED (or ../shared), on all
+256 x 256 x 256 voxels of a real scan and up to the class of each; it runs once a turn.  tinygrad's is brainchop's own class as its
+program calls it (`TINYGRAD_BEAM=2` lets it look for kernels first, for hours on a processor), on as many of its threads; its kernels
+are compiled before the clock, on the same volume.  Its classes are compared with PyTorch's, keraunos' are in tests/meshnet.rs.
 """
 
 import argparse
+import json
 import os
 import re
 import statistics
@@ -24,7 +30,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 RUNS = 3
 # What a row of the bench begins with.
-ROWS = {'sam': 'SAM ViT-B, f32: a slice of 1024 x 1024 encoded', 'clipseg': 'CLIPSeg rd64-refined, f32: a slice of 352 x 352 encoded'}
+ROWS = {'sam': 'SAM ViT-B, f32: a slice of 1024 x 1024 encoded', 'clipseg': 'CLIPSeg rd64-refined, f32: a slice of 352 x 352 encoded',
+        'meshnet': 'MeshNet, 30 channels: 256 x 256 x 256 voxels'}
+# The most voxels of 16,777,216 that rounding may give another class.
+OTHER_VOXELS = 100
 
 
 def tower(name, attention):
@@ -97,6 +106,73 @@ def by_onnxruntime(path, threads):
     print(least(lambda: session.run(None, {'x': x})))
 
 
+def meshnet():
+    """The layers of brainchop's network as tests/goldens/meshnet.py reads them, and a scan, conformed and scaled."""
+    import numpy as np
+
+    sys.path.insert(0, str(ROOT / 'tests/goldens'))
+    from meshnet import prepare, read
+
+    data = ROOT / os.environ.get('KERAUNOS_SHARED', '../shared') / 'data/meshnet'
+    layers, quantiles = read(data / 'model30chan18cls')
+    volume, _, _, _ = prepare(data / 't1_crop.nii.gz', quantiles)
+    return layers, np.ascontiguousarray(volume)
+
+
+def meshnet_by_torch(folder, threads):
+    import numpy as np
+    import torch
+
+    layers, volume = meshnet()
+    from meshnet import forward
+
+    torch.set_num_threads(threads)
+    with torch.inference_mode():
+        start = time.perf_counter()
+        classes = forward(layers, torch.from_numpy(volume)).argmax(0)
+        print(time.perf_counter() - start)
+    np.save(Path(folder) / 'classes.npy', classes.numpy().astype(np.uint8))
+
+
+def meshnet_by_tinygrad(folder, threads):
+    """After PyTorch, whose classes it is compared with."""
+    import numpy as np
+
+    layers, volume = meshnet()
+    os.environ.update(CPU='1', CPU_COUNT=str(threads), BEAM=os.environ.get('TINYGRAD_BEAM', '0'))
+    from brainchop.tiny_meshnet import MeshNet
+    from tinygrad import Tensor
+
+    sizes = [dict(in_channels=weight.shape[1], out_channels=weight.shape[0], kernel_size=weight.shape[-1], stride=1, dilation=dilation,
+                  padding=weight.shape[-1] // 2 * dilation, bias=True) for _, weight, _, dilation, _, _ in layers]
+    config = Path(folder) / 'config.json'
+    config.write_text(json.dumps(dict(layers=sizes, bnorm=False, elu=True, dropout_p=0)))
+    model = MeshNet(1, sizes[-1]['out_channels'], sizes[0]['out_channels'], config)
+    for own, (_, weight, bias, *_) in zip((layer for layer in model.model if hasattr(layer, 'weight')), layers):
+        own.weight, own.bias = Tensor(weight.numpy()).realize(), Tensor(bias.numpy()).realize()
+    model.init_seq_conv_argmax()
+    for _ in range(2):
+        start = time.perf_counter()
+        classes = model(Tensor(volume)[None, None], fuse_chunk=model.n_classes).numpy()
+        spent = time.perf_counter() - start
+    other = int((classes[0] != np.load(Path(folder) / 'classes.npy')).sum())
+    if other > OTHER_VOXELS:
+        raise SystemExit(f'tinygrad gives {other} voxels another class than PyTorch')
+    print(spent)
+
+
+def contenders(name, folder, program, me):
+    """The command of each."""
+    if name == 'meshnet':
+        return {'keraunos': [program, '--bench', 'meshnet_whole'], 'PyTorch': [*me, 'meshnet-torch', folder],
+                'tinygrad': [*me, 'meshnet-tinygrad', folder]}
+    # Apart, as exporting takes memory of its own.
+    code = f'import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import published, pathlib; published.exported({name!r}, pathlib.Path({folder!r}))'
+    subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return {'keraunos': [program, '--bench', name], 'PyTorch, sdpa': [*me, 'torch', name, 'sdpa'],
+            'PyTorch, eager': [*me, 'torch', name, 'eager'], 'onnxruntime': [*me, 'onnx', folder]}
+
+
 def measured(command):
     """What a process prints, and the most gigabytes that it held."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
@@ -124,15 +200,12 @@ def main() -> None:
     a = p.parse_args()
     if a.kind:
         kind, *rest = a.kind
-        return {'torch': by_torch, 'onnx': lambda path, threads: by_onnxruntime(path, threads)}[kind](*rest, a.threads)
+        ways = {'torch': by_torch, 'onnx': by_onnxruntime, 'meshnet-torch': meshnet_by_torch, 'meshnet-tinygrad': meshnet_by_tinygrad}
+        return ways[kind](*rest, a.threads)
     me, program = [sys.executable, __file__, '--threads', str(a.threads), '--as'], keraunos()
     for name in a.names:
         with tempfile.TemporaryDirectory() as folder:
-            # Apart, as exporting takes memory of its own.
-            code = f'import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import published, pathlib; published.exported({name!r}, pathlib.Path({folder!r}))'
-            subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            commands = {'keraunos': [program, '--bench', name], 'PyTorch, sdpa': [*me, 'torch', name, 'sdpa'],
-                        'PyTorch, eager': [*me, 'torch', name, 'eager'], 'onnxruntime': [*me, 'onnx', folder]}
+            commands = contenders(name, folder, program, me)
             times, memory = {who: [] for who in commands}, dict.fromkeys(commands, 0.0)
             for _ in range(a.rounds):
                 for who, command in commands.items():
