@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use clip_files::{clipseg, cris, golden};
 use keraunos::gpu::{Gpu, GpuOptions};
-use keraunos::pipeline::phrased::{PhrasedRequest, PhrasedSegmenter, PromptType};
+use keraunos::pipeline::phrased::{PhrasedRequest, PhrasedSegmenter, Phrasing, PromptType};
 use keraunos::pipeline::prepare::View;
 use keraunos::pipeline::preview::Style;
 use keraunos::pipeline::structures::Target;
@@ -67,12 +67,15 @@ fn request(path: &Path, phrases: &[&str]) -> PhrasedRequest {
     let free = |(n, text): (usize, &&str)| Target::free(text, n as u16);
     PhrasedRequest {
         input: Input::new(path),
-        view: View::Axial,
-        targets: phrases.iter().enumerate().map(free).collect(),
-        phrases: phrases.iter().map(|text| Some((*text).into())).collect(),
-        prompt_type: PromptType::P1,
-        tables: Vec::new(),
-        preview: Style::Both,
+        name: None,
+        phrasing: Phrasing {
+            view: View::Axial,
+            targets: phrases.iter().enumerate().map(free).collect(),
+            phrases: phrases.iter().map(|text| Some((*text).into())).collect(),
+            prompt_type: PromptType::P1,
+            tables: Vec::new(),
+            preview: Style::Both,
+        },
     }
 }
 
@@ -120,7 +123,7 @@ fn check_slice(file: &str, model: &tempfile::TempDir, least: f32) {
         let of = |n: usize| kept.0[phrases[n]][at];
         let want = match (of(0).max(of(1)) > threshold, of(1) > of(0)) {
             (false, _) => 0,
-            (true, second) => request.targets[usize::from(second)].label,
+            (true, second) => request.phrasing.targets[usize::from(second)].label,
         };
         assert_eq!(*label, want, "voxel {at}: {} and {}", of(0), of(1));
     }
@@ -167,10 +170,8 @@ fn folders_and_requests_that_do_not_fit_are_named() {
     let model = clipseg();
     let opened = segmenter(model.path()).unwrap_or_else(|e| panic!("{e}"));
     let long = ["left hippocampus "; 20].concat();
-    let twice = PhrasedRequest {
-        targets: vec![Target::free("a", 0), Target::free("b", 0)],
-        ..request(&path, &["a", "b"])
-    };
+    let mut twice = request(&path, &["a", "b"]);
+    twice.phrasing.targets = vec![Target::free("a", 0), Target::free("b", 0)];
     for (request, wanted) in [
         (request(&path, &[]), "nothing says what to segment"),
         (twice, "`b` is asked for twice"),

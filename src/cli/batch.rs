@@ -9,13 +9,13 @@ use super::args::{Cases, SegmentArgs};
 use super::console::{Console, Progress};
 use crate::error::{Error, Result};
 use crate::pipeline::Observer;
-use crate::pipeline::batch::{self, Outcome, Status, Watch};
+use crate::pipeline::batch::{self, Batch, Outcome, Status, Watch};
 use crate::pipeline::card::DISCLAIMER;
 use crate::pipeline::cases::{self, Case, Layout};
-use crate::pipeline::{files, finish};
+use crate::pipeline::{Request, files, finish};
 
 /// Draws bars, and tells of each case as it ends.
-struct Told<'a> {
+pub(super) struct Told<'a> {
     console: &'a Console,
     progress: Progress,
     /// Whether stdout is kept for one JSON object.
@@ -53,8 +53,15 @@ impl Watch for Told<'_> {
     }
 }
 
-pub(super) fn run(args: &SegmentArgs, from: &Cases, console: &Console) -> Result<ExitCode> {
-    let batch = args.batch()?;
+/// Lets `work` segment the cases, each as `request` asks, and says what became of them.
+pub(super) fn run(
+    args: &SegmentArgs,
+    from: &Cases,
+    request: Request,
+    console: &Console,
+    work: impl FnOnce(&Batch, &[Case], &mut Told) -> Result<Vec<Outcome>>,
+) -> Result<ExitCode> {
+    let batch = args.batch(request)?;
     let (part, parts) = args.part()?;
     let (all, layout) = found(args, from, &batch.folder)?;
     let total = all.len();
@@ -68,11 +75,7 @@ pub(super) fn run(args: &SegmentArgs, from: &Cases, console: &Console) -> Result
         json: args.json,
         ended: 0,
     };
-    let outcomes = args
-        .models
-        .lasting_segmenter(console)
-        .and_then(|segmenter| batch.run(&segmenter, &cases, &mut told));
-    let outcomes = match outcomes {
+    let outcomes = match work(&batch, &cases, &mut told) {
         Ok(outcomes) => outcomes,
         Err(error) => {
             if is_new {

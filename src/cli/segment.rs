@@ -7,19 +7,22 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::args::SegmentArgs;
-use super::batch;
+use super::args::{Cases, SegmentArgs};
+use super::batch::{self, Told};
 use super::console::{Console, Progress, table};
 use crate::error::{Error, Result};
 use crate::pipeline::assembly::{Assembly, Drawing};
+use crate::pipeline::batch::{Batch, Model};
+use crate::pipeline::cases::Case;
 use crate::pipeline::kind::{Kind, kind};
 use crate::pipeline::memory::{Needs, gigabytes};
 use crate::pipeline::meshnet::MeshSegmenter;
-use crate::pipeline::phrased::PhrasedSegmenter;
+use crate::pipeline::phrased::{PhrasedCases, PhrasedSegmenter};
 use crate::pipeline::prompted::PromptedRequest;
 use crate::pipeline::structures::Target;
 use crate::pipeline::volume::Volume;
-use crate::pipeline::{Observer, Segmentation, finish};
+use crate::pipeline::zeus_sam::ZeusSamSegmenter;
+use crate::pipeline::{Observer, Request, Segmentation, Segmenter, finish};
 use crate::tensor::Checkpoint;
 
 /// Bytes of memory from which on they are told unasked.
@@ -65,26 +68,43 @@ pub(super) fn run(args: SegmentArgs, console: &Console) -> Result<ExitCode> {
         Some(model) => Some(args.models.locate(model)?),
         None => None,
     };
-    match (&model, shown, args.cases()?) {
-        (Some(model), Some(request), _) => by_prompts(&args, model, &request, console)?,
-        (Some(_), None, Some(_)) => {
-            let problem = "--model segments one volume at a time";
-            return Err(Error::Argument(problem.into()));
+    let cases = args.cases()?;
+    match (&model, shown) {
+        (Some(model), Some(request)) => by_prompts(&args, model, &request, console),
+        (Some(model), None) => by_model(&args, model, cases.as_ref(), console),
+        (None, _) => {
+            let open = |lasting: bool| match lasting {
+                true => args.models.lasting_segmenter(console),
+                false => args.models.segmenter(console, "segment"),
+            };
+            let request = args.request()?;
+            one_or_many(&args, cases.as_ref(), request, console, open, by_words)
         }
-        (Some(model), None, None) => by_model(&args, model, console)?,
-        (None, _, Some(cases)) => return batch::run(&args, &cases, console),
-        (None, _, None) => by_words(&args, console)?,
     }
-    Ok(ExitCode::SUCCESS)
 }
 
-fn by_words(args: &SegmentArgs, console: &Console) -> Result<()> {
-    let request = args.request()?;
+fn by_words(segmenter: &Segmenter, request: &Request, watch: &mut Watch) -> Result<Segmentation> {
+    segmenter.segment(request, watch)
+}
+
+/// Segments the volumes of one case by `one`, or many cases, with a model that `open` opens: `true` is for many.
+fn one_or_many<M: Model>(
+    args: &SegmentArgs,
+    cases: Option<&Cases>,
+    request: Request,
+    console: &Console,
+    open: impl FnOnce(bool) -> Result<M>,
+    one: impl FnOnce(&M, &Request, &mut Watch) -> Result<Segmentation>,
+) -> Result<ExitCode> {
+    if let Some(cases) = cases {
+        let work = |batch: &Batch, cases: &[Case], told: &mut Told| {
+            let model = open(true)?;
+            batch.run(&model, cases, told)
+        };
+        return batch::run(args, cases, request, console, work);
+    }
     let inputs: Vec<PathBuf> = request.inputs.iter().map(|i| i.path.clone()).collect();
-    let segment = |watch: &mut Watch| {
-        let segmenter = args.models.segmenter(console, "segment")?;
-        segmenter.segment(&request, watch)
-    };
+    let segment = |watch: &mut Watch| one(&open(false)?, &request, watch);
     into_folder(args, &request.stem(), &inputs, console, segment)
 }
 
@@ -93,7 +113,7 @@ fn by_prompts(
     model: &Path,
     request: &PromptedRequest,
     console: &Console,
-) -> Result<()> {
+) -> Result<ExitCode> {
     let inputs = [request.input.path.clone()];
     if Assembly::at(model).is_some() {
         let problem = "--model is a Zeus: a box or point is not for it";
@@ -116,62 +136,95 @@ fn by_prompts(
 }
 
 /// Segments with a model that a `model.json` describes.
-fn by_assembly(args: &SegmentArgs, model: Assembly, console: &Console) -> Result<()> {
+fn by_assembly(
+    args: &SegmentArgs,
+    model: Assembly,
+    cases: Option<&Cases>,
+    console: &Console,
+) -> Result<ExitCode> {
     args.phrases.refuse()?;
     let request = args.request_to(&model)?;
     let model = Arc::new(model);
-    let inputs: Vec<PathBuf> = request.inputs.iter().map(|i| i.path.clone()).collect();
-    let segment = |watch: &mut Watch| match &model.parts.drawing {
+    match &model.parts.drawing {
         Drawing::Whole(_) => {
-            let segmenter = args.models.assembled(model.clone(), console)?;
-            segmenter.segment(&request, watch)
+            let open = |lasting| args.models.assembled(model.clone(), lasting, console);
+            one_or_many(args, cases, request, console, open, by_words)
         }
         Drawing::Sam { .. } => {
-            let segmenter = args.models.zeus_sam(model.clone(), console)?;
-            segmenter.segment(&request, watch)
+            ZeusSamSegmenter::check(&request)?;
+            let open = |lasting| {
+                let segmenter = args.models.zeus_sam(model.clone(), console)?;
+                Ok(match lasting {
+                    true => segmenter.lasting(),
+                    false => segmenter,
+                })
+            };
+            let one = |model: &ZeusSamSegmenter, request: &Request, watch: &mut Watch| {
+                model.segment(request, watch)
+            };
+            one_or_many(args, cases, request, console, open, one)
         }
-    };
-    into_folder(args, &request.stem(), &inputs, console, segment)
+    }
 }
 
 /// Segments with the network of a file, whichever kind it is.
-fn by_model(args: &SegmentArgs, model: &Path, console: &Console) -> Result<()> {
+fn by_model(
+    args: &SegmentArgs,
+    model: &Path,
+    cases: Option<&Cases>,
+    console: &Console,
+) -> Result<ExitCode> {
     if let Some(json) = Assembly::at(model) {
-        return by_assembly(args, Assembly::open(&json)?, console);
+        return by_assembly(args, Assembly::open(&json)?, cases, console);
     }
     let checkpoint = Checkpoint::open(model)?;
     let kind = kind(&checkpoint)?;
-    // What cannot be asked of it is said before it is loaded.
-    match kind {
-        Kind::ClipSeg | Kind::BiomedClipSeg | Kind::Cris => args.phrased().map(drop)?,
-        _ => args.phrases.refuse()?,
+    let phrased = matches!(kind, Kind::ClipSeg | Kind::BiomedClipSeg | Kind::Cris);
+    if !phrased {
+        args.phrases.refuse()?;
     }
     let request = args.request()?;
-    let inputs: Vec<PathBuf> = request.inputs.iter().map(|i| i.path.clone()).collect();
-    let segment = |watch: &mut Watch| match kind {
+    match kind {
         Kind::Zeus => {
-            let segmenter = args.models.with_weights(model.to_path_buf(), console)?;
-            segmenter.segment(&request, watch)
+            let weights = model.to_path_buf();
+            let open = |lasting| args.models.with_weights(weights, lasting, console);
+            one_or_many(args, cases, request, console, open, by_words)
         }
         Kind::Sam => {
             let problem = "neither --box nor --point is given";
             Err(Error::Argument(problem.into()))
         }
         Kind::ClipSeg | Kind::BiomedClipSeg | Kind::Cris => {
-            let (gpu, precision) = args.models.adapter(console)?;
-            let segmenter = PhrasedSegmenter::on(gpu, &checkpoint, precision)?;
-            segmenter.segment(&args.phrased()?, watch)
+            // What cannot be asked of it is said before it is loaded.
+            let phrasing = args.phrasing()?;
+            let open = |_| {
+                let (gpu, precision) = args.models.adapter(console)?;
+                Ok(PhrasedCases {
+                    segmenter: PhrasedSegmenter::on(gpu, &checkpoint, precision)?,
+                    phrasing,
+                })
+            };
+            let one = |model: &PhrasedCases, request: &Request, watch: &mut Watch| {
+                model.segmenter.segment(&model.request(request)?, watch)
+            };
+            one_or_many(args, cases, request, console, open, one)
         }
         Kind::MeshNet if args.save_probabilities => {
             let problem = "a MeshNet gives classes; --save-probabilities is not for it";
             Err(Error::Argument(problem.into()))
         }
         Kind::MeshNet => {
-            let (gpu, precision) = args.models.adapter(console)?;
-            MeshSegmenter::on(gpu, &checkpoint, precision)?.segment(&request, watch)
+            MeshSegmenter::check(&request)?;
+            let open = |_| {
+                let (gpu, precision) = args.models.adapter(console)?;
+                MeshSegmenter::on(gpu, &checkpoint, precision)
+            };
+            let one = |model: &MeshSegmenter, request: &Request, watch: &mut Watch| {
+                model.segment(request, watch)
+            };
+            one_or_many(args, cases, request, console, open, one)
         }
-    };
-    into_folder(args, &request.stem(), &inputs, console, segment)
+    }
 }
 
 /// Segments, writes the results and says what they are. What cannot work is found out before the long run.
@@ -181,7 +234,7 @@ fn into_folder(
     inputs: &[PathBuf],
     console: &Console,
     segment: impl FnOnce(&mut Watch) -> Result<Segmentation>,
-) -> Result<()> {
+) -> Result<ExitCode> {
     let folder = args.output()?;
     finish::places(folder, stem, inputs)?;
     let is_new = !folder.exists();
@@ -201,7 +254,7 @@ fn into_folder(
         // Only an empty folder is removed.
         let _ = std::fs::remove_dir(folder);
     }
-    result
+    result.map(|()| ExitCode::SUCCESS)
 }
 
 fn tell(args: &SegmentArgs, result: &Segmentation, folder: &Path, watch: &Watch) -> Result<()> {

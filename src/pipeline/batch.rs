@@ -12,9 +12,8 @@ use serde_json::{Map, Value, json};
 
 use super::card::{CITATION, DISCLAIMER};
 use super::cases::{Case, RAW};
-use super::inputs::{Loaded, load};
 use super::request::{Asked, Instruct, Request, VERSION};
-use super::segmenter::{Observer, Segmenter};
+use super::segmenter::Observer;
 use super::structures::Target;
 use super::volume::{self, LabelTable, Volume};
 use super::{Segmentation, StructureResult, files, finish};
@@ -90,11 +89,46 @@ pub trait Watch: Observer {
 
 impl Watch for () {}
 
+/// A model that segments the cases of a batch.
+pub trait Model: Sync {
+    /// What is read of a case. Reading needs no adapter: one thread reads while another computes.
+    type Loaded: Send;
+
+    /// What a request asks for, in the report's words.
+    ///
+    /// # Errors
+    /// A request that makes no sense.
+    fn asked(&self, request: &Request) -> Result<Asked>;
+
+    /// Reads the volumes of a request, if the machine has the memory that it needs.
+    ///
+    /// # Errors
+    /// A request that the model does not take, a volume that cannot be used, or too little memory.
+    fn load(&self, request: &Request) -> Result<Self::Loaded>;
+
+    /// Segments what was read.
+    ///
+    /// # Errors
+    /// Instructions that cannot be written, or an adapter that fails.
+    fn segment_loaded(
+        &self,
+        request: &Request,
+        loaded: Self::Loaded,
+        observer: &mut dyn Observer,
+    ) -> Result<Segmentation>;
+
+    /// The hash of the weights that play a role in reports; none for a role that nobody plays.
+    ///
+    /// # Errors
+    /// Weights that cannot be loaded.
+    fn weights_sha256(&self, role: &str) -> Result<Option<String>>;
+}
+
 /// A case on its way to the adapter.
-struct Ready<'a> {
+struct Ready<'a, L> {
     case: &'a Case,
     request: Request,
-    loaded: Loaded,
+    loaded: L,
 }
 
 /// A case on its way to the disk.
@@ -105,8 +139,8 @@ struct Computed<'a> {
 }
 
 /// What the reader hands on.
-enum Next<'a> {
-    Ready(Box<Ready<'a>>),
+enum Next<'a, L> {
+    Ready(Box<Ready<'a, L>>),
     Ended(Box<Outcome>),
 }
 
@@ -136,9 +170,9 @@ impl Batch {
     ///
     /// # Errors
     /// What `watch` fails with, and a folder for the results that cannot be written.
-    pub fn run(
+    pub fn run<M: Model>(
         &self,
-        segmenter: &Segmenter,
+        model: &M,
         cases: &[Case],
         watch: &mut dyn Watch,
     ) -> Result<Vec<Outcome>> {
@@ -151,7 +185,7 @@ impl Batch {
         thread::scope(|scope| {
             scope.spawn(move || {
                 for case in cases {
-                    if to_adapter.send(self.next(segmenter, case)).is_err() {
+                    if to_adapter.send(self.next(model, case)).is_err() {
                         // The run has ended early.
                         return;
                     }
@@ -169,7 +203,7 @@ impl Batch {
                     Next::Ready(ready) => {
                         let began = Instant::now();
                         let case = ready.case;
-                        match self.compute(segmenter, *ready, watch) {
+                        match self.compute(model, *ready, watch) {
                             Ok(result) => {
                                 let computed = Computed {
                                     case,
@@ -198,7 +232,7 @@ impl Batch {
     }
 
     /// Reads a case, or says what it has come to without an adapter.
-    fn next<'a>(&self, segmenter: &Segmenter, case: &'a Case) -> Next<'a> {
+    fn next<'a, M: Model>(&self, model: &M, case: &'a Case) -> Next<'a, M::Loaded> {
         let began = Instant::now();
         if let Some(fault) = &case.fault {
             return Next::Ended(Box::new(failed(case, fault.clone(), began)));
@@ -213,15 +247,14 @@ impl Batch {
             let inputs: Vec<PathBuf> = case.inputs.iter().map(|i| i.path.clone()).collect();
             let paths = finish::places(&folder, &case.stem, &inputs)?;
             if self.skip_existing {
-                let asked = segmenter.asked(&request)?;
-                if let Some(structures) = self.done(segmenter, case, &request, &asked, &paths)? {
+                let asked = model.asked(&request)?;
+                if let Some(structures) = self.done(model, case, &request, &asked, &paths)? {
                     let mut outcome = succeeded(case, &paths, &structures, Vec::new(), began);
                     outcome.status = Status::Skipped;
                     return Ok(Next::Ended(Box::new(outcome)));
                 }
             }
-            segmenter.check_memory(&request)?;
-            let loaded = load(&request.inputs)?;
+            let loaded = model.load(&request)?;
             Ok(Next::Ready(Box::new(Ready {
                 case,
                 request: request.clone(),
@@ -233,10 +266,10 @@ impl Batch {
         })
     }
 
-    fn compute(
+    fn compute<M: Model>(
         &self,
-        segmenter: &Segmenter,
-        ready: Ready,
+        model: &M,
+        ready: Ready<M::Loaded>,
         watch: &mut dyn Watch,
     ) -> Result<Segmentation> {
         let folder = self.folder.join(&ready.case.folder);
@@ -245,7 +278,7 @@ impl Batch {
             watch,
             probabilities: self.probabilities.then_some(place),
         };
-        segmenter.segment_loaded(&ready.request, ready.loaded, &mut parts)
+        model.segment_loaded(&ready.request, ready.loaded, &mut parts)
     }
 
     /// Writes what comes until nothing comes any more.
@@ -281,9 +314,9 @@ impl Batch {
 
     /// The volumes of a case that is done already: all its files are there, and its report says that they
     /// were made of these inputs by these weights as it is asked for now.
-    fn done(
+    fn done<M: Model>(
         &self,
-        segmenter: &Segmenter,
+        model: &M,
         case: &Case,
         request: &Request,
         asked: &Asked,
@@ -298,19 +331,11 @@ impl Batch {
         if !paths.iter().chain(&tables).all(|path| path.is_file()) {
             return Ok(None);
         }
-        let probabilities = |label: &u16| {
-            let targets = super::request::targets(request)?;
-            let target = targets.iter().find(|target| target.label == *label);
-            let place =
-                target.map(|target| finish::probabilities_place(&folder, &case.stem, target));
-            Ok(place.is_some_and(|place| place.is_file()))
+        let has_probabilities = |(label, name): &(u16, String)| {
+            finish::probabilities_place(&folder, &case.stem, *label, name).is_file()
         };
-        if self.probabilities {
-            for (label, _) in &asked.structures {
-                if !probabilities(label)? {
-                    return Ok(None);
-                }
-            }
+        if self.probabilities && !asked.structures.iter().all(has_probabilities) {
+            return Ok(None);
         }
         // A report that cannot be read is none: the case is done again.
         let (Some(report), Some(stats)) = (read_json(report), read_json(stats)) else {
@@ -346,7 +371,7 @@ impl Batch {
             roles.insert("language model");
         }
         for role in roles {
-            let own = match segmenter.weights_sha256(role) {
+            let own = match model.weights_sha256(role) {
                 Err(Error::MissingModel { .. }) => None,
                 own => own?,
             };

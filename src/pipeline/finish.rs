@@ -177,9 +177,8 @@ fn write_to(result: &Segmentation, paths: &[PathBuf; 5]) -> Result<()> {
 }
 
 /// Where one target's probabilities go: `<stem>_seg-keraunos_label-<name>_probseg.nii.gz`.
-pub fn probabilities_place(folder: &Path, stem: &str, target: &Target) -> PathBuf {
-    let words = target
-        .name
+pub fn probabilities_place(folder: &Path, stem: &str, label: u16, name: &str) -> PathBuf {
+    let words = name
         .split(|c: char| !c.is_ascii_alphanumeric())
         .filter(|word| !word.is_empty());
     let camel = |word: &str| {
@@ -188,18 +187,18 @@ pub fn probabilities_place(folder: &Path, stem: &str, target: &Target) -> PathBu
             first.to_uppercase().chain(letters).collect()
         })
     };
-    let label: String = words
+    let short: String = words
         .map(camel)
         .collect::<String>()
         .chars()
         .take(60)
         .collect();
     // A name in another script is none in BIDS.
-    let label = match label.is_empty() {
-        true => target.label.to_string(),
-        false => label,
+    let short = match short.is_empty() {
+        true => label.to_string(),
+        false => short,
     };
-    folder.join(format!("{stem}_seg-keraunos_label-{label}_probseg.nii.gz"))
+    folder.join(format!("{stem}_seg-keraunos_label-{short}_probseg.nii.gz"))
 }
 
 /// Writes one target's probabilities and returns their path.
@@ -213,7 +212,7 @@ pub fn write_probabilities(
     logits: &[f32],
     reference: &Volume,
 ) -> Result<PathBuf> {
-    let path = probabilities_place(folder, stem, target);
+    let path = probabilities_place(folder, stem, target.label, &target.name);
     if files::same_file(&path, &reference.path) {
         return Err(overwrites(&reference.path));
     }

@@ -1,14 +1,15 @@
 //! A volume into the classes of a MeshNet: conformed, scaled, classified, and back on its own grid.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::meshnet::{MeshNet, SLAB_BYTES};
+use crate::pipeline::batch::{self, Model};
 use crate::pipeline::card::MESHNET_CITATION;
 use crate::pipeline::conform::{Conformed, Part, restore};
-use crate::pipeline::inputs::read_input;
+use crate::pipeline::geometry::Grid;
+use crate::pipeline::inputs::{ReportedInput, read_input};
 use crate::pipeline::memory::{self, Needs};
 use crate::pipeline::prepare::View;
 use crate::pipeline::request::{Asked, Fusion, Instruct, Request};
@@ -27,6 +28,20 @@ pub struct MeshSegmenter {
     precision: Precision,
 }
 
+/// A volume as the network is to see it.
+pub struct Loaded {
+    reference: Volume,
+    input: ReportedInput,
+    /// The conformed grid, and the part of it that is looked at.
+    grid: Grid,
+    part: Part,
+    /// Its intensities as 0 … 1.
+    values: Vec<f32>,
+    needs: Needs,
+    warnings: Vec<String>,
+    seconds: Vec<(&'static str, f64)>,
+}
+
 impl MeshSegmenter {
     /// Loads a network that `keraunos convert` wrote.
     ///
@@ -41,26 +56,58 @@ impl MeshSegmenter {
         })
     }
 
+    /// Refuses what a network of fixed classes cannot be asked for, whatever the volume.
+    ///
+    /// # Errors
+    /// [`Error::Argument`].
+    pub fn check(request: &Request) -> Result<()> {
+        let refused = [
+            (
+                !request.targets.is_empty(),
+                "structures by name or instruction",
+            ),
+            (request.instruct != Instruct::Auto, "instructions"),
+            (request.fast || request.views != View::ALL, "views"),
+            (request.fusion != Fusion::Late, "fusion"),
+            (request.inputs.len() > 1, "several volumes"),
+        ];
+        match refused.iter().find(|(asked, _)| *asked) {
+            None => Ok(()),
+            Some((_, what)) => Err(Error::Argument(format!(
+                "a MeshNet labels one volume with its own classes; {what} are not for it"
+            ))),
+        }
+    }
+
     /// Labels every voxel of the request's one volume with the network's class.
     ///
     /// # Errors
     /// More than one volume, a request for what only words can say, a volume that cannot be used, too little memory, or an
     /// adapter that fails.
     pub fn segment(&self, request: &Request, observer: &mut dyn Observer) -> Result<Segmentation> {
-        check(request)?;
-        let began = Instant::now();
-        let mut warnings = Vec::new();
-        let (reference, input, _) = read_input(&request.inputs[0], &mut warnings)?;
-        let mut clock = Clock::new();
-        clock.seconds.push(("read", began.elapsed().as_secs_f64()));
+        let loaded = self.load(request)?;
+        observer.needs(&loaded.needs);
+        self.segment_loaded(request, loaded, observer)
+    }
+
+    fn run(
+        &self,
+        request: &Request,
+        loaded: Loaded,
+        observer: &mut dyn Observer,
+    ) -> Result<Segmentation> {
+        let Loaded {
+            reference,
+            input,
+            grid,
+            part,
+            values,
+            mut warnings,
+            seconds,
+            ..
+        } = loaded;
+        let mut clock = Clock::after(seconds);
         warnings.extend(self.gpu.distrusted());
-        let (conformed, part, values) = self.prepare(&reference)?;
-        clock.lap("conform");
-        let needs = self.needs(&reference, part);
-        observer.needs(&needs);
-        memory::check(&request.inputs[0].path, needs.of_machine(self.gpu.is_cpu()))?;
-        let grid = conformed.grid.clone();
-        drop(conformed);
         let classes = self.model.forward(
             &self.gpu,
             &values,
@@ -69,8 +116,6 @@ impl MeshSegmenter {
             |_, _| Ok(()),
             &mut |done| observer.progress("classifying voxels", done),
         );
-        // The next volume has other sizes: what this one left in the pool would not fit it.
-        self.gpu.trim();
         let classes = classes?;
         clock.lap("network");
         let labels = restore(&classes, part, &grid, &reference.grid());
@@ -157,23 +202,53 @@ impl MeshSegmenter {
     }
 }
 
-/// Refuses what a network of fixed classes cannot be asked for.
-fn check(request: &Request) -> Result<()> {
-    let refused = [
-        (
-            !request.targets.is_empty(),
-            "structures by name or instruction",
-        ),
-        (request.instruct != Instruct::Auto, "instructions"),
-        (request.fast || request.views != View::ALL, "views"),
-        (request.fusion != Fusion::Late, "fusion"),
-        (request.inputs.len() != 1, "several volumes"),
-    ];
-    match refused.iter().find(|(asked, _)| *asked) {
-        None => Ok(()),
-        Some((_, what)) => Err(Error::Argument(format!(
-            "a MeshNet labels one volume with its own classes; {what} are not for it"
-        ))),
+impl batch::Model for MeshSegmenter {
+    type Loaded = Loaded;
+
+    fn asked(&self, request: &Request) -> Result<Asked> {
+        Self::check(request)?;
+        Ok(self.asked(request))
+    }
+
+    fn load(&self, request: &Request) -> Result<Loaded> {
+        Self::check(request)?;
+        let Some(volume) = request.inputs.first() else {
+            return Err(Error::Argument("no volume to segment".into()));
+        };
+        let mut clock = Clock::new();
+        let mut warnings = Vec::new();
+        let (reference, input, _) = read_input(volume, &mut warnings)?;
+        clock.lap("read");
+        let (conformed, part, values) = self.prepare(&reference)?;
+        clock.lap("conform");
+        let needs = self.needs(&reference, part);
+        memory::check(&volume.path, needs.of_machine(self.gpu.is_cpu()))?;
+        Ok(Loaded {
+            reference,
+            input,
+            grid: conformed.grid.clone(),
+            part,
+            values,
+            needs,
+            warnings,
+            seconds: clock.seconds,
+        })
+    }
+
+    fn segment_loaded(
+        &self,
+        request: &Request,
+        loaded: Loaded,
+        observer: &mut dyn Observer,
+    ) -> Result<Segmentation> {
+        let result = self.run(request, loaded, observer);
+        // The next volume has other sizes: what this one left in the pool would not fit it.
+        self.gpu.trim();
+        result
+    }
+
+    fn weights_sha256(&self, role: &str) -> Result<Option<String>> {
+        Ok((role == "segmentation").then(|| self.sha256.clone()))
     }
 }
 

@@ -25,6 +25,7 @@ pub mod geometry;
 pub mod home;
 pub mod inputs;
 pub mod instruct;
+mod kept;
 pub mod kind;
 pub mod known;
 pub mod language;

@@ -10,6 +10,7 @@ use crate::gpu::{Gpu, GpuOptions};
 use crate::pipeline::assembly::Assembly;
 use crate::pipeline::finish;
 use crate::pipeline::modality::Modality;
+use crate::pipeline::phrased::PromptType;
 use crate::pipeline::prepare::View;
 use crate::pipeline::preview::Style;
 use crate::pipeline::structures::Target;
@@ -127,6 +128,9 @@ pub struct Asked {
     pub fast: bool,
     /// How modalities are fused.
     pub fusion: Fusion,
+    /// How structures are put into phrases, by a model that reads phrases.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt_type: Option<PromptType>,
     /// How weights are stored.
     pub precision: Precision,
     /// Whether products are those of cooperative matrices.
@@ -146,6 +150,7 @@ impl Asked {
             views: Vec::new(),
             fast: false,
             fusion: Fusion::Late,
+            prompt_type: None,
             precision,
             cooperative: gpu.coop_tile().is_some(),
             version: VERSION,

@@ -15,9 +15,14 @@ pub(super) struct Clock {
 impl Clock {
     /// From now on.
     pub(super) fn new() -> Self {
+        Self::after(Vec::new())
+    }
+
+    /// From now on, after stages that were timed elsewhere.
+    pub(super) fn after(seconds: Vec<(&'static str, f64)>) -> Self {
         Self {
             last: Instant::now(),
-            seconds: Vec::new(),
+            seconds,
         }
     }
 

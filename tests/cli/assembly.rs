@@ -118,6 +118,29 @@ fn a_folder_of_checkpoints_segments_without_a_line_of_code() {
 }
 
 #[test]
+fn a_folder_of_checkpoints_segments_a_folder_of_scans() {
+    let (model, folder) = (zeus(), folder());
+    let (input, out) = (folder.path().join("in"), folder.path().join("out"));
+    let scan = std::fs::read(volume(folder.path(), "t1")).expect("a scan");
+    std::fs::create_dir(&input).expect("a folder");
+    for name in ["a_T1w.nii", "b_T1w.nii"] {
+        write(&input.join(name), &scan);
+    }
+    let many = |more: &[&str]| {
+        let words = [&["--json", "--view", "axial"], more].concat();
+        let value = json(&by_model(model.path(), &[&input], &out, &words));
+        ["done", "skipped", "failed"].map(|what| value[what].as_u64().expect("a count"))
+    };
+    assert_eq!(many(&["--find", "ring"]), [2, 0, 0]);
+    assert_eq!(many(&["--find", "ring", "--skip-existing"]), [0, 2, 0]);
+    assert_eq!(many(&["--skip-existing"]), [2, 0, 0]);
+    let report = std::fs::read(out.join("b_T1w_report.json")).expect("a report");
+    Schema::of("report").holds(&serde_json::from_slice(&report).expect("JSON"));
+    let line = refused(&by_model(model.path(), &[&input], &out, &["--fast"]), 2);
+    assert!(line.contains("--fast is for the built-in model"), "{line}");
+}
+
+#[test]
 fn a_language_model_writes_in_the_models_own_words() {
     needs_models();
     let model = zeus();

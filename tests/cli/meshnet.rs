@@ -79,3 +79,43 @@ fn a_meshnet_is_asked_for_nothing_that_it_cannot_do() {
     let other = other.to_str().expect("UTF-8");
     refuse(&[other], 2, "several volumes");
 }
+
+/// A batch of a model: its exit code, and how many cases were done, were done before and failed.
+fn counted(output: &Output) -> (Option<i32>, [u64; 3]) {
+    let value: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let counts = ["done", "skipped", "failed"];
+    let counts = counts.map(|what| value[what].as_u64().expect("a count"));
+    (output.status.code(), counts)
+}
+
+#[test]
+fn a_meshnet_labels_a_folder_of_scans() {
+    let folder = folder();
+    let (model, out) = (network(folder.path()), folder.path().join("out"));
+    let input = folder.path().join("in");
+    let scan = std::fs::read(large(folder.path())).expect("a scan");
+    std::fs::create_dir(&input).expect("a folder");
+    for name in ["a_T1w.nii.gz", "b_T1w.nii.gz"] {
+        write(&input.join(name), &scan);
+    }
+    write(&input.join("c_T1w.nii.gz"), b"no volume");
+    let many = |more: &[&str]| {
+        let mut command = keraunos();
+        command.arg("segment").arg(&input).arg("--model");
+        command.arg(&model).arg("-o").arg(&out).args(more);
+        command.output().expect("the program starts")
+    };
+    let line = refused(&many(&["--find", "thalamus"]), 2);
+    assert!(line.contains("structures by name"), "{line}");
+    assert!(!out.exists());
+    assert_eq!(counted(&many(&["--json"])), (Some(1), [2, 0, 1]));
+    let map = |name: &str| {
+        let name = format!("{name}_T1w_seg-keraunos_dseg.nii.gz");
+        std::fs::read(out.join(name)).expect("a map")
+    };
+    assert!(map("a") == map("b"), "another map of the same scan");
+    let report = std::fs::read(out.join("b_T1w_report.json")).expect("a report");
+    Schema::of("report").holds(&serde_json::from_slice(&report).expect("JSON"));
+    let again = counted(&many(&["--json", "--skip-existing"]));
+    assert_eq!(again, (Some(1), [0, 2, 1]));
+}

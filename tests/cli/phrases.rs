@@ -164,3 +164,32 @@ fn segment_by_a_cris() {
     let line = refused(&asked("a dark core"), 1);
     assert!(line.contains("merges.txt"), "{line}");
 }
+
+#[test]
+fn phrases_are_found_in_a_folder_of_scans() {
+    let (folder, model) = (folder(), clip_files::clipseg());
+    let (input, out) = (folder.path().join("in"), folder.path().join("out"));
+    tiny(&input.join("a_T1w.nii.gz"), 1);
+    tiny(&input.join("b_T1w.nii.gz"), 2);
+    let many = |more: &[&str]| {
+        let mut command = keraunos();
+        command.arg("segment").arg(&input).arg("--model");
+        command.arg(model.path()).arg("-o").arg(&out).arg("--json");
+        let value = json(&command.args(more).output().expect("the program starts"));
+        ["done", "skipped", "failed"].map(|what| value[what].as_u64().expect("a count"))
+    };
+    let skip = "--skip-existing";
+    assert_eq!(many(&["--find", "thalamus"]), [2, 0, 0]);
+    assert_eq!(many(&["--find", "thalamus", skip]), [0, 2, 0]);
+    // Other words are another question.
+    let other = ["--find", "thalamus", "--prompt-type", "p5", skip];
+    assert_eq!(many(&other), [2, 0, 0]);
+    assert_eq!(many(&["--prompt", "a dark core", skip]), [2, 0, 0]);
+    let probabilities = ["--prompt", "a dark core", "--save-probabilities", skip];
+    assert_eq!(many(&probabilities), [2, 0, 0]);
+    assert_eq!(many(&probabilities), [0, 2, 0]);
+    let report = std::fs::read(out.join("a_T1w_report.json")).expect("a report");
+    let report: Value = serde_json::from_slice(&report).expect("JSON");
+    super::schema::Schema::of("report").holds(&report);
+    assert_eq!(report["asked"]["prompt_type"], "p1");
+}

@@ -102,29 +102,33 @@ impl ModelArgs {
         Ok((gpu, self.options().precision))
     }
 
-    /// The same with the weights in a file.
+    /// The same with the weights in a file; `lasting` is for many cases.
     pub(in crate::cli) fn with_weights(
         &self,
         weights: PathBuf,
+        lasting: bool,
         console: &Console,
     ) -> Result<Segmenter> {
         let gpu = open(&self.gpu_options(), console, Some("segment"))?;
         let options = Options {
             weights: Some(weights),
+            keep_models: lasting,
             ..self.options()
         };
         Segmenter::on(gpu, &options)
     }
 
-    /// The same of a model in one checkpoint.
+    /// The same of a model in one checkpoint; `lasting` is for many cases.
     pub(in crate::cli) fn assembled(
         &self,
         model: Arc<Assembly>,
+        lasting: bool,
         console: &Console,
     ) -> Result<Segmenter> {
         let gpu = open(&self.gpu_options(), console, Some("segment"))?;
         let options = Options {
             model: Some(model),
+            keep_models: lasting,
             ..self.options()
         };
         Segmenter::on(gpu, &options)

@@ -67,6 +67,7 @@ Many cases:
   keraunos segment imagesTs/ -o out/ --modality t1 --modality flair       case_0000.nii.gz, case_0001.nii.gz
   keraunos segment scans/ -o out/ --modality t1                           every volume is a case
   keraunos segment --cases list.csv -o out/                               columns case, t1, t2, flair, pd, ct, volume
+  keraunos segment bids/ -o out/ --modality t1 --model mindgrab.safetensors    by another model
 
 By boxes and points:
   keraunos segment t1.nii.gz --model sam-vit-base/ --box 60,80,95,120,70 -o out/            voxels i and j, slice k

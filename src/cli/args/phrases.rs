@@ -4,24 +4,14 @@ use clap::{Args, ValueEnum};
 
 use super::request::SegmentArgs;
 use crate::error::{Error, Result};
-use crate::pipeline::phrased::{PhrasedRequest, PromptType};
+use crate::pipeline::phrased::{Phrasing, PromptType};
 use crate::pipeline::prepare::View;
 use crate::pipeline::structures::Target;
 
 /// Where `--help` puts the options for phrases.
 const PHRASES: &str = "By phrases (CLIPSeg, BiomedCLIPSeg, CRIS)";
 /// What is not for phrases.
-const NOT_PHRASED: [&str; 9] = [
-    "llm",
-    "instruct",
-    "fast",
-    "fusion",
-    "cases",
-    "layout",
-    "skip_existing",
-    "num_parts",
-    "part",
-];
+const NOT_PHRASED: [&str; 4] = ["llm", "instruct", "fast", "fusion"];
 
 /// What a CLIPSeg is told.
 #[derive(Debug, Args)]
@@ -53,10 +43,10 @@ impl PhraseArgs {
 
 impl SegmentArgs {
     /// What phrases ask for, of a model that takes them.
-    pub(in crate::cli) fn phrased(&self) -> Result<PhrasedRequest> {
+    pub(in crate::cli) fn phrasing(&self) -> Result<Phrasing> {
         let request = self.request()?;
         let refused = [
-            ("several volumes", request.inputs.len() != 1),
+            ("several volumes", request.inputs.len() > 1),
             ("--fast", request.fast),
             ("--instruct", request.instruct != Default::default()),
             ("--fusion", request.fusion != Default::default()),
@@ -84,9 +74,7 @@ impl SegmentArgs {
             targets.push(Target::free(text, (free + n) as u16));
             own.push(Some(text.clone()));
         }
-        let mut inputs = request.inputs;
-        let request = PhrasedRequest {
-            input: inputs.swap_remove(0),
+        let phrasing = Phrasing {
             view,
             targets,
             phrases: own,
@@ -96,8 +84,8 @@ impl SegmentArgs {
             tables: request.tables,
             preview: request.preview,
         };
-        request.check()?;
-        Ok(request)
+        phrasing.check()?;
+        Ok(phrasing)
     }
 }
 

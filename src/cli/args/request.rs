@@ -305,12 +305,8 @@ impl SegmentArgs {
         named.map(|modality| modality.known()).collect()
     }
 
-    /// The run over many cases; the request has no inputs.
-    pub(in crate::cli) fn batch(&self) -> Result<Batch> {
-        let mut request = self.volumes.request_for(Vec::new())?;
-        request.fusion = self.fusion.map_or(Fusion::Late, FusionArg::known);
-        request.tables = self.tables();
-        request.preview = self.preview.known();
+    /// The run over many cases of what is asked of each.
+    pub(in crate::cli) fn batch(&self, request: Request) -> Result<Batch> {
         Ok(Batch {
             request,
             folder: self.output()?.clone(),
@@ -319,8 +315,16 @@ impl SegmentArgs {
         })
     }
 
+    /// The volumes; none where there are many cases of them.
+    fn inputs(&self) -> Result<Vec<Input>> {
+        match self.cases()? {
+            Some(_) => Ok(Vec::new()),
+            None => self.volumes.inputs(),
+        }
+    }
+
     pub(in crate::cli) fn request(&self) -> Result<Request> {
-        let mut request = self.volumes.request()?;
+        let mut request = self.volumes.request_for(self.inputs()?)?;
         request.fusion = self.fusion.map_or(Fusion::Late, FusionArg::known);
         request.tables = self.tables();
         request.preview = self.preview.known();
@@ -338,7 +342,7 @@ impl SegmentArgs {
             ))),
         };
         let volumes = &self.volumes;
-        let mut request = volumes.request_of(volumes.inputs()?, &find)?;
+        let mut request = volumes.request_of(self.inputs()?, &find)?;
         if let (true, Some(catalogue)) = (request.targets.is_empty(), catalogue) {
             request.targets = catalogue.targets();
         }

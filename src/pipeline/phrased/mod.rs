@@ -14,18 +14,19 @@ pub use words::PromptType;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::cris::Phrases;
+use crate::pipeline::batch;
 use crate::pipeline::describe::processor::Squaring;
-use crate::pipeline::inputs::read_input;
+use crate::pipeline::inputs::{ReportedInput, read_input};
 use crate::pipeline::instruct::Instruction;
 use crate::pipeline::modality::Modality;
 use crate::pipeline::prepare::{Slice, View, check_extent};
 use crate::pipeline::preview::Style;
 use crate::pipeline::prompted::{levels, stretched};
-use crate::pipeline::request::Asked;
+use crate::pipeline::request::{Asked, Request};
 use crate::pipeline::result::{LabelMap, Report, Segmentation};
 use crate::pipeline::stages::{Clock, check_logits};
 use crate::pipeline::structures::Target;
-use crate::pipeline::volume::{LabelTable, read_grid};
+use crate::pipeline::volume::{LabelTable, Volume, read_grid};
 use crate::pipeline::{Input, Observer, finish, geometry, memory};
 use crate::tensor::{Checkpoint, Precision, Tensor};
 use model::Model;
@@ -33,11 +34,20 @@ use model::Model;
 /// The most phrases that are decoded together, and whose masks are held.
 const AT_ONCE: usize = 8;
 
-/// What to segment, in which words.
+/// A volume, and what to segment in it.
 #[derive(Clone, Debug)]
 pub struct PhrasedRequest {
     /// The volume.
     pub input: Input,
+    /// What the files of the result are called; else as the volume.
+    pub name: Option<String>,
+    /// What to segment.
+    pub phrasing: Phrasing,
+}
+
+/// What to segment, in which words.
+#[derive(Clone, Debug)]
+pub struct Phrasing {
     /// The view whose slices are looked at.
     pub view: View,
     /// What to find.
@@ -55,9 +65,12 @@ pub struct PhrasedRequest {
 impl PhrasedRequest {
     /// What the files of the result are called.
     pub fn stem(&self) -> String {
-        finish::stem(&self.input.path)
+        let own = self.name.clone();
+        own.unwrap_or_else(|| finish::stem(&self.input.path))
     }
+}
 
+impl Phrasing {
     /// Whether there is something to find, and a label for each: asked for before a model is loaded.
     ///
     /// # Errors
@@ -92,6 +105,24 @@ impl PhrasedRequest {
             })
             .collect()
     }
+}
+
+/// A volume whose slices the image encoder is to see.
+pub struct Loaded {
+    volume: Volume,
+    input: ReportedInput,
+    /// Grey levels on the canonical grid.
+    levels: Vec<u8>,
+    warnings: Vec<String>,
+    seconds: Vec<(&'static str, f64)>,
+}
+
+/// A model that finds the same in many cases.
+pub struct PhrasedCases {
+    /// The model.
+    pub segmenter: PhrasedSegmenter,
+    /// What to find.
+    pub phrasing: Phrasing,
 }
 
 /// An open adapter with a model loaded.
@@ -132,40 +163,75 @@ impl PhrasedSegmenter {
         request: &PhrasedRequest,
         observer: &mut dyn Observer,
     ) -> Result<Segmentation> {
-        request.check()?;
-        let result = self.run(request, observer);
+        self.segment_loaded(request, self.load(request)?, observer)
+    }
+
+    fn segment_loaded(
+        &self,
+        request: &PhrasedRequest,
+        loaded: Loaded,
+        observer: &mut dyn Observer,
+    ) -> Result<Segmentation> {
+        let result = self.run(request, loaded, observer);
         // The next volume has other sizes: what this one left in the pool would not fit it.
         self.gpu.trim();
         result
     }
 
-    fn run(&self, request: &PhrasedRequest, observer: &mut dyn Observer) -> Result<Segmentation> {
+    fn load(&self, request: &PhrasedRequest) -> Result<Loaded> {
+        request.phrasing.check()?;
         let path = &request.input.path;
         // What is too large is said before anything is read.
         let grid = read_grid(path)?;
         check_extent(path, &grid)?;
-        let orientation = grid.orientation();
-        let canonical = grid.canonical().shape;
-        self.check_memory(path, &grid, canonical[request.view.axis()])?;
+        let slices = grid.canonical().shape[request.phrasing.view.axis()];
+        self.check_memory(path, &grid, slices)?;
 
         let mut clock = Clock::new();
-        let mut warnings = self.gpu.distrusted();
+        let mut warnings = Vec::new();
         let (volume, input, _) = read_input(&request.input, &mut warnings)?;
         let levels = levels(&volume, input.modality);
-        let levels = geometry::reorient(&levels, volume.shape, orientation);
+        let levels = geometry::reorient(&levels, volume.shape, grid.orientation());
         clock.lap("read");
-        let instructions = request.instructions(input.modality);
+        Ok(Loaded {
+            volume,
+            input,
+            levels,
+            warnings,
+            seconds: clock.seconds,
+        })
+    }
+
+    fn run(
+        &self,
+        request: &PhrasedRequest,
+        loaded: Loaded,
+        observer: &mut dyn Observer,
+    ) -> Result<Segmentation> {
+        let Loaded {
+            volume,
+            input,
+            levels,
+            mut warnings,
+            seconds,
+        } = loaded;
+        let phrasing = &request.phrasing;
+        let mut clock = Clock::after(seconds);
+        warnings.extend(self.gpu.distrusted());
+        let grid = volume.grid();
+        let (orientation, canonical) = (grid.orientation(), grid.canonical().shape);
+        let instructions = phrasing.instructions(input.modality);
         let phrases = self.phrases(&instructions)?;
         clock.lap("text encoder");
-        let slices = self.encode(&levels, canonical, request.view, observer)?;
+        let slices = self.encode(&levels, canonical, phrasing.view, observer)?;
         clock.lap("image encoder");
 
         let mut map = LabelMap::new(&volume);
         let mut structures = Vec::new();
         let at_once = self.at_once();
-        let steps = request.targets.len().div_ceil(at_once) * slices.len().max(1);
+        let steps = phrasing.targets.len().div_ceil(at_once) * slices.len().max(1);
         let mut done = 0;
-        for (n, targets) in request.targets.chunks(at_once).enumerate() {
+        for (n, targets) in phrasing.targets.chunks(at_once).enumerate() {
             let some = n * at_once..n * at_once + targets.len();
             // Slices that show nothing hold nothing.
             let mut masks = vec![vec![f32::NEG_INFINITY; volume.data.len()]; targets.len()];
@@ -178,7 +244,7 @@ impl PhrasedSegmenter {
                 for (mask, logits) in masks.iter_mut().zip(all.chunks_exact(drawn * drawn)) {
                     let logits = self.model.enlarged(logits);
                     let values = stretched(&logits, [size; 2], seen.shape);
-                    request.view.put(mask, canonical, seen.slice, &values);
+                    phrasing.view.put(mask, canonical, seen.slice, &values);
                 }
                 done += 1;
                 observer.progress("drawing masks", done as f64 / steps as f64);
@@ -202,13 +268,13 @@ impl PhrasedSegmenter {
             let name = &structure.name;
             format!("`{name}` was not found: the mask is empty")
         }));
-        let names = map.finish(&request.targets, &mut structures);
+        let names = map.finish(&phrasing.targets, &mut structures);
         clock.lap("mask decoder");
         let report = Report {
             citation: self.model.citation(),
             weights: BTreeMap::from([("segmentation", self.sha256.clone())]),
             inputs: vec![input],
-            views: vec![request.view],
+            views: vec![phrasing.view],
             instructions,
             seconds: clock.seconds,
             warnings,
@@ -219,9 +285,9 @@ impl PhrasedSegmenter {
             labels: map.labels,
             reference: volume,
             names,
-            tables: request.tables.clone(),
+            tables: phrasing.tables.clone(),
             sources: Vec::new(),
-            preview: request.preview,
+            preview: phrasing.preview,
             structures,
             report,
         })
@@ -280,12 +346,14 @@ impl PhrasedSegmenter {
     }
 
     fn asked(&self, request: &PhrasedRequest) -> Asked {
-        let targets = request.targets.iter();
+        let phrasing = &request.phrasing;
+        let targets = phrasing.targets.iter();
         Asked {
             structures: targets.map(|t| (t.label, t.name.clone())).collect(),
-            instructions: request.phrases.clone(),
+            instructions: phrasing.phrases.clone(),
             modalities: vec![request.input.modality],
-            views: vec![request.view],
+            views: vec![phrasing.view],
+            prompt_type: Some(phrasing.prompt_type),
             ..Asked::new(&self.gpu, self.precision)
         }
     }
@@ -299,6 +367,53 @@ impl PhrasedSegmenter {
             .saturating_mul(20 + masks)
             .saturating_add(kept * slices as u64);
         memory::check(path, needs)
+    }
+}
+
+impl PhrasedCases {
+    /// What is asked of a case.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if it has more volumes than one.
+    pub fn request(&self, request: &Request) -> Result<PhrasedRequest> {
+        let [input] = request.inputs.as_slice() else {
+            return Err(Error::Argument(format!(
+                "{} volumes; phrases are about one",
+                request.inputs.len()
+            )));
+        };
+        Ok(PhrasedRequest {
+            input: input.clone(),
+            name: request.name.clone(),
+            phrasing: self.phrasing.clone(),
+        })
+    }
+}
+
+impl batch::Model for PhrasedCases {
+    type Loaded = Loaded;
+
+    fn asked(&self, request: &Request) -> Result<Asked> {
+        Ok(self.segmenter.asked(&self.request(request)?))
+    }
+
+    fn load(&self, request: &Request) -> Result<Loaded> {
+        self.segmenter.load(&self.request(request)?)
+    }
+
+    fn segment_loaded(
+        &self,
+        request: &Request,
+        loaded: Loaded,
+        observer: &mut dyn Observer,
+    ) -> Result<Segmentation> {
+        let request = self.request(request)?;
+        self.segmenter.segment_loaded(&request, loaded, observer)
+    }
+
+    fn weights_sha256(&self, role: &str) -> Result<Option<String>> {
+        let own = &self.segmenter.sha256;
+        Ok((role == "segmentation").then(|| own.clone()))
     }
 }
 

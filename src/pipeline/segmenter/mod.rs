@@ -17,18 +17,20 @@ mod spoken;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::models::zeus::Zeus;
 use crate::pipeline::assembly::{Assembly, Place};
+use crate::pipeline::batch;
 use crate::pipeline::card::Card;
 use crate::pipeline::describe::findings::Findings;
 use crate::pipeline::describe::lvlm::{self, Lvlm};
 use crate::pipeline::home::Home;
 use crate::pipeline::inputs::{Loaded, facts, load};
 use crate::pipeline::instruct::Writer;
+use crate::pipeline::kept::Kept;
 use crate::pipeline::memory::{self, Needs};
 use crate::pipeline::modality::Modality;
 use crate::pipeline::prepare::{Prepared, View};
@@ -82,15 +84,8 @@ pub struct Segmenter {
     stock: StockTokens,
     home: Home,
     language_model: Option<PathBuf>,
-    keep_models: bool,
-    kept: Mutex<Kept>,
-}
-
-/// The models that stay from one request to the next.
-#[derive(Default)]
-struct Kept {
-    writer: Option<Arc<Writer>>,
-    text_encoder: Option<Arc<TextEncoder>>,
+    writer: Kept<Writer>,
+    text_encoder: Kept<TextEncoder>,
 }
 
 impl Segmenter {
@@ -127,8 +122,8 @@ impl Segmenter {
             precision: options.precision,
             home: Home::new(options.model_dir.as_deref())?,
             language_model: options.language_model.clone(),
-            keep_models: options.keep_models,
-            kept: Mutex::default(),
+            writer: Kept::new(options.keep_models),
+            text_encoder: Kept::new(options.keep_models),
             gpu,
         })
     }
@@ -181,24 +176,12 @@ impl Segmenter {
 
     /// [`Segmenter::writer`], or the one that was kept.
     fn some_writer(&self) -> Result<Arc<Writer>> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(writer) = &kept.writer {
-            return Ok(writer.clone());
-        }
-        let writer = Arc::new(self.writer()?);
-        kept.writer = self.keep_models.then(|| writer.clone());
-        Ok(writer)
+        self.writer.get(|| self.writer())
     }
 
     /// [`Segmenter::text_encoder`], or the one that was kept.
     fn some_text_encoder(&self) -> Result<Arc<TextEncoder>> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(encoder) = &kept.text_encoder {
-            return Ok(encoder.clone());
-        }
-        let encoder = Arc::new(self.text_encoder()?);
-        kept.text_encoder = self.keep_models.then(|| encoder.clone());
-        Ok(encoder)
+        self.text_encoder.get(|| self.text_encoder())
     }
 
     /// The hash of the weights that play a role in reports: `segmentation`, `projector`, `language model` or `text encoder`.
@@ -294,8 +277,7 @@ impl Segmenter {
             mut warnings,
         } = loaded;
         tracing::info!("read: {seconds:.3} s");
-        let mut clock = Clock::new();
-        clock.seconds.push(("read", seconds));
+        let mut clock = Clock::after(vec![("read", seconds)]);
         warnings.extend(self.gpu.distrusted());
         let mut weights = BTreeMap::from([("segmentation", self.zeus_sha256.clone())]);
 
@@ -432,5 +414,31 @@ impl Segmenter {
             structures,
             report,
         })
+    }
+}
+
+impl batch::Model for Segmenter {
+    type Loaded = Loaded;
+
+    fn asked(&self, request: &Request) -> Result<Asked> {
+        self.asked(request)
+    }
+
+    fn load(&self, request: &Request) -> Result<Loaded> {
+        self.check_memory(request)?;
+        load(&request.inputs)
+    }
+
+    fn segment_loaded(
+        &self,
+        request: &Request,
+        loaded: Loaded,
+        observer: &mut dyn Observer,
+    ) -> Result<Segmentation> {
+        self.segment_loaded(request, loaded, observer)
+    }
+
+    fn weights_sha256(&self, role: &str) -> Result<Option<String>> {
+        self.weights_sha256(role)
     }
 }

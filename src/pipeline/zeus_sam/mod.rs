@@ -15,9 +15,11 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::models::zeus_sam::ZeusSam;
 use crate::pipeline::assembly::{Assembly, Drawing, Place};
+use crate::pipeline::batch::{self, Model};
 use crate::pipeline::home::Home;
 use crate::pipeline::inputs::{ReportedInput, facts, read_inputs};
-use crate::pipeline::instruct::Instruction;
+use crate::pipeline::instruct::{Instruction, Writer};
+use crate::pipeline::kept::Kept;
 use crate::pipeline::memory::{self, Needs};
 use crate::pipeline::modality::Modality;
 use crate::pipeline::prepare::{View, check_extent, check_overlap};
@@ -51,7 +53,18 @@ pub struct ZeusSamSegmenter {
     bytes: u64,
     home: Home,
     language_model: Option<PathBuf>,
+    writer: Kept<Writer>,
     precision: Precision,
+}
+
+/// The volumes of a request as the image encoders are to see them.
+pub struct Loaded {
+    reference: Volume,
+    /// Grey levels of each on its canonical grid.
+    levels: Vec<Vec<u8>>,
+    inputs: Vec<ReportedInput>,
+    warnings: Vec<String>,
+    seconds: Vec<(&'static str, f64)>,
 }
 
 /// Which of the SAMs encodes which modality.
@@ -147,16 +160,25 @@ impl ZeusSamSegmenter {
             bytes,
             home,
             language_model,
+            writer: Kept::new(false),
             precision,
         })
     }
 
-    /// Segments the volumes of a request.
+    /// The same for many requests: its language model stays.
+    #[must_use]
+    pub fn lasting(self) -> Self {
+        Self {
+            writer: Kept::new(true),
+            ..self
+        }
+    }
+
+    /// Refuses what such a model cannot be asked for.
     ///
     /// # Errors
-    /// A request that makes no sense, a modality that has no encoder, a volume that cannot be used, volumes that do not overlap,
-    /// or an adapter that fails; nothing has been written then.
-    pub fn segment(&self, request: &Request, observer: &mut dyn Observer) -> Result<Segmentation> {
+    /// [`Error::Argument`].
+    pub fn check(request: &Request) -> Result<()> {
         if request.fast {
             return Err(Error::Argument(
                 "--fast is for the built-in model; name one --view instead".into(),
@@ -181,19 +203,37 @@ impl ZeusSamSegmenter {
                 "early fusion of {count} modalities; a picture has {COLOURS} colours"
             )));
         }
-        observer.needs(&self.check_memory(request)?);
-        let result = self.run(request, observer);
-        self.gpu.trim();
-        result
+        Ok(())
     }
 
-    fn run(&self, request: &Request, observer: &mut dyn Observer) -> Result<Segmentation> {
+    /// Segments the volumes of a request.
+    ///
+    /// # Errors
+    /// A request that makes no sense, a modality that has no encoder, a volume that cannot be used, volumes that do not overlap,
+    /// or an adapter that fails; nothing has been written then.
+    pub fn segment(&self, request: &Request, observer: &mut dyn Observer) -> Result<Segmentation> {
+        Self::check(request)?;
+        observer.needs(&self.check_memory(request)?);
+        self.segment_loaded(request, self.read(request)?, observer)
+    }
+
+    fn run(
+        &self,
+        request: &Request,
+        loaded: Loaded,
+        observer: &mut dyn Observer,
+    ) -> Result<Segmentation> {
         let asked = self.asked(request)?;
         let targets = targets(request)?;
-        let mut clock = Clock::new();
-        let mut warnings = self.gpu.distrusted();
-        let (reference, levels, inputs) = self.read(request, &mut warnings)?;
-        clock.lap("read");
+        let Loaded {
+            reference,
+            levels,
+            inputs,
+            mut warnings,
+            seconds,
+        } = loaded;
+        let mut clock = Clock::after(seconds);
+        warnings.extend(self.gpu.distrusted());
 
         let modalities: Vec<Modality> = inputs.iter().map(|input| input.modality).collect();
         let spoken = match request.fusion {
@@ -216,9 +256,7 @@ impl ZeusSamSegmenter {
                 weights: &mut weights,
                 warnings: &mut warnings,
             };
-            let own = self.language_model.as_deref();
-            let writer = || Ok(Arc::new(self.assembly.writer(&self.gpu, &self.home, own)?));
-            subject.instructions(&self.gpu, writer, &mut told, observer)?
+            subject.instructions(&self.gpu, || self.writer(), &mut told, observer)?
         };
         clock.lap("instructions");
         let tokens = self.tokens(&instructions, targets.len(), &request.views, &mut warnings)?;
@@ -285,14 +323,19 @@ impl ZeusSamSegmenter {
         })
     }
 
-    /// The first volume, and the grey levels of each on its canonical grid.
-    fn read(
-        &self,
-        request: &Request,
-        warnings: &mut Vec<String>,
-    ) -> Result<(Volume, Vec<Vec<u8>>, Vec<ReportedInput>)> {
+    /// The language model that writes instructions.
+    fn writer(&self) -> Result<Arc<Writer>> {
+        let own = self.language_model.as_deref();
+        self.writer
+            .get(|| self.assembly.writer(&self.gpu, &self.home, own))
+    }
+
+    /// Reads the volumes of a request.
+    fn read(&self, request: &Request) -> Result<Loaded> {
+        let mut clock = Clock::new();
         let (mut reference, mut all) = (None::<Volume>, Vec::new());
-        let inputs = read_inputs(&request.inputs, warnings, |volume, input, warnings| {
+        let mut warnings = Vec::new();
+        let inputs = read_inputs(&request.inputs, &mut warnings, |volume, input, warnings| {
             if self.encoders.of(input.modality).is_none() {
                 let known: Vec<String> =
                     self.encoders.own.keys().map(Modality::to_string).collect();
@@ -324,10 +367,17 @@ impl ZeusSamSegmenter {
             reference.get_or_insert(volume);
             Ok(())
         })?;
-        match reference {
-            Some(reference) => Ok((reference, all, inputs)),
-            None => Err(Error::Argument("no volume to segment".into())),
-        }
+        let Some(reference) = reference else {
+            return Err(Error::Argument("no volume to segment".into()));
+        };
+        clock.lap("read");
+        Ok(Loaded {
+            reference,
+            levels: all,
+            inputs,
+            warnings,
+            seconds: clock.seconds,
+        })
     }
 
     /// The decoder's tokens of the instructions: for each modality that is spoken of and each view `[targets, prompt_dim]`.
@@ -440,6 +490,39 @@ impl ZeusSamSegmenter {
         let needs = Needs { host, adapter };
         memory::check(&first.path, needs.of_machine(self.gpu.is_cpu()))?;
         Ok(needs)
+    }
+}
+
+impl batch::Model for ZeusSamSegmenter {
+    type Loaded = Loaded;
+
+    fn asked(&self, request: &Request) -> Result<Asked> {
+        self.asked(request)
+    }
+
+    fn load(&self, request: &Request) -> Result<Loaded> {
+        Self::check(request)?;
+        self.check_memory(request)?;
+        self.read(request)
+    }
+
+    fn segment_loaded(
+        &self,
+        request: &Request,
+        loaded: Loaded,
+        observer: &mut dyn Observer,
+    ) -> Result<Segmentation> {
+        let result = self.run(request, loaded, observer);
+        // The next volume has other sizes: what this one left in the pool would not fit it.
+        self.gpu.trim();
+        result
+    }
+
+    fn weights_sha256(&self, role: &str) -> Result<Option<String>> {
+        Ok(match role {
+            "language model" => Some(self.writer()?.sha256().to_owned()),
+            _ => self.weights.get(role).cloned(),
+        })
     }
 }
 
