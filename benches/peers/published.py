@@ -216,6 +216,7 @@ def main() -> None:
                         text = float(text[1]) / (1000 if text[2] == 'ms' else 1)
                     times[who].append(float(text))
                     memory[who] = max(memory[who], most)
+                    print(f'{name}, {who}: {times[who][-1]:.2f} s, {most:.2f} GB', file=sys.stderr, flush=True)
             print(ROWS[name])
             for who in commands:
                 turns = [ours / theirs for ours, theirs in zip(times['keraunos'], times[who])]

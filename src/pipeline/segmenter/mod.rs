@@ -141,7 +141,7 @@ impl Segmenter {
     /// The language model.
     ///
     /// # Errors
-    /// [`Error::MissingModel`] if it was not pulled, or a file that does not fit.
+    /// [`crate::Error::MissingModel`] if it was not pulled, or a file that does not fit.
     pub fn writer(&self) -> Result<Writer> {
         let own = self.language_model.as_deref();
         self.assembly.writer(&self.gpu, &self.home, own)
@@ -150,7 +150,7 @@ impl Segmenter {
     /// The instruction encoder.
     ///
     /// # Errors
-    /// [`Error::MissingModel`] if it was not pulled, or files that do not fit.
+    /// [`crate::Error::MissingModel`] if it was not pulled, or files that do not fit.
     pub fn text_encoder(&self) -> Result<TextEncoder> {
         match &self.assembly.parts.text_encoder.place {
             Place::Path(path) => TextEncoder::from_folder(&self.gpu, path),
@@ -161,7 +161,7 @@ impl Segmenter {
     /// States the findings of slices of a volume, with the language model that writes instructions.
     ///
     /// # Errors
-    /// [`Error::MissingModel`] if it was not pulled, weights or a language model that the built-in projector was not trained for,
+    /// [`crate::Error::MissingModel`] if it was not pulled, weights or a language model that the built-in projector was not trained for,
     /// no memory, or an adapter that fails.
     pub fn findings(
         &self,
@@ -220,7 +220,7 @@ impl Segmenter {
     /// The memory that a request needs, at most; refused if it is more than the machine has left.
     ///
     /// # Errors
-    /// [`Error::Argument`] as the request makes no sense, a header that cannot be used, or [`Error::Memory`].
+    /// [`crate::Error::Argument`] as the request makes no sense, a header that cannot be used, or [`crate::Error::Memory`].
     pub fn check_memory(&self, request: &Request) -> Result<Needs> {
         let needs = Needs::of(request, self.zeus.config())?;
         tracing::info!(
