@@ -160,6 +160,8 @@ fn every_report_follows_its_schema() {
         "image encoder for PD",
         "image encoder for CT",
         "text projection",
+        // Of phrases: tests/cli/phrases.rs.
+        "prompt_type",
         // Of boxes and points: tests/cli/prompts.rs holds such a report against the schema.
         "preprocessing",
         "followed",
