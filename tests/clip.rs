@@ -341,7 +341,7 @@ fn rd64_refined_equals_transformers() {
 
 /// OpenAI's ViT-B/32, B/16 and L/14 at their true sizes: `cargo test --release --test clip openai -- --ignored --nocapture`.
 #[test]
-#[ignore = "minutes on a software adapter, and 4 GB of memory"]
+#[ignore = "three minutes on a software adapter"]
 fn openai_clips_of_true_size_equal_transformers() {
     for (name, case) in cases::<Case>("clip_whole.json") {
         case.check_clip(&name, Precision::F32, 1e-3);
@@ -351,7 +351,7 @@ fn openai_clips_of_true_size_equal_transformers() {
 
 /// BiomedCLIPSeg-D at its true size: `cargo test --release --test clip biomedclipseg -- --ignored --nocapture`.
 #[test]
-#[ignore = "a minute on a software adapter, and 2 GB of memory"]
+#[ignore = "a minute or two on a software adapter"]
 fn a_biomedclipseg_of_true_size_equals_timm_and_transformers() {
     for (name, case) in cases::<Biomed>("biomedclipseg_whole.json") {
         case.check(&name, Precision::F32, 1e-3);

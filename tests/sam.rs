@@ -173,7 +173,7 @@ fn vit_b_equals_transformers() {
 
 /// ViT-L and ViT-H at their true sizes: `cargo test --release --test sam large -- --ignored --nocapture`.
 #[test]
-#[ignore = "ten minutes on a software adapter, and 8 GB of memory"]
+#[ignore = "many minutes on a software adapter, and the weights of ViT-H in f32"]
 fn large_and_huge_equal_transformers() {
     for (name, case) in cases::<Case>("sam_large.json") {
         let folder = case.folder();

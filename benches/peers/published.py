@@ -12,7 +12,7 @@ tests/clip.rs.  Seconds are the least of three runs in each turn; on a software 
 
 `meshnet` is brainchop's network of 30 channels with its published weights, out of the folder KERAUNOS_SHARED (or ../shared), on all
 256 x 256 x 256 voxels of a real scan and up to the class of each; it runs once a turn.  tinygrad's is brainchop's own class as its
-program calls it (`TINYGRAD_BEAM=2` lets it look for kernels first, for hours on a processor), on as many of its threads; its kernels
+program calls it (`TINYGRAD_BEAM=2` lets it look for kernels first), on as many of its threads; its kernels
 are compiled before the clock, on the same volume.  Its classes are compared with PyTorch's, keraunos' are in tests/meshnet.rs.
 """
 

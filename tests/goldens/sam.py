@@ -2,7 +2,7 @@
 
     python sam.py --out .             a small model by either: sam.json; pictures, masks and a slice of a volume: sam_slices.json
     python sam.py --out . --whole     ViT-B at 1024 x 1024, some minutes: sam_whole.json, and ../../weights/sam-vit-base.names
-    python sam.py --out . --large     ViT-L and ViT-H likewise, 12 GB: sam_large.json, sam-vit-large.names and sam-vit-huge.names
+    python sam.py --out . --large     ViT-L and ViT-H likewise: sam_large.json, sam-vit-large.names and sam-vit-huge.names
 
 A case holds the `config.json` of a model, the shape of every tensor, and prompts; of some activations in float64 every n-th
 value, the mean and the root of the mean of squares of all.  Weights and pixels are not kept: tests make them again from the
