@@ -37,7 +37,6 @@ struct Case {
     #[serde(default)]
     tensors: BTreeMap<String, Vec<usize>>,
     /// Of a model of true size, the contract that has them.
-    #[serde(alias = "names")]
     contract: Option<String>,
     texts: Vec<Vec<u32>>,
     /// Pixels of a side.

@@ -68,7 +68,7 @@ def main():
         sentence = [260, 9731, 1119, 31, 1, 1] + [1] * 58
         cases = {'base': case(BASE, [sentence, sentence[3:] + [7, 1, 1]], 300, (0, 5, 11))}
         contract(Path(__file__).parents[2] / 'weights' / 'siglip-base-patch16-224.names', cases['base'].pop('tensors'))
-        cases['base']['names'] = 'siglip-base-patch16-224'
+        cases['base']['contract'] = 'siglip-base-patch16-224'
         name = 'siglip_whole.json'
     else:
         cases, name = {n: case(c, TEXTS) for n, c in CASES.items()}, 'siglip.json'

@@ -7,6 +7,7 @@ use super::tiny_vit::{self, TinyVitConfig};
 use crate::error::{Error, Result};
 use crate::models::config_json;
 use crate::models::shapes::Shapes;
+use crate::models::vision::LARGEST_PATCH;
 use crate::ops::{Heads, can_cut};
 use crate::tensor::Checkpoint;
 
@@ -14,8 +15,6 @@ use crate::tensor::Checkpoint;
 const WIDEST_HEAD: usize = 128;
 /// The largest side of the grid of image tokens: 4096 pixels in patches of 16.
 const LARGEST_GRID: usize = 256;
-/// The largest patch side.
-const LARGEST_PATCH: usize = 64;
 
 /// Image encoder, prompt encoder and mask decoder in numbers.
 #[derive(Clone, Debug)]
