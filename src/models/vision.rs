@@ -120,7 +120,7 @@ impl Json {
         }
         if !can_cut(image, patch) {
             return Err(format!(
-                "pictures of {image} pixels cannot be cut into patches of {patch}"
+                "`patch_size` is {patch}, which does not cut pictures of {image} (`image_size`)"
             ));
         }
         if self.num_channels.is_some_and(|channels| channels != 3) {
