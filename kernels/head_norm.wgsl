@@ -2,8 +2,8 @@
 //
 // The norm that Qwen3 and Gemma 3 put on every head of q and k between the stacked q·k·v product and the rotation. A row
 // here is one head of one token. LANES lanes to a row, WG / LANES rows to a workgroup; a lane strides over the vec4s
-// of its row. LANES 1 has no barrier and is what a CPU driver wants; a GPU wants 32. Rows beyond the end repeat the
-// last one.
+// of its row. LANES 1 adds up nothing and is what a CPU driver wants; a GPU wants 32. How they add up is one of
+// shared/team.wgsl and shared/team_subgroup.wgsl. Rows beyond the end repeat the last one.
 
 override WG: u32 = 64;
 override LANES: u32 = 32;
@@ -21,8 +21,6 @@ struct Params {
 @group(0) @binding(2) var<storage, read> weight: array<vec4<f32>>;   // (2, quads) of 4 columns: of q, of k
 @group(0) @binding(3) var<storage, read_write> y: array<vec4<f32>>;  // (tokens, heads + 2 · kv_heads, quads) of 4 columns
 
-var<workgroup> squares: array<f32, WG>;
-
 @compute @workgroup_size(WG)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -30,7 +28,6 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let member = lane % LANES;
-    let team = lane - member;
     let row = flat(group, groups) * (WG / LANES) + lane / LANES;
     let start = min(row, params.rows - 1u) * params.quads;
 
@@ -39,15 +36,7 @@ fn main(
         let v = x[start + c];
         part = fma(v, v, part);
     }
-    var square = dot(part, vec4<f32>(1.0));
-    if LANES > 1u {
-        squares[lane] = square;
-        workgroupBarrier();
-        square = 0.0;
-        for (var other = 0u; other < LANES; other++) {
-            square += squares[team + other];
-        }
-    }
+    let square = team_sum(lane, dot(part, vec4<f32>(1.0)));
     let scale = vec4<f32>(inverseSqrt(square / f32(params.quads * 4u) + params.eps));
 
     if row < params.rows {

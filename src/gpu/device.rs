@@ -60,7 +60,7 @@ pub struct Gpu {
     queue: wgpu::Queue,
     summary: AdapterSummary,
     profile: Option<Arc<Profile>>,
-    subgroup_lanes: Option<u32>,
+    subgroup_lanes: Option<[u32; 2]>,
     as_card: bool,
     /// Whether the driver, or a test, has taken the device away.
     lost: Arc<AtomicBool>,
@@ -270,8 +270,8 @@ impl Gpu {
             summary.driver
         );
         let [least, most] = summary.subgroup_lanes;
-        let one_size = features.contains(wgpu::Features::SUBGROUP) && least == most && least > 0;
-        let subgroup_lanes = one_size.then_some(least);
+        let subgroups = features.contains(wgpu::Features::SUBGROUP) && least > 0;
+        let subgroup_lanes = subgroups.then_some([least, most]);
         let complaints = Arc::new(Mutex::new(Vec::new()));
         let sink = complaints.clone();
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
@@ -315,7 +315,13 @@ impl Gpu {
 
     /// The lanes of a subgroup, if kernels may use subgroups and all have this size.
     pub fn subgroup_lanes(&self) -> Option<u32> {
-        self.subgroup_lanes
+        let [least, most] = self.subgroup_lanes?;
+        (least == most).then_some(least)
+    }
+
+    /// The fewest lanes of a subgroup, if kernels may use subgroups.
+    pub fn fewest_subgroup_lanes(&self) -> Option<u32> {
+        self.subgroup_lanes.map(|[least, _]| least)
     }
 
     /// The cooperative matrices that kernels use here: one of [`COOP_TILES`](super::COOP_TILES), if the adapter was opened

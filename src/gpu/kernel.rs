@@ -362,12 +362,26 @@ fn default_value(module: &Module, expression: Handle<Expression>) -> Result<u32,
 ///
 /// Makes the `static` [`Kernel`] and the `#[repr(C)]` struct `Params`. Write `, weight` after the
 /// files for a kernel that a storage format is linked to, `, coop` for one on cooperative matrices, or both.
+/// `kernel! { /// doc  NAME = "name", OTHER of "stem" + "shared/file" …; }` declares another form of `OTHER`.
 macro_rules! own_kernel {
     (@source $($file:literal),+) => { concat!($(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels/", $file, ".wgsl")), "\n"),+) };
     (@formats weight $($coop:ident)?) => { crate::gpu::WEIGHT_FORMATS };
     (@formats $(coop)?) => { &[] };
     (@tiles $(weight)? coop) => { crate::gpu::COOP_TILES };
     (@tiles $($weight:ident)?) => { &[] };
+    // The kernel `$like` of this module linked with other files, under a name of its own.
+    (
+        $(#[$doc:meta])* $name:ident = $label:literal, $like:ident of $file:literal $(+ $shared:literal)*;
+    ) => {
+        $(#[$doc])*
+        pub static $name: crate::gpu::Kernel = crate::gpu::Kernel::proven(
+            $label,
+            crate::gpu::kernel!(@source $file $(, $shared)*),
+            $like.params,
+            $like.formats,
+            $like.tiles,
+        );
+    };
     (
         $(#[$doc:meta])* $name:ident = $file:literal $(+ $shared:literal)* $(, $link:ident)*;
         { $($field:ident : $type:ty),+ $(,)? }

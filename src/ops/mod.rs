@@ -4,14 +4,14 @@
 //! result, records one dispatch and returns. `ops!` lists them all; `KERNELS` is what `doctor` and
 //! the static tests go through.
 
-use crate::gpu::{Gpu, Kernel, Recorder};
+use crate::gpu::{Gpu, Kernel, Recorder, Variant};
 
 macro_rules! ops {
-    ($($module:ident: $kernel:ident),+ $(,)?) => {
+    ($($module:ident: $($kernel:ident)|+),+ $(,)?) => {
         $(mod $module; pub use $module::*;)+
 
         /// Every kernel of the engine.
-        pub static KERNELS: &[&Kernel] = &[$(&$module::$kernel),+];
+        pub static KERNELS: &[&Kernel] = &[$($(&$module::$kernel),+),+];
     };
 }
 
@@ -35,9 +35,9 @@ ops! {
     fourier: FOURIER,
     fuse_view: FUSE_VIEW,
     gather_rows: GATHER_ROWS,
-    head_norm: HEAD_NORM,
+    head_norm: HEAD_NORM | HEAD_NORM_SUBGROUP,
     instance_norm: INSTANCE_NORM,
-    layer_norm: LAYER_NORM,
+    layer_norm: LAYER_NORM | LAYER_NORM_SUBGROUP,
     linear: LINEAR,
     linear_broadcast: LINEAR_BROADCAST,
     linear_coop: LINEAR_COOP,
@@ -49,7 +49,7 @@ ops! {
     pixel_shuffle: PIXEL_SHUFFLE,
     rel_pos: REL_POS,
     resample: RESAMPLE,
-    rms_norm: RMS_NORM,
+    rms_norm: RMS_NORM | RMS_NORM_SUBGROUP,
     rope_cache: ROPE_CACHE,
     slice_masks: SLICE_MASKS,
     unpack_half: UNPACK_HALF,
@@ -108,8 +108,36 @@ fn light_groups(rec: &Recorder, threads: usize) -> usize {
 }
 
 /// Lanes that share a row in the norms: a CPU adapter wants none to, a GPU many.
-fn row_lanes(rec: &Recorder) -> u32 {
-    if rec.gpu().is_cpu() { 1 } else { 32 }
+const TEAM: u32 = 32;
+
+/// A norm's kernel with as many lanes to a row as the adapter wants: `by_subgroup` where a GPU's subgroups hold a row's
+/// lanes, `plain` elsewhere.
+fn row_team(gpu: &Gpu, plain: &'static Kernel, by_subgroup: &'static Kernel) -> Variant {
+    match team_lanes(gpu) {
+        Some(lanes) if !gpu.is_cpu() && gpu.trusts(by_subgroup) => team(gpu, by_subgroup, lanes),
+        _ => team(gpu, plain, if gpu.is_cpu() { 1 } else { TEAM }),
+    }
+}
+
+/// A norm's kernel with so many lanes to a row.
+fn team(gpu: &Gpu, kernel: &'static Kernel, lanes: u32) -> Variant {
+    let threads = if gpu.is_cpu() {
+        8.max(lanes)
+    } else {
+        WG as u32
+    };
+    kernel.set("LANES", lanes).set("WG", threads)
+}
+
+/// Workgroups of such a kernel for `rows` rows.
+fn team_groups(team: &Variant, rows: usize) -> usize {
+    rows.div_ceil((team.value("WG") / team.value("LANES")) as usize)
+}
+
+/// The lanes of a row that are of one subgroup whatever the subgroup's size, 8 or more.
+fn team_lanes(gpu: &Gpu) -> Option<u32> {
+    let fewest = gpu.fewest_subgroup_lanes()?;
+    (fewest >= 8 && fewest.is_power_of_two()).then(|| fewest.min(TEAM))
 }
 
 /// The lanes of a subgroup that can hand round what one of them loads: 8 or more, the same in every subgroup.
@@ -133,7 +161,10 @@ pub static STAND_INS: &[(&Kernel, &Kernel)] = &[
     (&ATTENTION_NARROW, &ATTENTION),
     (&ATTENTION_SPLIT, &ATTENTION_SPANS),
     (&CONV_BROADCAST, &CONV),
+    (&HEAD_NORM_SUBGROUP, &HEAD_NORM),
+    (&LAYER_NORM_SUBGROUP, &LAYER_NORM),
     (&LINEAR_BROADCAST, &LINEAR),
     (&LINEAR_COOP, &LINEAR),
     (&LINEAR_VEC, &LINEAR),
+    (&RMS_NORM_SUBGROUP, &RMS_NORM),
 ];

@@ -1,32 +1,50 @@
 //! Rows scaled to mean square 1.
 
-use crate::gpu::{Recorder, kernel};
-use crate::ops::{light_groups, light_threads, row_lanes};
+use crate::gpu::{Recorder, Variant, kernel};
+use crate::ops::{row_team, team_groups};
 use crate::tensor::Tensor;
 
 kernel! {
     /// `y = x / √(mean(x²) + eps) · weight`, row by row.
-    RMS_NORM = "rms_norm" + "shared/flat"; { rows: u32, quads: u32, eps: f32 }
+    RMS_NORM = "rms_norm" + "shared/flat" + "shared/team"; { rows: u32, quads: u32, eps: f32 }
+}
+
+kernel! {
+    /// The same where the lanes of a row are of one subgroup.
+    RMS_NORM_SUBGROUP = "rms_norm_subgroup", RMS_NORM of "rms_norm" + "shared/flat" + "shared/team_subgroup";
 }
 
 /// RMS norm over the last dimension.
 #[track_caller]
 pub fn rms_norm(rec: &Recorder, x: &Tensor, weight: &Tensor, eps: f32) -> Tensor {
+    let team = row_team(rec.gpu(), &RMS_NORM, &RMS_NORM_SUBGROUP);
+    rms_norm_by(rec, team, x, weight, eps)
+}
+
+/// The same by one of the two kernels.
+#[track_caller]
+pub(super) fn rms_norm_by(
+    rec: &Recorder,
+    team: Variant,
+    x: &Tensor,
+    weight: &Tensor,
+    eps: f32,
+) -> Tensor {
     let [rows, cols] = x.matrix();
     weight.expect(cols);
     assert!(cols.is_multiple_of(4), "norm of {cols} columns");
     let y = Tensor::empty(rec, x.shape());
-    let lanes = row_lanes(rec);
     let params = Params {
         rows: rows as u32,
         quads: (cols / 4) as u32,
         eps,
     };
+    let groups = team_groups(&team, rows);
     rec.dispatch(
-        RMS_NORM.set("LANES", lanes).set("WG", light_threads(rec)),
+        team,
         params,
         &[("x", x), ("weight", weight), ("y", &y)],
-        light_groups(rec, rows * lanes as usize),
+        groups,
     );
     y
 }

@@ -3,8 +3,15 @@
 use super::attention::heads;
 use super::*;
 
+/// How the lanes of a row add up.
+#[derive(Clone, Copy)]
+enum Adding {
+    Memory,
+    Subgroup,
+}
+
 #[track_caller]
-fn check_norms(rows: usize, cols: usize, offset: f32, lanes: Option<u32>) {
+fn check_norms(rows: usize, cols: usize, offset: f32, lanes: Option<(u32, Adding)>) {
     let mut random = Random::new((rows * 10_007 + cols) as u64);
     let x: Vec<f32> = random
         .values(rows * cols)
@@ -19,11 +26,15 @@ fn check_norms(rows: usize, cols: usize, offset: f32, lanes: Option<u32>) {
     let (weight, bias) = (staged(&rec, cols, &weight), staged(&rec, cols, &bias));
     let y = check_norms_op(rec, &want, |rec| match lanes {
         None => layer_norm(rec, &x, &weight, &bias, 1e-6),
-        Some(lanes) => {
+        Some((lanes, adding)) => {
             let y = Tensor::empty(rec, [rows, cols]);
             let params = [rows as u32, cols as u32 / 4, 1e-6f32.to_bits()];
+            let kernel = match adding {
+                Adding::Memory => &LAYER_NORM,
+                Adding::Subgroup => &LAYER_NORM_SUBGROUP,
+            };
             rec.dispatch(
-                LAYER_NORM.set("LANES", lanes),
+                kernel.set("LANES", lanes),
                 params,
                 &[("x", &x), ("weight", &weight), ("bias", &bias), ("y", &y)],
                 rows.div_ceil(64 / lanes as usize),
@@ -34,11 +45,15 @@ fn check_norms(rows: usize, cols: usize, offset: f32, lanes: Option<u32>) {
     drop(y);
     check_norms_op(gpu().record("norms"), &wanted, |rec| match lanes {
         None => rms_norm(rec, &x, &weight, 1e-5),
-        Some(lanes) => {
+        Some((lanes, adding)) => {
             let y = Tensor::empty(rec, [rows, cols]);
             let params = [rows as u32, cols as u32 / 4, 1e-5f32.to_bits()];
+            let kernel = match adding {
+                Adding::Memory => &RMS_NORM,
+                Adding::Subgroup => &RMS_NORM_SUBGROUP,
+            };
             rec.dispatch(
-                RMS_NORM.set("LANES", lanes),
+                kernel.set("LANES", lanes),
                 params,
                 &[("x", &x), ("weight", &weight), ("y", &y)],
                 rows.div_ceil(64 / lanes as usize),
@@ -65,7 +80,16 @@ fn layer_norm_and_rms_norm_at_every_edge() {
         check_norms(3, cols, 0.5, None);
         // As on a GPU: lanes share a row.
         for lanes in [2, 32, 64] {
-            check_norms(7, cols, 0.5, Some(lanes));
+            check_norms(7, cols, 0.5, Some((lanes, Adding::Memory)));
+        }
+        // And where they are of one subgroup.
+        let fewest = gpu().fewest_subgroup_lanes().unwrap_or(1);
+        for lanes in [2, 4, 8, 16, 32]
+            .into_iter()
+            .filter(|lanes| *lanes <= fewest)
+        {
+            check_norms(7, cols, 0.5, Some((lanes, Adding::Subgroup)));
+            check_norms(129, cols, 0.5, Some((lanes, Adding::Subgroup)));
         }
     }
 }
@@ -94,7 +118,7 @@ fn layer_norm_activated_is_both() {
 #[test]
 fn layer_norm_and_rms_norm_over_more_groups_than_one_dimension_holds() {
     // Lanes that share a row are what a GPU has; alone, 64 rows make a group.
-    check_norms(2 * 65_535 + 9, 8, 1.0, Some(32));
+    check_norms(2 * 65_535 + 9, 8, 1.0, Some((32, Adding::Memory)));
     check_norms(64 * 65_535 + 65, 4, 1.0, None);
 }
 

@@ -3,17 +3,18 @@
 use super::inputs::{bias, numbers, random, upload, weights, whole_blocks};
 use super::{Case, Ran, bits, values};
 use crate::error::Result;
-use crate::gpu::{Gpu, Recorder};
+use crate::gpu::{Gpu, Kernel, Recorder, Variant};
 use crate::ops::naive;
 use crate::ops::{
-    Activation, Added, Columns, Heads, Operand, Pairs, Placement, Residual, Rotation, Scores,
-    Window, add_scaled, argmax, attention_broadcast, attention_coop, attention_merge,
-    attention_narrow, attention_spans, attention_split, attention_tile, conv_broadcast,
-    conv_depthwise, conv_tile, copy_rows, cross_entropy, embed, film, fourier, fuse_view,
-    gather_rows, head_norm, instance_norm, joined_windows, layer_norm, linear_broadcast,
-    linear_coop, linear_tile, linear_vec, matmul, mean_pool, mean_rows, merged_moments, moments,
-    pack_half, pixel_shuffle, rel_pos, resample, rms_norm, rope_cache, slice_masks, unpack_half,
-    windows,
+    Activation, Added, Columns, HEAD_NORM, HEAD_NORM_SUBGROUP, Heads, LAYER_NORM,
+    LAYER_NORM_SUBGROUP, Operand, Pairs, Placement, RMS_NORM, RMS_NORM_SUBGROUP, Residual,
+    Rotation, Scores, TEAM, Window, add_scaled, argmax, attention_broadcast, attention_coop,
+    attention_merge, attention_narrow, attention_spans, attention_split, attention_tile,
+    conv_broadcast, conv_depthwise, conv_tile, copy_rows, cross_entropy, embed, film, fourier,
+    fuse_view, gather_rows, head_norm_by, instance_norm, joined_windows, layer_norm_by,
+    linear_broadcast, linear_coop, linear_tile, linear_vec, matmul, mean_pool, mean_rows,
+    merged_moments, moments, pack_half, pixel_shuffle, rel_pos, resample, rms_norm_by, rope_cache,
+    slice_masks, team, team_lanes, unpack_half, windows,
 };
 use crate::tensor::{Matrix, Tensor};
 
@@ -74,8 +75,10 @@ pub(super) const ALL: &[Case] = &[
     case("fuse_view", "", 2e-5, check_fuse_view),
     case("gather_rows", "", 0.0, check_gather_rows),
     case("head_norm", "", 1e-5, check_head_norm),
+    case("head_norm_subgroup", "", 1e-5, check_head_norm_subgroup),
     case("instance_norm", "", 2e-5, check_instance_norm),
     case("layer_norm", "", 2e-5, check_layer_norm),
+    case("layer_norm_subgroup", "", 2e-5, check_layer_norm_subgroup),
     case("linear", "f32", 2e-5, check_linear),
     case("linear", "f16", 2e-5, check_linear),
     case("linear", "bf16", 2e-5, check_linear),
@@ -129,6 +132,7 @@ pub(super) const ALL: &[Case] = &[
     case("rel_pos", "", 2e-5, check_rel_pos),
     case("resample", "", 1e-6, check_resample),
     case("rms_norm", "", 2e-5, check_rms_norm),
+    case("rms_norm_subgroup", "", 2e-5, check_rms_norm_subgroup),
     case("rope_cache", "", 1e-4, check_rope_cache),
     // Keys and values of eleven bits.
     case("rope_cache", "f16", 5e-4, check_rope_cache),
@@ -573,12 +577,40 @@ fn check_fourier(gpu: &Gpu, _: &'static str) -> Result<Ran> {
     values(gpu, want, |rec| vec![fourier(rec, &x, &weight)])
 }
 
+/// A norm's kernel as the adapter takes it where subgroups add up nothing.
+fn plain_team(gpu: &Gpu, kernel: &'static Kernel) -> Variant {
+    team(gpu, kernel, if gpu.is_cpu() { 1 } else { TEAM })
+}
+
+/// The other one, as an adapter that [`team_lanes`] has some of takes it.
+fn subgroup_team(gpu: &Gpu, kernel: &'static Kernel) -> Variant {
+    team(gpu, kernel, team_lanes(gpu).expect("subgroups"))
+}
+
 fn check_layer_norm(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    check_layer_norm_by(gpu, &plain_team(gpu, &LAYER_NORM))
+}
+
+fn check_layer_norm_subgroup(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    check_layer_norm_by(gpu, &subgroup_team(gpu, &LAYER_NORM_SUBGROUP))
+}
+
+fn check_layer_norm_by(gpu: &Gpu, team: &Variant) -> Result<Ran> {
     let (x, w, b) = (random(20, 67 * 132), random(21, 132), random(22, 132));
     let want = naive::layer_norm(&x, &w, &b, 1e-6);
     let x = upload(gpu, [67, 132], &x)?;
     let (w, b) = (upload(gpu, 132, &w)?, upload(gpu, 132, &b)?);
-    values(gpu, want, |rec| vec![layer_norm(rec, &x, &w, &b, 1e-6)])
+    values(gpu, want, |rec| {
+        vec![layer_norm_by(
+            rec,
+            team.clone(),
+            &x,
+            &w,
+            &b,
+            1e-6,
+            Activation::None,
+        )]
+    })
 }
 
 fn check_linear(gpu: &Gpu, format: &'static str) -> Result<Ran> {
@@ -734,10 +766,20 @@ fn check_resample(gpu: &Gpu, _: &'static str) -> Result<Ran> {
 }
 
 fn check_rms_norm(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    check_rms_norm_by(gpu, &plain_team(gpu, &RMS_NORM))
+}
+
+fn check_rms_norm_subgroup(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    check_rms_norm_by(gpu, &subgroup_team(gpu, &RMS_NORM_SUBGROUP))
+}
+
+fn check_rms_norm_by(gpu: &Gpu, team: &Variant) -> Result<Ran> {
     let (x, w) = (random(35, 67 * 132), random(36, 132));
     let want = naive::rms_norm(&x, &w, 1e-5);
     let (x, w) = (upload(gpu, [67, 132], &x)?, upload(gpu, 132, &w)?);
-    values(gpu, want, |rec| vec![rms_norm(rec, &x, &w, 1e-5)])
+    values(gpu, want, |rec| {
+        vec![rms_norm_by(rec, team.clone(), &x, &w, 1e-5)]
+    })
 }
 
 fn check_rope_cache(gpu: &Gpu, format: &'static str) -> Result<Ran> {
@@ -797,6 +839,14 @@ fn check_rope_cache(gpu: &Gpu, format: &'static str) -> Result<Ran> {
 }
 
 fn check_head_norm(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    check_head_norm_by(gpu, &plain_team(gpu, &HEAD_NORM))
+}
+
+fn check_head_norm_subgroup(gpu: &Gpu, _: &'static str) -> Result<Ran> {
+    check_head_norm_by(gpu, &subgroup_team(gpu, &HEAD_NORM_SUBGROUP))
+}
+
+fn check_head_norm_by(gpu: &Gpu, team: &Variant) -> Result<Ran> {
     let heads = Heads {
         q: 5,
         kv: 2,
@@ -805,7 +855,9 @@ fn check_head_norm(gpu: &Gpu, _: &'static str) -> Result<Ran> {
     let (x, w) = (random(51, 7 * 9 * 36), random(52, 2 * 36));
     let want = naive::head_norm(&x, &w, heads, 1e-6);
     let (x, w) = (upload(gpu, [7, 9 * 36], &x)?, upload(gpu, [2, 36], &w)?);
-    values(gpu, want, |rec| vec![head_norm(rec, &x, &w, heads, 1e-6)])
+    values(gpu, want, |rec| {
+        vec![head_norm_by(rec, team.clone(), &x, &w, heads, 1e-6)]
+    })
 }
 
 fn check_cross_entropy(gpu: &Gpu, _: &'static str) -> Result<Ran> {

@@ -50,6 +50,7 @@ pub fn self_check(gpu: &Gpu) -> Vec<KernelCheck> {
     let runs = |name: &str| match name {
         "attention_broadcast" => super::broadcasts(gpu).is_some(),
         name if name.ends_with("_broadcast") => super::shared_lanes(gpu).is_some(),
+        name if name.ends_with("_subgroup") => super::team_lanes(gpu).is_some(),
         _ => true,
     };
     let cooperates = gpu.coop_tile().is_some();
