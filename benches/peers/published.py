@@ -12,8 +12,9 @@ tests/clip.rs.  Seconds are the least of three runs in each turn; on a software 
 
 `meshnet` is brainchop's network of 30 channels with its published weights, out of the folder KERAUNOS_SHARED (or ../shared), on all
 256 x 256 x 256 voxels of a real scan and up to the class of each; it runs once a turn.  tinygrad's is brainchop's own class as its
-program calls it (`TINYGRAD_BEAM=2` lets it look for kernels first), on as many of its threads; its kernels
-are compiled before the clock, on the same volume.  Its classes are compared with PyTorch's, keraunos' are in tests/meshnet.rs.
+program calls it (`TINYGRAD_BEAM=2` lets it look for kernels first); its kernels
+are compiled before the clock, on the same volume.  tinygrad 0.14 cuts its kernels for threads and runs the pieces one after the other, so it
+has one thread however many it is given.  Its classes are compared with PyTorch's, keraunos' are in tests/meshnet.rs.
 """
 
 import argparse
@@ -139,7 +140,7 @@ def meshnet_by_tinygrad(folder, threads):
     import numpy as np
 
     layers, volume = meshnet()
-    os.environ.update(CPU='1', CPU_COUNT=str(threads), BEAM=os.environ.get('TINYGRAD_BEAM', '0'))
+    os.environ.update(DEV='CPU', NUM_CPU_THREADS=str(threads), BEAM=os.environ.get('TINYGRAD_BEAM', '0'))
     from brainchop.tiny_meshnet import MeshNet
     from tinygrad import Tensor
 
