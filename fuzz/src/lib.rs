@@ -24,7 +24,7 @@ pub mod word_list;
 mod words;
 
 use keraunos::Result;
-use keraunos::pipeline::tokenizer::is_guarded;
+use keraunos::pipeline::guard::is_guarded;
 
 /// A reader of bytes from outside.
 pub type Reader = fn(&[u8]) -> Result<()>;
@@ -49,7 +49,7 @@ pub const READERS: [(&str, Reader); 16] = [
     ("word_list", word_list::read),
 ];
 
-/// The tokenizers library panics on some definitions, and the program catches it: such a panic is no finding. Every other
+/// The libraries of tokenizers and templates panic on some texts, and the program catches it: such a panic is no finding. Every other
 /// one goes to the hook that was there before, which a fuzzer ends with.
 pub fn leave_guarded_panics() {
     let told = std::panic::take_hook();

@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::error::{Error, Result};
 use crate::pipeline::Observer;
-use crate::pipeline::tokenizer::is_guarded;
+use crate::pipeline::guard::is_guarded;
 
 /// What stdout is called in an error.
 const STDOUT: &str = "standard output";

@@ -20,6 +20,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, ErrorKind, Value, context};
 
 use crate::error::{Error, Result};
+use crate::pipeline::guard::guarded;
 use crate::pipeline::memory::resident;
 use crate::pipeline::tokenizer::read;
 use crate::tensor::Gguf;
@@ -163,8 +164,17 @@ impl ChatTemplate {
                 Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
             },
         );
-        let compiled = environment.add_template_owned(NAME, without_generation(source));
-        compiled.map_err(|e| Error::config(path, format!("chat template: {e}")))?;
+        let compiled = guarded(|| environment.add_template_owned(NAME, without_generation(source)));
+        match compiled {
+            Some(Ok(())) => {}
+            Some(Err(e)) => return Err(Error::config(path, format!("chat template: {e}"))),
+            None => {
+                return Err(Error::config(
+                    path,
+                    "chat template makes its compiler panic",
+                ));
+            }
+        }
         Ok(Self {
             path: path.into(),
             environment: Arc::new(environment),
@@ -206,13 +216,12 @@ impl ChatTemplate {
         let marks = self.marks.clone();
         let (sender, receiver) = mpsc::channel();
         let work = move || {
-            // Nobody listens after the time is up.
-            let _ = sender.send(rendered(
-                &environment,
-                &messages,
-                add_generation_prompt,
-                &marks,
-            ));
+            let text = guarded(|| rendered(&environment, &messages, add_generation_prompt, &marks));
+            // What panicked is heard by its silence.
+            if let Some(text) = text {
+                // Nobody listens after the time is up.
+                let _ = sender.send(text);
+            }
         };
         let fault = |problem: String| Error::config(&self.path, format!("chat template{problem}"));
         let thread = thread::Builder::new().stack_size(STACK).spawn(work);

@@ -22,6 +22,7 @@ pub mod evaluate;
 pub mod files;
 pub mod finish;
 pub mod geometry;
+pub mod guard;
 pub mod home;
 pub mod inputs;
 pub mod instruct;

@@ -3,7 +3,7 @@
 //! [`SentenceTokenizer`] is the WordPiece of a BERT, read from `tokenizer.json` or `vocab.txt`.
 //! [`ChatTokenizer`] is the BPE of a language model, over bytes or over SentencePiece's characters, read from the metadata
 //! of its GGUF file or from `tokenizer.json`. [`ClipTokenizer`] is the BPE of a CLIP. All stand on the `tokenizers` crate, which panics on some malformed
-//! inputs, so all run inside `catch_unwind`.
+//! inputs, so all run guarded.
 
 mod chat;
 mod clip;
@@ -12,12 +12,11 @@ mod growth;
 mod sentence;
 mod vocab;
 
-use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::pipeline::files::read_bounded;
+use crate::pipeline::guard;
 
 pub use chat::{ChatTokenizer, Decoder};
 pub use clip::ClipTokenizer;
@@ -31,25 +30,12 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
     read_bounded(path, MAX_TOKENIZER_BYTES)
 }
 
-thread_local! {
-    /// Whether this thread is inside [`guarded`].
-    static GUARDED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether a panic of this thread will become an error, so that nobody need be told of it.
-pub fn is_guarded() -> bool {
-    GUARDED.get()
-}
-
 /// Runs a part of the `tokenizers` crate and turns its panics and errors into [`Error::Config`].
 fn guarded<T>(path: &Path, run: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
-    let before = GUARDED.replace(true);
-    let done = catch_unwind(AssertUnwindSafe(run));
-    GUARDED.set(before);
-    match done {
-        Ok(Ok(tokenizer)) => Ok(tokenizer),
-        Ok(Err(e)) => Err(Error::config(path, format!("tokenizer: {e}"))),
-        Err(_) => Err(Error::config(
+    match guard::guarded(run) {
+        Some(Ok(tokenizer)) => Ok(tokenizer),
+        Some(Err(e)) => Err(Error::config(path, format!("tokenizer: {e}"))),
+        None => Err(Error::config(
             path,
             "tokenizer: its definition makes the tokenizers library panic",
         )),
