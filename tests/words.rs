@@ -482,7 +482,19 @@ fn templates_are_bounded() {
         &render("{{ messages[0].content.nope() }}"),
         &["chat template: "],
     );
-    names(&render("{% include 'secret' %}"), &["chat template: "]);
+    // No template names another. The third made the library's compiler panic.
+    for source in [
+        "{% include 'secret' %}",
+        "{% import 'secret' as s %}",
+        "{% import 'secret' as s % s %}",
+        "{% from 'secret' import s %}",
+        "{% extends 'secret' %}",
+    ] {
+        names(
+            &compile(source).unwrap_err().to_string(),
+            &["`t`: chat template: ", "unknown statement"],
+        );
+    }
     names(
         &compile("{% if %}").unwrap_err().to_string(),
         &["`t`: chat template: "],
