@@ -453,6 +453,29 @@ fn templates_render_like_jinja() {
     }
 }
 
+/// As `json.dumps(…, ensure_ascii=False)` of Python 3.11 writes them.
+#[test]
+fn templates_write_json_like_python() {
+    let user = [Message::new("user", "<a> & 'b' \"c\" é\n")];
+    let render = |source: &str| {
+        let template = ChatTemplate::new(Path::new("t"), source).unwrap();
+        template.render(&user, true).unwrap()
+    };
+    assert_eq!(
+        render("{{ {'a': [1, 2.5, none, true], 'b': {}, 'c': []} | tojson }}"),
+        r#"{"a": [1, 2.5, null, true], "b": {}, "c": []}"#
+    );
+    assert_eq!(
+        render("{{ messages[0].content | tojson }}"),
+        r#""<a> & 'b' \"c\" é\n""#
+    );
+    assert_eq!(
+        render("{{ {'a': [1, {}]} | tojson(indent=2) }}"),
+        "{\n  \"a\": [\n    1,\n    {}\n  ]\n}"
+    );
+    assert_eq!(render("{{ [1] | tojson(ensure_ascii=false) }}"), "[1]");
+}
+
 #[test]
 fn templates_are_bounded() {
     let user = [Message::new("user", "x")];
@@ -481,6 +504,17 @@ fn templates_are_bounded() {
     names(
         &render("{{ messages[0].content.nope() }}"),
         &["chat template: "],
+    );
+    names(
+        &render("{{ messages | tojson(indent=18175768422653099670) }}"),
+        &["chat template: ", "0 to 64"],
+    );
+    // Two to the fortieth numbers of a list of two lists, each of two.
+    names(
+        &render(
+            "{% set n = namespace(v=[1, 1]) %}{% for a in range(40) %}{% set n.v = [n.v, n.v] %}{% endfor %}{{ n.v | tojson }}",
+        ),
+        &["chat template: ", "too long"],
     );
     // No template names another. The third made the library's compiler panic.
     for source in [

@@ -17,7 +17,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::{Environment, ErrorKind, Value, context};
+use minijinja::value::Kwargs;
+use minijinja::{Environment, ErrorKind, State, Value, context};
+use serde::Serialize;
+use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 
 use crate::error::{Error, Result};
 use crate::pipeline::guard::guarded;
@@ -39,6 +42,8 @@ const MOST_GIGABYTES: u64 = 1;
 const GLANCE: Duration = Duration::from_millis(20);
 /// The stack of a rendering, in bytes: a list that was put together item by item is walked and dropped item in item.
 const STACK: usize = 256 << 20;
+/// The widest indent of JSON that a template may ask for; templates that list tools have 2 or 4.
+const MAX_INDENT: usize = 64;
 /// How deep loops and macros may nest.
 const MAX_RECURSION: usize = 64;
 /// What the template is called inside its own environment.
@@ -164,6 +169,7 @@ impl ChatTemplate {
                 Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
             },
         );
+        environment.add_filter("tojson", tojson);
         let compiled = guarded(|| environment.add_template_owned(NAME, without_generation(source)));
         match compiled {
             Some(Ok(())) => {}
@@ -275,6 +281,69 @@ fn rendered(
         )
         .map_err(fail)?;
     String::from_utf8(text.0).map_err(|_| " writes text that is not UTF-8".into())
+}
+
+/// The filter `tojson` as transformers has it: Python's `json.dumps` with `ensure_ascii=False` and an `indent`. The interpreter's
+/// own writes as much as it is told to before it counts, and escapes what HTML would misread.
+fn tojson(
+    state: &State,
+    value: &Value,
+    indent: Option<Value>,
+    kwargs: Kwargs,
+) -> Result<String, minijinja::Error> {
+    let refuse = |problem: String| minijinja::Error::new(ErrorKind::InvalidOperation, problem);
+    let indent = match indent {
+        Some(indent) => Some(indent),
+        None => kwargs.get::<Option<Value>>("indent")?,
+    };
+    // What is done anyway; some templates say it all the same.
+    let ascii = kwargs.get::<Option<bool>>("ensure_ascii")?;
+    kwargs.assert_all_used()?;
+    if ascii == Some(true) {
+        return Err(refuse("tojson with ensure_ascii is not supported".into()));
+    }
+    let mut text = Bounded(Vec::new());
+    let written = match indent.filter(|indent| !indent.is_none()) {
+        None => value.serialize(&mut Serializer::with_formatter(&mut text, Spaced)),
+        Some(indent) => {
+            let width = usize::try_from(indent).ok();
+            let width = width.filter(|width| *width <= MAX_INDENT);
+            let width =
+                width.ok_or_else(|| refuse(format!("tojson indents by 0 to {MAX_INDENT}")))?;
+            let indent = " ".repeat(width);
+            let pretty = PrettyFormatter::with_indent(indent.as_bytes());
+            value.serialize(&mut Serializer::with_formatter(&mut text, pretty))
+        }
+    };
+    written.map_err(|e| refuse(format!("tojson: {e}")))?;
+    // The interpreter counts the bytes of the result; this is for the way through the value.
+    state.consume_fuel(text.0.len() as u64 / 64)?;
+    String::from_utf8(text.0).map_err(|e| refuse(e.to_string()))
+}
+
+/// JSON on one line as Python writes it, with a space behind each comma and colon.
+struct Spaced;
+
+impl Formatter for Spaced {
+    fn begin_array_value<W: ?Sized + io::Write>(
+        &mut self,
+        out: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        out.write_all(if first { b"" } else { b", " })
+    }
+
+    fn begin_object_key<W: ?Sized + io::Write>(
+        &mut self,
+        out: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        out.write_all(if first { b"" } else { b", " })
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, out: &mut W) -> io::Result<()> {
+        out.write_all(b": ")
+    }
 }
 
 /// A template whose blocks `generation` are plain ones: transformers' own tag, which marks what an assistant has said for
