@@ -52,7 +52,7 @@ pub fn attention_narrow(
     rec.dispatch(
         ATTENTION_NARROW
             .set("WIDTH", width as u32)
-            .set("WG", light_threads(rec))
+            .set("WG", light_threads(rec.gpu()))
             .flops(4 * q_rows * (k_rows / batch) * heads.q * heads.width),
         params,
         &[("q", q.tensor), ("k", k.tensor), ("v", v.tensor), ("y", &y)],

@@ -24,7 +24,7 @@ pub fn linear_vec<'a>(
     activation: Activation,
     residual: Option<&Tensor>,
 ) -> Tensor {
-    let plan = LINEAR_VEC.set("WG", light_threads(rec));
+    let plan = LINEAR_VEC.set("WG", light_threads(rec.gpu()));
     let product = Product::new(x.into(), weight, bias, activation, residual);
     product.alone(rec, |rec, product, y, first| {
         vec_into(rec, &plan, product, y, first);

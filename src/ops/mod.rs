@@ -98,13 +98,13 @@ fn groups(threads: usize) -> usize {
 
 /// Threads of a workgroup in kernels whose threads do much or share a row: one vector's worth on a
 /// CPU adapter, where more only make the grid coarser.
-fn light_threads(rec: &Recorder) -> u32 {
-    if rec.gpu().is_cpu() { 8 } else { 64 }
+fn light_threads(gpu: &Gpu) -> u32 {
+    if gpu.is_cpu() { 8 } else { 64 }
 }
 
 /// Workgroups of [`light_threads`] for `threads` threads.
 fn light_groups(rec: &Recorder, threads: usize) -> usize {
-    threads.div_ceil(light_threads(rec) as usize)
+    threads.div_ceil(light_threads(rec.gpu()) as usize)
 }
 
 /// Lanes that share a row in the norms: a CPU adapter wants none to, a GPU many.
@@ -114,19 +114,19 @@ const TEAM: u32 = 32;
 /// lanes, `plain` elsewhere.
 fn row_team(gpu: &Gpu, plain: &'static Kernel, by_subgroup: &'static Kernel) -> Variant {
     match team_lanes(gpu) {
-        Some(lanes) if !gpu.is_cpu() && gpu.trusts(by_subgroup) => team(gpu, by_subgroup, lanes),
-        _ => team(gpu, plain, if gpu.is_cpu() { 1 } else { TEAM }),
+        Some(lanes) if gpu.trusts(by_subgroup) => team(gpu, by_subgroup, lanes),
+        _ => plain_team(gpu, plain),
     }
+}
+
+/// The kernel that needs no subgroups, likewise.
+fn plain_team(gpu: &Gpu, plain: &'static Kernel) -> Variant {
+    team(gpu, plain, if gpu.is_cpu() { 1 } else { TEAM })
 }
 
 /// A norm's kernel with so many lanes to a row.
 fn team(gpu: &Gpu, kernel: &'static Kernel, lanes: u32) -> Variant {
-    let threads = if gpu.is_cpu() {
-        8.max(lanes)
-    } else {
-        WG as u32
-    };
-    kernel.set("LANES", lanes).set("WG", threads)
+    kernel.set("LANES", lanes).set("WG", light_threads(gpu))
 }
 
 /// Workgroups of such a kernel for `rows` rows.
@@ -134,10 +134,10 @@ fn team_groups(team: &Variant, rows: usize) -> usize {
     rows.div_ceil((team.value("WG") / team.value("LANES")) as usize)
 }
 
-/// The lanes of a row that are of one subgroup whatever the subgroup's size, 8 or more.
+/// The lanes of a row on a GPU that are of one subgroup whatever the subgroup's size, 8 or more.
 fn team_lanes(gpu: &Gpu) -> Option<u32> {
     let fewest = gpu.fewest_subgroup_lanes()?;
-    (fewest >= 8 && fewest.is_power_of_two()).then(|| fewest.min(TEAM))
+    (!gpu.is_cpu() && fewest >= 8 && fewest.is_power_of_two()).then(|| fewest.min(TEAM))
 }
 
 /// The lanes of a subgroup that can hand round what one of them loads: 8 or more, the same in every subgroup.

@@ -55,7 +55,7 @@ pub fn rel_pos(
         rec.dispatch(
             REL_POS
                 .set("ACROSS", across as u32)
-                .set("WG", light_threads(rec))
+                .set("WG", light_threads(rec.gpu()))
                 .flops(2 * rows * heads.q * heads.width * places),
             params,
             &[("q", q.tensor), ("table", tables[across]), ("y", &y)],

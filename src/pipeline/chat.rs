@@ -338,7 +338,7 @@ impl Formatter for Spaced {
         out: &mut W,
         first: bool,
     ) -> io::Result<()> {
-        out.write_all(if first { b"" } else { b", " })
+        self.begin_array_value(out, first)
     }
 
     fn begin_object_value<W: ?Sized + io::Write>(&mut self, out: &mut W) -> io::Result<()> {

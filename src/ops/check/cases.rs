@@ -8,13 +8,13 @@ use crate::ops::naive;
 use crate::ops::{
     Activation, Added, Columns, HEAD_NORM, HEAD_NORM_SUBGROUP, Heads, LAYER_NORM,
     LAYER_NORM_SUBGROUP, Operand, Pairs, Placement, RMS_NORM, RMS_NORM_SUBGROUP, Residual,
-    Rotation, Scores, TEAM, Window, add_scaled, argmax, attention_broadcast, attention_coop,
+    Rotation, Scores, Window, add_scaled, argmax, attention_broadcast, attention_coop,
     attention_merge, attention_narrow, attention_spans, attention_split, attention_tile,
     conv_broadcast, conv_depthwise, conv_tile, copy_rows, cross_entropy, embed, film, fourier,
     fuse_view, gather_rows, head_norm_by, instance_norm, joined_windows, layer_norm_by,
     linear_broadcast, linear_coop, linear_tile, linear_vec, matmul, mean_pool, mean_rows,
-    merged_moments, moments, pack_half, pixel_shuffle, rel_pos, resample, rms_norm_by, rope_cache,
-    slice_masks, team, team_lanes, unpack_half, windows,
+    merged_moments, moments, pack_half, pixel_shuffle, plain_team, rel_pos, resample, rms_norm_by,
+    rope_cache, slice_masks, team, team_lanes, unpack_half, windows,
 };
 use crate::tensor::{Matrix, Tensor};
 
@@ -577,12 +577,7 @@ fn check_fourier(gpu: &Gpu, _: &'static str) -> Result<Ran> {
     values(gpu, want, |rec| vec![fourier(rec, &x, &weight)])
 }
 
-/// A norm's kernel as the adapter takes it where subgroups add up nothing.
-fn plain_team(gpu: &Gpu, kernel: &'static Kernel) -> Variant {
-    team(gpu, kernel, if gpu.is_cpu() { 1 } else { TEAM })
-}
-
-/// The other one, as an adapter that [`team_lanes`] has some of takes it.
+/// A norm's kernel that adds up by subgroups, as an adapter with [`team_lanes`] takes it.
 fn subgroup_team(gpu: &Gpu, kernel: &'static Kernel) -> Variant {
     team(gpu, kernel, team_lanes(gpu).expect("subgroups"))
 }

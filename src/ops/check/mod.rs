@@ -46,7 +46,7 @@ pub(super) struct Ran {
 
 /// Runs every kernel in every storage format on a small case of awkward sizes.
 pub fn self_check(gpu: &Gpu) -> Vec<KernelCheck> {
-    // What an adapter without subgroups never runs it cannot get wrong, nor a GPU an attention for CPU adapters.
+    // What an adapter without subgroups never runs it cannot get wrong, nor a GPU an attention for CPU adapters, nor one of those a norm for GPUs.
     let runs = |name: &str| match name {
         "attention_broadcast" => super::broadcasts(gpu).is_some(),
         name if name.ends_with("_broadcast") => super::shared_lanes(gpu).is_some(),
