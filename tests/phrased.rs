@@ -17,8 +17,7 @@ use keraunos::pipeline::phrased::{PhrasedRequest, PhrasedSegmenter, Phrasing, Pr
 use keraunos::pipeline::prepare::View;
 use keraunos::pipeline::preview::Style;
 use keraunos::pipeline::structures::Target;
-use keraunos::pipeline::volume::Volume;
-use keraunos::pipeline::{Input, Observer};
+use keraunos::pipeline::{DrawnMask, Input, Observer};
 use keraunos::tensor::{Checkpoint, Precision};
 use model_files::hashed;
 use nifti::Made;
@@ -29,8 +28,9 @@ use serde_json::Value;
 struct Kept(BTreeMap<String, Vec<f32>>);
 
 impl Observer for Kept {
-    fn logits(&mut self, target: &Target, logits: &[f32], _: &Volume) -> keraunos::Result<()> {
-        self.0.insert(target.name.clone(), logits.to_vec());
+    fn drawn(&mut self, drawn: &DrawnMask) -> keraunos::Result<()> {
+        let name = drawn.target.name.clone();
+        self.0.insert(name, drawn.logits.to_vec());
         Ok(())
     }
 }

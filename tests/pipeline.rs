@@ -13,10 +13,9 @@ use keraunos::pipeline::evaluate::Pair;
 use keraunos::pipeline::instruct::Author;
 use keraunos::pipeline::modality::Modality;
 use keraunos::pipeline::prepare::View;
-use keraunos::pipeline::structures::Target;
-use keraunos::pipeline::volume::{Labels, Volume};
+use keraunos::pipeline::volume::Labels;
 use keraunos::pipeline::{
-    Fusion, Input, Instruct, Observer, Options, Request, Segmentation, Segmenter,
+    DrawnMask, Fusion, Input, Instruct, Observer, Options, Request, Segmentation, Segmenter,
 };
 
 #[path = "support/nifti.rs"]
@@ -48,16 +47,14 @@ fn segmenter() -> Segmenter {
     .unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Keeps every mask as the voxels where its logit is positive.
+/// Keeps every mask.
 #[derive(Default)]
 struct Masks(BTreeMap<String, Vec<bool>>);
 
 impl Observer for Masks {
-    fn logits(&mut self, target: &Target, logits: &[f32], _: &Volume) -> Result<(), Error> {
-        self.0.insert(
-            target.name.clone(),
-            logits.iter().map(|logit| *logit > 0.0).collect(),
-        );
+    fn drawn(&mut self, drawn: &DrawnMask) -> Result<(), Error> {
+        let name = drawn.target.name.clone();
+        self.0.insert(name, drawn.voxels().collect());
         Ok(())
     }
 }

@@ -21,7 +21,7 @@ use keraunos::pipeline::prompted::{
 };
 use keraunos::pipeline::structures::Target;
 use keraunos::pipeline::volume::Volume;
-use keraunos::pipeline::{Input, Observer, Segmentation};
+use keraunos::pipeline::{DrawnMask, Input, Observer, Segmentation};
 use keraunos::tensor::Precision;
 use model_files::{hashed, model_folder};
 use nifti::Made;
@@ -122,8 +122,9 @@ fn levels_equal_medsams_preparation() {
 struct Kept(BTreeMap<String, Vec<f32>>);
 
 impl Observer for Kept {
-    fn logits(&mut self, target: &Target, logits: &[f32], _: &Volume) -> keraunos::Result<()> {
-        self.0.insert(target.name.clone(), logits.to_vec());
+    fn drawn(&mut self, drawn: &DrawnMask) -> keraunos::Result<()> {
+        let name = drawn.target.name.clone();
+        self.0.insert(name, drawn.logits.to_vec());
         Ok(())
     }
 }

@@ -16,11 +16,10 @@ use keraunos::gpu::{Gpu, GpuOptions};
 use keraunos::pipeline::assembly::Assembly;
 use keraunos::pipeline::home::Home;
 use keraunos::pipeline::prepare::View;
-use keraunos::pipeline::structures::Target;
 use keraunos::pipeline::text_tower::TextTower;
 use keraunos::pipeline::volume::Volume;
 use keraunos::pipeline::zeus_sam::ZeusSamSegmenter;
-use keraunos::pipeline::{Fusion, Input, Instruct, Observer, Request, Segmentation};
+use keraunos::pipeline::{DrawnMask, Fusion, Input, Instruct, Observer, Request, Segmentation};
 use keraunos::tensor::Precision;
 use serde_json::Value;
 use support::close;
@@ -31,8 +30,9 @@ use zeus_files::{golden, model_json, volume, write_json, zeus};
 struct Kept(BTreeMap<String, Vec<f32>>);
 
 impl Observer for Kept {
-    fn logits(&mut self, target: &Target, logits: &[f32], _: &Volume) -> keraunos::Result<()> {
-        self.0.insert(target.name.clone(), logits.to_vec());
+    fn drawn(&mut self, drawn: &DrawnMask) -> keraunos::Result<()> {
+        let name = drawn.target.name.clone();
+        self.0.insert(name, drawn.logits.to_vec());
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ use keraunos::pipeline::volume::Labels;
 use keraunos::pipeline::{Fusion, Instruct, Request, Segmenter};
 use keraunos::{Error, Result};
 
+use crate::threshold::{self, Judged};
 use crate::{Scores, dice, mean, real, request, show};
 
 /// Contrasts by the suffixes of a phantom's files, and what the engine is told.
@@ -95,10 +96,10 @@ fn truths(folder: &Path, subject: &Path) -> Result<Vec<(Target, Vec<u8>)>> {
         .collect()
 }
 
-/// The painted heads of a folder: by structure and contrast.
+/// The painted heads of a folder: by structure and contrast, and what other thresholds would have given.
 pub fn phantoms(segmenter: &Segmenter, folder: &Path) -> Result<()> {
     // By structure, sides together: one list of scores for each contrast.
-    let mut found: BTreeMap<&str, [Vec<Option<f64>>; 4]> = BTreeMap::new();
+    let mut found: BTreeMap<&str, [Vec<[Option<Judged>; 3]>; 4]> = BTreeMap::new();
     for subject in &subjects(folder)? {
         let truths = truths(folder, subject)?;
         let contrasts = CONTRASTS.into_iter().enumerate();
@@ -111,10 +112,10 @@ pub fn phantoms(segmenter: &Segmenter, folder: &Path) -> Result<()> {
                 continue;
             }
             eprintln!("== {scan}");
-            let dice = scores(segmenter, Path::new(&scan), modality, &truths)?;
-            for ((target, _), dice) in truths.iter().zip(dice) {
+            let judged = threshold::judge(segmenter, Path::new(&scan), modality, &truths)?;
+            for ((target, _), rules) in truths.iter().zip(judged) {
                 let name = &target.structure.expect("a known structure").name;
-                found.entry(name).or_default()[n].push(dice);
+                found.entry(name).or_default()[n].push(rules);
             }
         }
     }
@@ -124,15 +125,37 @@ pub fn phantoms(segmenter: &Segmenter, folder: &Path) -> Result<()> {
         let cells: Vec<String> = values.into_iter().chain([all]).map(show).collect();
         println!("| {name} | {} |", cells.join(" | "));
     };
-    let means: Vec<(&str, [Option<f64>; 4])> = found
-        .iter()
-        .map(|(name, lists)| (*name, [0, 1, 2, 3].map(|n| mean(lists[n].iter().copied()))))
-        .collect();
-    for (name, values) in &means {
-        row(name, *values);
+    // One number of each structure in each contrast, by one rule.
+    let means = |rule: usize, number: fn(&Judged) -> f64| -> Vec<(&str, [Option<f64>; 4])> {
+        let of = |list: &Vec<[Option<Judged>; 3]>| {
+            let values = list.iter().map(|rules| rules[rule].as_ref().map(number));
+            mean(values)
+        };
+        let by_contrast = |lists: &[Vec<_>; 4]| [0, 1, 2, 3].map(|n| of(&lists[n]));
+        let all = found
+            .iter()
+            .map(|(name, lists)| (*name, by_contrast(lists)));
+        all.collect()
+    };
+    let of_all = |rule, number| {
+        let means = means(rule, number);
+        [0, 1, 2, 3].map(|n| mean(means.iter().map(|(_, values)| values[n])))
+    };
+    for (name, values) in means(0, |judged| judged.dice) {
+        row(name, values);
     }
-    let by_contrast = [0, 1, 2, 3].map(|n| mean(means.iter().map(|(_, values)| values[n])));
-    row("**mean**", by_contrast);
+    row("**mean**", of_all(0, |judged| judged.dice));
+    println!();
+    println!(
+        "| mean of the structures, cut | T1 | T2 | FLAIR/PD | any | mean |\n|---|---|---|---|---|---|"
+    );
+    for (rule, name) in threshold::RULES.iter().enumerate() {
+        row(&format!("{name}: Dice"), of_all(rule, |judged| judged.dice));
+        let volume = of_all(rule, |judged| judged.volume);
+        row(&format!("{name}: volume, true one 1"), volume);
+        let off = of_all(rule, |judged| (judged.volume - 1.0).abs());
+        row(&format!("{name}: volume off by"), off);
+    }
     println!();
     Ok(())
 }

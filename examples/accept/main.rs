@@ -12,6 +12,7 @@
 mod findings;
 mod held_out;
 mod real;
+mod threshold;
 mod words;
 
 use std::path::{Path, PathBuf};
@@ -20,8 +21,8 @@ use keraunos::pipeline::evaluate::evaluate;
 use keraunos::pipeline::instruct::Instruction;
 use keraunos::pipeline::modality::Modality;
 use keraunos::pipeline::structures::Target;
-use keraunos::pipeline::volume::{Names, Volume};
-use keraunos::pipeline::{Input, Observer, Options, Request, Segmenter};
+use keraunos::pipeline::volume::Names;
+use keraunos::pipeline::{DrawnMask, Input, Observer, Options, Request, Segmenter};
 use keraunos::{Error, Result};
 
 const PARTS: [&str; 7] = [
@@ -42,8 +43,8 @@ impl<'a> Scores<'a> {
 }
 
 impl Observer for Scores<'_> {
-    fn logits(&mut self, _: &Target, logits: &[f32], _: &Volume) -> Result<()> {
-        let mask: Vec<u8> = logits.iter().map(|logit| u8::from(*logit > 0.0)).collect();
+    fn drawn(&mut self, drawn: &DrawnMask) -> Result<()> {
+        let mask: Vec<u8> = drawn.voxels().map(u8::from).collect();
         let truths = &self.truths[self.dice.len()];
         let scores = truths.iter().map(|truth| dice(&mask, truth)).collect();
         self.dice.push(scores);

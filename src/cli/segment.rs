@@ -19,10 +19,8 @@ use crate::pipeline::memory::{Needs, gigabytes};
 use crate::pipeline::meshnet::MeshSegmenter;
 use crate::pipeline::phrased::{PhrasedCases, PhrasedSegmenter};
 use crate::pipeline::prompted::PromptedRequest;
-use crate::pipeline::structures::Target;
-use crate::pipeline::volume::Volume;
 use crate::pipeline::zeus_sam::ZeusSamSegmenter;
-use crate::pipeline::{Observer, Request, Segmentation, Segmenter, finish};
+use crate::pipeline::{DrawnMask, Observer, Request, Segmentation, Segmenter, finish};
 use crate::tensor::Checkpoint;
 
 /// Bytes of memory from which on they are told unasked.
@@ -50,9 +48,9 @@ impl Observer for Watch<'_> {
         self.progress.progress(stage, done);
     }
 
-    fn logits(&mut self, target: &Target, logits: &[f32], reference: &Volume) -> Result<()> {
+    fn drawn(&mut self, drawn: &DrawnMask) -> Result<()> {
         if let Some(folder) = self.probabilities {
-            let path = finish::write_probabilities(folder, self.stem, target, logits, reference)?;
+            let path = finish::write_probabilities(folder, self.stem, drawn)?;
             self.written.push(path);
         }
         Ok(())

@@ -22,6 +22,7 @@ use super::prompted::Preprocessing;
 use super::request::Fusion;
 use super::schema;
 use super::structures::{Catalogue, Structure};
+use super::threshold::Threshold;
 use super::wording::Wording;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
@@ -66,6 +67,8 @@ pub struct Assembly {
     pub fusion: Option<Fusion>,
     /// The views whose slices it was trained on; all if it says nothing.
     pub views: Vec<View>,
+    /// How its masks are cut out of probabilities; at one half if it says nothing.
+    pub threshold: Threshold,
 }
 
 /// The checkpoints of a model.
@@ -133,6 +136,8 @@ struct Json {
     fusion: Option<Fusion>,
     #[serde(default)]
     views: Vec<View>,
+    #[serde(default)]
+    threshold: Threshold,
 }
 
 #[derive(Deserialize)]
@@ -297,6 +302,7 @@ impl Assembly {
             wording,
             fusion: json.fusion,
             views,
+            threshold: json.threshold,
         })
     }
 

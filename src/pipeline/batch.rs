@@ -13,9 +13,8 @@ use serde_json::{Map, Value, json};
 use super::card::{CITATION, DISCLAIMER};
 use super::cases::{Case, RAW};
 use super::request::{Asked, Instruct, Request, VERSION};
-use super::segmenter::Observer;
-use super::structures::Target;
-use super::volume::{self, LabelTable, Volume};
+use super::segmenter::{DrawnMask, Observer};
+use super::volume::{self, LabelTable};
 use super::{Segmentation, StructureResult, files, finish};
 use crate::error::{Error, Result};
 
@@ -155,12 +154,12 @@ impl Observer for Parts<'_, '_> {
         self.watch.progress(stage, done);
     }
 
-    fn logits(&mut self, target: &Target, logits: &[f32], reference: &Volume) -> Result<()> {
+    fn drawn(&mut self, drawn: &DrawnMask) -> Result<()> {
         if let Some((folder, stem)) = self.probabilities {
             files::make_folder(folder)?;
-            finish::write_probabilities(folder, stem, target, logits, reference)?;
+            finish::write_probabilities(folder, stem, drawn)?;
         }
-        self.watch.logits(target, logits, reference)
+        self.watch.drawn(drawn)
     }
 }
 

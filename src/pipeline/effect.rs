@@ -14,8 +14,8 @@ use crate::pipeline::evaluate::{Agreement, LabelSet, Pair, check_grids};
 use crate::pipeline::instruct::{Author, Instruction};
 use crate::pipeline::modality::Modality;
 use crate::pipeline::structures::{Side, Target};
-use crate::pipeline::volume::{Labels, Volume, read_grid};
-use crate::pipeline::{Input, Instruct, Observer, Request, Segmenter};
+use crate::pipeline::volume::{Labels, read_grid};
+use crate::pipeline::{DrawnMask, Input, Instruct, Observer, Request, Segmenter};
 
 /// What no head contains, in turn.
 const ABSENT: [&str; 6] = [
@@ -331,11 +331,11 @@ impl Observer for Judge<'_> {
         self.observer.progress(stage, done);
     }
 
-    fn logits(&mut self, _: &Target, logits: &[f32], _: &Volume) -> Result<()> {
+    fn drawn(&mut self, drawn: &DrawnMask) -> Result<()> {
         let set = self.sets[self.counts.len()];
         let mut counts = [0u64; 3];
-        for (logit, label) in logits.iter().zip(&self.truth.data) {
-            let (drawn, truly) = (*logit > 0.0, set.contains(*label));
+        for (drawn, label) in drawn.voxels().zip(&self.truth.data) {
+            let truly = set.contains(*label);
             counts[0] += u64::from(drawn);
             counts[1] += u64::from(truly);
             counts[2] += u64::from(drawn && truly);

@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 use crate::pipeline::card::DISCLAIMER;
 use crate::pipeline::request::VERSION;
 use crate::pipeline::result::Segmentation;
-use crate::pipeline::structures::Target;
-use crate::pipeline::volume::{self, LabelTable, Volume, write_labels, write_map, write_names};
+use crate::pipeline::segmenter::DrawnMask;
+use crate::pipeline::volume::{self, LabelTable, write_labels, write_map, write_names};
 use crate::pipeline::{files, preview};
 
 /// The input's name without its folder and its suffix: `sub-01_T1w` of `x/sub-01_T1w.nii.gz`.
@@ -205,13 +205,13 @@ pub fn probabilities_place(folder: &Path, stem: &str, label: u16, name: &str) ->
 ///
 /// # Errors
 /// A file that cannot be written, or that is the input.
-pub fn write_probabilities(
-    folder: &Path,
-    stem: &str,
-    target: &Target,
-    logits: &[f32],
-    reference: &Volume,
-) -> Result<PathBuf> {
+pub fn write_probabilities(folder: &Path, stem: &str, drawn: &DrawnMask) -> Result<PathBuf> {
+    let DrawnMask {
+        target,
+        logits,
+        reference,
+        ..
+    } = *drawn;
     let path = probabilities_place(folder, stem, target.label, &target.name);
     if files::same_file(&path, &reference.path) {
         return Err(overwrites(&reference.path));

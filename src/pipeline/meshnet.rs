@@ -265,6 +265,7 @@ fn structures(labels: &[u16], reference: &Volume, names: &Names) -> Vec<Structur
             median_intensity: structure.median,
             touches_border: present.then_some(structure.touches_border),
             predicted_dice: None,
+            threshold: None,
             labelled_voxels: structure.voxels,
         }
     };

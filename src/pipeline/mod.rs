@@ -55,6 +55,7 @@ pub mod structures;
 pub mod surface;
 pub mod text_encoder;
 pub mod text_tower;
+pub mod threshold;
 pub mod tokenizer;
 pub mod trial;
 pub mod volume;
@@ -64,4 +65,4 @@ pub mod zeus_sam;
 
 pub use request::{Asked, Fusion, Input, Instruct, Options, Request};
 pub use result::{Report, Segmentation, StructureResult};
-pub use segmenter::{Observer, Segmenter};
+pub use segmenter::{DrawnMask, Observer, Segmenter};

@@ -15,6 +15,7 @@ use crate::pipeline::preview::Style;
 use crate::pipeline::prompted::{Followed, Preprocessing};
 use crate::pipeline::request::{Asked, Fusion, VERSION};
 use crate::pipeline::schema;
+use crate::pipeline::segmenter::DrawnMask;
 use crate::pipeline::stages::precision_in_words;
 use crate::pipeline::statistics;
 use crate::pipeline::structures::Target;
@@ -39,6 +40,8 @@ pub struct StructureResult {
     pub touches_border: Option<bool>,
     /// The predicted Dice.
     pub predicted_dice: Option<f32>,
+    /// The probability above which a voxel is in its mask; none of a model that labels voxels at once.
+    pub threshold: Option<f32>,
     /// Voxels that bear its label in the map, after more specific structures took theirs.
     pub labelled_voxels: u64,
 }
@@ -164,19 +167,19 @@ impl LabelMap {
         }
     }
 
-    /// Draws a target's mask. Where masks overlap the more specific target holds the voxel; of two
+    /// Takes in a target's mask. Where masks overlap the more specific target holds the voxel; of two
     /// equals the one with the higher logit, of two equal logits the first.
-    pub(super) fn add(
-        &mut self,
-        target: &Target,
-        logits: &[f32],
-        quality: Option<f32>,
-        reference: &Volume,
-    ) -> StructureResult {
-        let mask: Vec<u8> = logits.iter().map(|logit| u8::from(*logit > 0.0)).collect();
+    pub(super) fn add(&mut self, drawn: &DrawnMask, quality: Option<f32>) -> StructureResult {
+        let DrawnMask {
+            target,
+            logits,
+            above,
+            reference,
+        } = *drawn;
+        let mask: Vec<u8> = drawn.voxels().map(u8::from).collect();
         for ((label, holder), logit) in self.labels.iter_mut().zip(&mut self.holder).zip(logits) {
             let (parts, held) = *holder;
-            if *logit > 0.0 && (target.parts < parts || target.parts == parts && *logit > held) {
+            if *logit > above && (target.parts < parts || target.parts == parts && *logit > held) {
                 *label = target.label;
                 *holder = (target.parts, *logit);
             }
@@ -193,6 +196,7 @@ impl LabelMap {
             mean_intensity: measured.mean,
             median_intensity: measured.median,
             touches_border: present.then_some(measured.touches_border),
+            threshold: Some(1.0 / (1.0 + (-above).exp())),
             predicted_dice: quality,
             labelled_voxels: 0,
         }

@@ -11,9 +11,8 @@ use crate::gpu::GpuOptions;
 use crate::pipeline::modality::Modality;
 use crate::pipeline::prepare::View;
 use crate::pipeline::request::{Input, Instruct, Options, Request};
-use crate::pipeline::segmenter::{Observer, Segmenter};
-use crate::pipeline::structures::Target;
-use crate::pipeline::volume::{Labels, Volume};
+use crate::pipeline::segmenter::{DrawnMask, Observer, Segmenter};
+use crate::pipeline::volume::Labels;
 use crate::tensor::Precision;
 
 /// 16 axial slices of 1 mm, T1.
@@ -151,8 +150,8 @@ struct Compared<'a> {
 }
 
 impl Observer for Compared<'_> {
-    fn logits(&mut self, target: &Target, logits: &[f32], _: &Volume) -> Result<()> {
-        let Some(bit) = TARGETS.iter().position(|name| *name == target.name) else {
+    fn drawn(&mut self, drawn: &DrawnMask) -> Result<()> {
+        let Some(bit) = TARGETS.iter().position(|name| *name == drawn.target.name) else {
             return Ok(());
         };
         let mut counts = Counts {
@@ -161,8 +160,8 @@ impl Observer for Compared<'_> {
             theirs: 0,
             both: 0,
         };
-        for (logit, bits) in logits.iter().zip(&self.want.data) {
-            let (ours, theirs) = (*logit > 0.0, bits >> bit & 1 == 1);
+        for (ours, bits) in drawn.voxels().zip(&self.want.data) {
+            let theirs = bits >> bit & 1 == 1;
             counts.ours += usize::from(ours);
             counts.theirs += usize::from(theirs);
             counts.both += usize::from(ours && theirs);
@@ -175,13 +174,15 @@ impl Observer for Compared<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::structures::Target;
+    use crate::pipeline::volume::Volume;
 
     #[test]
     fn masks_that_differ_are_a_fault() {
         let mut trial = Trial {
             precision: "f32",
             differing: 3,
-            voxels: 48_338,
+            voxels: 48_732,
             lowest: (0.9991, "left putamen"),
             seconds: 1.0,
         };
@@ -217,7 +218,13 @@ mod tests {
                 want: &want,
                 found: Vec::new(),
             };
-            seen.logits(&target, logits, &volume).expect("a comparison");
+            let drawn = DrawnMask {
+                target: &target,
+                logits,
+                above: 0.0,
+                reference: &volume,
+            };
+            seen.drawn(&drawn).expect("a comparison");
             let one = &seen.found[0];
             (one.dice(), one.ours + one.theirs - 2 * one.both)
         };

@@ -23,7 +23,7 @@ from recipe.phantoms import paint_volume  # noqa: E402
 from recipe.rng import Rng  # noqa: E402
 from recipe.slices import load_label_map  # noqa: E402
 from recipe.text import TextEncoder, padded  # noqa: E402
-from recipe.volumes import decode, head_box, load_volume  # noqa: E402
+from recipe.volumes import cut, decode, head_box, load_volume  # noqa: E402
 
 # in the order of TARGETS in src/pipeline/trial.rs
 TARGETS = ('left thalamus', 'right thalamus', 'left putamen', 'right putamen',
@@ -61,9 +61,9 @@ def main():
     sentences = [f'Segment the {name} in this T1-weighted axial MRI.' for name in TARGETS]
     with torch.no_grad():
         tokens = net.prompt_encoder(*padded(encoder(sentences)))
-    logits, _ = decode(net, whole[box], 'axial', tokens)
+    logits, quality = decode(net, whole[box], 'axial', tokens)
     bits = np.zeros(whole.shape, np.uint8)
-    for i, mask in enumerate(logits > 0):
+    for i, mask in enumerate(cut(logits, {'axial': quality})):
         bits[box] |= mask.astype(np.uint8) << i
         print(f'{TARGETS[i]:26s} {int(mask.sum())} voxels')
     nib.save(nib.Nifti1Image(bits, affine), a.out / 'masks.nii.gz')

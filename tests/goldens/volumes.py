@@ -9,7 +9,7 @@ and, for ch2, `volumes_ch2_axial2.nii.gz`: uint16, bit i = target i, on ch2's ow
 The rules of the way from volume to mask stand in `weights/recipe/volumes.py`; sentences are
 "Segment the {target} in this T1-weighted {view} MRI.".  The ways:
 
- axial1  every axial slice; mask = logit > 0.
+ axial1  every axial slice.
  axial2  axial slices 0, 2, 4, ... of the box; a slice between two of them is the mean of their clipped
          logits, one after the last of them a copy of it.
  fused   all slices of the three views, a sagittal one on its target's own half only.
@@ -32,7 +32,7 @@ sys.path.insert(0, str(ROOT / 'weights'))
 from recipe.export import load_exported  # noqa: E402
 from recipe.prompts import VIEWS  # noqa: E402
 from recipe.text import TextEncoder, padded  # noqa: E402
-from recipe.volumes import AXIS, FLOOR, decode, dice, head_box, load_volume, own_half, threshold  # noqa: E402
+from recipe.volumes import Fusion, cut, decode, dice, head_box, load_volume, threshold  # noqa: E402
 
 AAL = {'hippocampus': (37, 38), 'amygdala': (41, 42), 'caudate nucleus': (71, 72), 'putamen': (73, 74), 'pallidum': (75, 76), 'thalamus': (77, 78)}
 WAYS = ('axial1', 'axial2', 'coronal', 'sagittal', 'fused', 'unsided')
@@ -77,7 +77,8 @@ def main():
         words = [f'{side} {key}'.strip() for key, side, _ in targets]
         sentences = {v: [f'Segment the {w} in this T1-weighted {v} MRI.' for w in words] for v in VIEWS}
         rows = {w: dict(truth=dict(voxels=int(t.sum()))) for w, t in zip(words, truths)}
-        fused, unsided = 0, 0
+        sides = [side for _, side, _ in targets]
+        fused, unsided = Fusion(sides), Fusion([''] * len(sides))
 
         def record(way, mask):
             for w, m, t in zip(words, mask, truths):
@@ -88,8 +89,8 @@ def main():
                 tokens = net.prompt_encoder(*padded(encoder(sentences[view])))
             logits, quality = decode(net, volume, view, tokens)
             if view == 'axial':
-                record('axial1', logits > 0)
-                masks = every_second(logits) > 0
+                record('axial1', cut(logits, {view: quality}))
+                masks = cut(every_second(logits), {view: quality}, step=2)
                 record('axial2', masks)
                 if name == 'ch2':
                     bits = np.zeros(whole.shape, np.uint16)
@@ -99,17 +100,15 @@ def main():
                     assert nib.aff2axcodes(image.affine) == ('R', 'A', 'S') and image.shape[:3] == whole.shape
                     nib.save(nib.Nifti1Image(bits, image.affine), str(a.out / 'volumes_ch2_axial2.nii.gz'))
                 del masks
-            w = np.expand_dims(quality, tuple(d + 1 for d in range(3) if d != AXIS[view])) + np.float32(FLOOR)
-            unsided = unsided + logits * w
-            if view == 'sagittal':
-                for one, (_, side, _) in zip(logits, targets):
-                    one *= own_half(volume.shape[0], side)[:, None, None]
-            fused = fused + logits * w
+            fused.add(view, logits, quality)
+            unsided.add(view, logits, quality)
             if view != 'axial':
-                record(view, logits > 0)
+                alone = Fusion(sides)
+                alone.add(view, logits, quality)
+                record(view, alone.masks())
             print(f'{name} {view} {time.time() - start:.0f} s', flush=True)
-        record('fused', fused > 0)
-        record('unsided', unsided > 0)
+        record('fused', fused.masks())
+        record('unsided', unsided.masks())
         mean = {way: round(float(np.mean([r[way]['dice'] for r in rows.values()])), 4) for way in WAYS}
         results[name] = dict(shape=list(whole.shape), threshold=float(threshold(whole)), box=[[s.start, s.stop] for s in box], sentences=sentences, targets=rows, mean_dice=mean)
         file.write_text(json.dumps(results, indent=1) + '\n')

@@ -4,10 +4,13 @@
  2. A slice of a view is centred in the model's picture and scaled by its own percentiles.
  3. Its logits are doubled (bilinear, corners not aligned), cut back to the slice and clipped to
     +-10; voxels that no slice shows are -10.
- 4. fused: sum over views of w * logits > 0, where w is the predicted Dice of that slice and prompt
-    plus 0.001.  A sagittal slice does not show its side, so for a target with a side it counts only
+ 4. fused: the mean over views, weighted by w, the predicted Dice of that slice and prompt plus
+    0.001.  A sagittal slice does not show its side, so for a target with a side it counts only
     where that side is: with x the RAS index in the box and nx the box's width, x + 0.5 < nx / 2 is
     the patient's left, > the right, the centre slice of an odd nx both.
+ 5. The mask's predicted Dice is that of its slices in all views, weighted by the voxels above
+    logit 0 in each.  A mask of predicted Dice d is cut at a probability of
+    (1 + max(d, 1 - d)) / 4.
 """
 
 from pathlib import Path
@@ -106,19 +109,52 @@ def own_half(width: int, side: str) -> np.ndarray:
     return {'left': x <= middle, 'right': x >= middle, '': x > 0}[side]
 
 
-def segment(model: ZeusMini, volume: np.ndarray, tokens: dict[str, Tensor], sides: list[str]
-            ) -> np.ndarray:
-    """Fused logits of a cropped volume [P, x, y, z]: tokens by view [P, D], the side of each."""
-    fused = np.zeros((len(sides), *volume.shape), np.float32)
-    for view in VIEWS:
-        logits, dice = decode(model, volume, view, tokens[view])
-        across = tuple(d + 1 for d in range(3) if d != AXIS[view])
-        logits *= np.expand_dims(dice, across) + np.float32(FLOOR)
+class Fusion:
+    """Masks of prompts fused over views, one after the other."""
+
+    def __init__(self, sides: list[str]):
+        """The side of each prompt's target; '' of one without a side, and to cut nothing."""
+        self.sides = sides
+        self.total, self.weight = np.float32(0), np.float32(0)
+        self.predicted = {}
+
+    def add(self, view: str, logits: np.ndarray, predicted: np.ndarray):
+        """Logits [P, x, y, z] of a view, and the predicted Dice of its slices [P, slices]."""
+        w = np.expand_dims(predicted, across(view)) + np.float32(FLOOR)
         if view == 'sagittal':
-            for one, side in zip(logits, sides, strict=True):
-                one *= own_half(volume.shape[0], side)[:, None, None]
-        fused += logits
-    return fused
+            halves = [own_half(logits.shape[1], side) for side in self.sides]
+            w = w * np.stack(halves)[:, :, None, None]
+        self.total = self.total + logits * w
+        self.weight = self.weight + w
+        self.predicted[view] = predicted
+
+    def masks(self) -> np.ndarray:
+        """[P, x, y, z] bool."""
+        nothing = np.full(self.total.shape, -np.inf, np.float32)
+        mean = np.divide(self.total, self.weight, out=nothing, where=self.weight > 0)
+        return cut(mean, self.predicted)
+
+
+def across(view: str) -> tuple[int, ...]:
+    """The axes of [P, x, y, z] that a view's slices lie in."""
+    return tuple(d + 1 for d in range(3) if d != AXIS[view])
+
+
+def cut(logits: np.ndarray, predicted: dict[str, np.ndarray], step: int = 1) -> np.ndarray:
+    """The masks [P, x, y, z] of mean logits; the predicted Dice of slices [P, slices] by view.
+    With a step only every so manieth slice of the one view was decoded, and speaks."""
+    masks = np.zeros(logits.shape, bool)
+    for n, one in enumerate(logits):
+        found, total = 0., 0
+        for view, dice in predicted.items():
+            axes = tuple(d - 1 for d in across(view))
+            areas = (one > 0).sum(axes)[::step]
+            found += float((areas * dice[n][::step].astype(np.float64)).sum())
+            total += int(areas.sum())
+        d = min(max(found / total, 0.), 1.) if total else 1.
+        p = (1 + max(d, 1 - d)) / 4
+        masks[n] = one > np.float32(np.log(p / (1 - p)))
+    return masks
 
 
 def dice(mask: np.ndarray, truth: np.ndarray) -> float | None:

@@ -27,7 +27,7 @@ use crate::pipeline::result::{LabelMap, Report, Segmentation};
 use crate::pipeline::stages::{Clock, check_logits};
 use crate::pipeline::structures::Target;
 use crate::pipeline::volume::{LabelTable, Volume, read_grid};
-use crate::pipeline::{Input, Observer, finish, geometry, memory};
+use crate::pipeline::{DrawnMask, Input, Observer, finish, geometry, memory};
 use crate::tensor::{Checkpoint, Precision, Tensor};
 use model::Model;
 
@@ -250,17 +250,21 @@ impl PhrasedSegmenter {
                 observer.progress("drawing masks", done as f64 / steps as f64);
             }
             for (target, mask) in targets.iter().zip(masks) {
-                let mut logits = geometry::restore(&mask, volume.shape, orientation);
+                let logits = geometry::restore(&mask, volume.shape, orientation);
                 warnings.extend(check_logits(&target.name, &logits)?);
-                observer.logits(target, &logits, &volume)?;
-                let threshold = self.model.threshold();
-                logits.iter_mut().for_each(|logit| *logit -= threshold);
                 // Where phrases overlap the more probable one holds the voxel, whatever is part of what.
                 let equal = Target {
                     parts: 1,
                     ..target.clone()
                 };
-                structures.push(map.add(&equal, &logits, None, &volume));
+                let drawn = DrawnMask {
+                    target: &equal,
+                    logits: &logits,
+                    above: self.model.threshold(),
+                    reference: &volume,
+                };
+                observer.drawn(&drawn)?;
+                structures.push(map.add(&drawn, None));
             }
         }
         let missing = structures.iter().filter(|structure| !structure.present);

@@ -31,7 +31,7 @@ use crate::pipeline::result::{LabelMap, Report, Segmentation};
 use crate::pipeline::stages::{Clock, check_logits};
 use crate::pipeline::structures::Target;
 use crate::pipeline::volume::{LabelTable, read_grid};
-use crate::pipeline::{Input, Observer, finish, geometry, memory};
+use crate::pipeline::{DrawnMask, Input, Observer, finish, geometry, memory};
 use crate::tensor::{Checkpoint, Precision};
 use sweep::Sweep;
 
@@ -240,13 +240,19 @@ impl PromptedSegmenter {
             }
             let values = geometry::restore(&values, volume.shape, orientation);
             warnings.extend(check_logits(&target.name, &values)?);
-            observer.logits(target, &values, &volume)?;
+            let drawn = DrawnMask {
+                target,
+                logits: &values,
+                above: 0.0,
+                reference: &volume,
+            };
+            observer.drawn(&drawn)?;
             // An IoU as the Dice that goes with it.
             let best = object.slices.get(&placed[n].slice).map(|found| found.iou);
             let dice = best
                 .map(|iou| iou.clamp(0.0, 1.0))
                 .map(|iou| 2.0 * iou / (1.0 + iou));
-            structures.push(map.add(target, &values, dice, &volume));
+            structures.push(map.add(&drawn, dice));
             if object.slices.is_empty() {
                 let name = &target.name;
                 warnings.push(format!("`{name}` was not found: the mask is empty"));

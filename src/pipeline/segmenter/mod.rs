@@ -60,17 +60,37 @@ pub trait Observer {
         let _ = needs;
     }
 
-    /// One target's mean logits on the first input's own grid.
+    /// One target's mask and the logits that it is cut out of.
     ///
     /// # Errors
     /// What the observer fails with ends the segmentation.
-    fn logits(&mut self, target: &Target, logits: &[f32], reference: &Volume) -> Result<()> {
-        let _ = (target, logits, reference);
+    fn drawn(&mut self, drawn: &DrawnMask) -> Result<()> {
+        let _ = drawn;
         Ok(())
     }
 }
 
 impl Observer for () {}
+
+/// One target's mask, before it takes its place in the map.
+#[derive(Clone, Copy, Debug)]
+pub struct DrawnMask<'a> {
+    /// The target.
+    pub target: &'a Target,
+    /// Mean logits on the first input's own grid, first axis fastest.
+    pub logits: &'a [f32],
+    /// The logit above which a voxel is in the mask.
+    pub above: f32,
+    /// The first input.
+    pub reference: &'a Volume,
+}
+
+impl DrawnMask<'_> {
+    /// Which voxels are in the mask, first axis fastest.
+    pub fn voxels(&self) -> impl Iterator<Item = bool> + '_ {
+        self.logits.iter().map(|logit| *logit > self.above)
+    }
+}
 
 /// An open adapter with the models loaded.
 pub struct Segmenter {
@@ -374,8 +394,14 @@ impl Segmenter {
             for (target, fused) in together.iter().zip(fusing.finish()?) {
                 warnings.extend(check_logits(&target.name, &fused.logits)?);
                 let logits = images[0].restore_map(&fused.logits, f32::NEG_INFINITY);
-                observer.logits(target, &logits, &reference)?;
-                structures.push(map.add(target, &logits, fused.quality, &reference));
+                let drawn = DrawnMask {
+                    target,
+                    logits: &logits,
+                    above: self.assembly.threshold.logit(fused.quality),
+                    reference: &reference,
+                };
+                observer.drawn(&drawn)?;
+                structures.push(map.add(&drawn, fused.quality));
                 let done = structures.len() as f64 / targets.len() as f64;
                 observer.progress("drawing masks", done);
             }

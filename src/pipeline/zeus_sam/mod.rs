@@ -30,7 +30,7 @@ use crate::pipeline::speaking::{Subject, Told};
 use crate::pipeline::stages::{Clock, check_logits};
 use crate::pipeline::text_tower::TextTower;
 use crate::pipeline::volume::{Volume, read_grid};
-use crate::pipeline::{Observer, geometry};
+use crate::pipeline::{DrawnMask, Observer, geometry};
 use crate::tensor::{Checkpoint, Precision, Tensor};
 
 /// The most prompts that are decoded together, and whose masks are held.
@@ -287,8 +287,14 @@ impl ZeusSamSegmenter {
                 let quality = fused.quality();
                 let logits = geometry::restore(&fused.logits(), reference.shape, orientation);
                 warnings.extend(check_logits(&target.name, &logits)?);
-                observer.logits(target, &logits, &reference)?;
-                structures.push(map.add(target, &logits, quality, &reference));
+                let drawn = DrawnMask {
+                    target,
+                    logits: &logits,
+                    above: self.assembly.threshold.logit(quality),
+                    reference: &reference,
+                };
+                observer.drawn(&drawn)?;
+                structures.push(map.add(&drawn, quality));
             }
         }
         let missing = structures.iter().filter(|structure| !structure.present);
