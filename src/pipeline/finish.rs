@@ -14,6 +14,7 @@ use crate::pipeline::card::DISCLAIMER;
 use crate::pipeline::request::VERSION;
 use crate::pipeline::result::Segmentation;
 use crate::pipeline::segmenter::DrawnMask;
+use crate::pipeline::threshold::sigmoid;
 use crate::pipeline::volume::{self, LabelTable, write_labels, write_map, write_names};
 use crate::pipeline::{files, preview};
 
@@ -216,10 +217,7 @@ pub fn write_probabilities(folder: &Path, stem: &str, drawn: &DrawnMask) -> Resu
     if files::same_file(&path, &reference.path) {
         return Err(overwrites(&reference.path));
     }
-    let probabilities: Vec<f32> = logits
-        .iter()
-        .map(|logit| 1.0 / (1.0 + (-logit).exp()))
-        .collect();
+    let probabilities: Vec<f32> = logits.iter().map(|logit| sigmoid(*logit)).collect();
     write_map(&path, reference, &probabilities)?;
     Ok(path)
 }

@@ -19,6 +19,7 @@ use crate::pipeline::segmenter::DrawnMask;
 use crate::pipeline::stages::precision_in_words;
 use crate::pipeline::statistics;
 use crate::pipeline::structures::Target;
+use crate::pipeline::threshold::sigmoid;
 use crate::pipeline::volume::{LabelTable, Names, Volume};
 
 /// One structure of the result.
@@ -177,9 +178,10 @@ impl LabelMap {
             reference,
         } = *drawn;
         let mask: Vec<u8> = drawn.voxels().map(u8::from).collect();
-        for ((label, holder), logit) in self.labels.iter_mut().zip(&mut self.holder).zip(logits) {
+        let voxels = self.labels.iter_mut().zip(&mut self.holder);
+        for (((label, holder), logit), inside) in voxels.zip(logits).zip(&mask) {
             let (parts, held) = *holder;
-            if *logit > above && (target.parts < parts || target.parts == parts && *logit > held) {
+            if *inside == 1 && (target.parts < parts || target.parts == parts && *logit > held) {
                 *label = target.label;
                 *holder = (target.parts, *logit);
             }
@@ -196,7 +198,7 @@ impl LabelMap {
             mean_intensity: measured.mean,
             median_intensity: measured.median,
             touches_border: present.then_some(measured.touches_border),
-            threshold: Some(1.0 / (1.0 + (-above).exp())),
+            threshold: Some(sigmoid(above)),
             predicted_dice: quality,
             labelled_voxels: 0,
         }
@@ -215,5 +217,33 @@ impl LabelMap {
             .iter()
             .map(|target| (u32::from(target.label), target.name.clone()))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_map_is_cut_where_the_mask_is() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights/trial/scan.nii.gz");
+        let reference = Volume::read(&path).expect("the slab");
+        let target = Target::find("left putamen").expect("a target");
+        let mut logits = vec![-1.0; reference.data.len()];
+        (logits[3], logits[7]) = (-0.1, 0.1);
+        for (above, drawn) in [(0.0, 1), (-0.2, 2)] {
+            let mut map = LabelMap::new(&reference);
+            let mask = DrawnMask {
+                target: &target,
+                logits: &logits,
+                above,
+                reference: &reference,
+            };
+            let mut structures = [map.add(&mask, Some(0.8))];
+            map.finish(std::slice::from_ref(&target), &mut structures);
+            assert_eq!(structures[0].labelled_voxels, drawn, "above {above}");
+            assert_eq!(map.labels[3] == target.label, drawn == 2);
+            assert_eq!(structures[0].threshold, Some(sigmoid(above)));
+        }
     }
 }

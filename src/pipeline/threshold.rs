@@ -31,14 +31,24 @@ impl Threshold {
 
     /// The same as a logit, 0 or below.
     pub fn logit(self, predicted_dice: Option<f32>) -> f32 {
-        let probability = self.probability(predicted_dice);
-        (probability / (1.0 - probability)).ln()
+        logit(self.probability(predicted_dice))
     }
+}
+
+/// The logit of a probability.
+pub(super) fn logit(probability: f32) -> f32 {
+    (probability / (1.0 - probability)).ln()
+}
+
+/// The probability of a logit.
+pub(super) fn sigmoid(logit: f32) -> f32 {
+    1.0 / (1.0 + (-logit).exp())
 }
 
 #[cfg(test)]
 mod tests {
     use super::Threshold::{Half, PredictedDice};
+    use super::sigmoid;
 
     #[test]
     fn the_cut_falls_with_the_predicted_dice_down_to_one_half() {
@@ -58,6 +68,6 @@ mod tests {
         assert_eq!(Half.probability(Some(0.6)), 0.5);
         assert_eq!(Half.logit(Some(0.6)), 0.0);
         let logit = PredictedDice.logit(Some(0.6));
-        assert!((1.0 / (1.0 + (-logit).exp()) - 0.4).abs() < 1e-6, "{logit}");
+        assert!((sigmoid(logit) - 0.4).abs() < 1e-6, "{logit}");
     }
 }

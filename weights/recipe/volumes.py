@@ -21,7 +21,6 @@ from torch import Tensor
 
 from .model import ZeusMini, full_size
 from .paint import normalise
-from .prompts import VIEWS
 
 AXIS = {'axial': 2, 'coronal': 1, 'sagittal': 0}
 LIMIT = 10.0

@@ -13,6 +13,7 @@ use crate::ops::{copy_span, gather_rows};
 use crate::pipeline::card::{BIOMED_CITATION, CRIS_CITATION, PHRASED_CITATION};
 use crate::pipeline::describe::processor::Squaring;
 use crate::pipeline::kind::{Kind, kind};
+use crate::pipeline::threshold::logit;
 use crate::pipeline::tokenizer::{ClipTokenizer, SentenceTokenizer};
 use crate::tensor::{Checkpoint, Precision, Tensor};
 
@@ -117,7 +118,7 @@ impl Model {
     pub(super) fn threshold(&self) -> f32 {
         match self {
             Self::ClipSeg(..) | Self::Biomed(..) => 0.0,
-            Self::Cris(..) => (cris::THRESHOLD / (1.0 - cris::THRESHOLD)).ln(),
+            Self::Cris(..) => logit(cris::THRESHOLD),
         }
     }
 

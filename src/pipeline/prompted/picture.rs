@@ -5,6 +5,7 @@ use crate::models::sam::Prompt;
 use crate::pipeline::describe::resample::{Filter, resize};
 use crate::pipeline::modality::Modality;
 use crate::pipeline::prepare::{Slice, percentile};
+use crate::pipeline::threshold::sigmoid;
 use crate::pipeline::volume::Volume;
 
 /// ImageNet's means and deviations of red, green and blue.
@@ -127,8 +128,7 @@ impl Picture {
                 stretched(&covered, self.covered, self.shape)
             }
             Preprocessing::MedSam => {
-                let share = |logit: &f32| 1.0 / (1.0 + (-logit).exp());
-                let shares: Vec<f32> = logits.iter().map(share).collect();
+                let shares: Vec<f32> = logits.iter().map(|logit| sigmoid(*logit)).collect();
                 let mut slice = stretched(&shares, [low_res; 2], self.shape);
                 slice.iter_mut().for_each(|share| *share -= 0.5);
                 slice
