@@ -7,11 +7,11 @@ use keraunos::pipeline::modality::Modality;
 use keraunos::pipeline::prepare::View;
 use keraunos::pipeline::structures::Target;
 use keraunos::pipeline::volume::Labels;
-use keraunos::pipeline::{Fusion, Instruct, Request, Segmenter};
+use keraunos::pipeline::{Fusion, Request, Segmenter};
 use keraunos::{Error, Result};
 
 use crate::threshold::{self, Judged};
-use crate::{Scores, dice, mean, real, request, show};
+use crate::{Scores, asking_for, dice, mean, real, request, show};
 
 /// Contrasts by the suffixes of a phantom's files, and what the engine is told.
 const CONTRASTS: [(&[&str], Modality); 4] = [
@@ -54,11 +54,10 @@ fn scores(
 
 fn answer(
     segmenter: &Segmenter,
-    mut asking: Request,
+    asking: Request,
     truths: &[(Target, Vec<u8>)],
 ) -> Result<Vec<Option<f64>>> {
-    asking.targets = truths.iter().map(|(target, _)| target.clone()).collect();
-    asking.instruct = Instruct::Stock;
+    let asking = asking_for(asking, truths);
     let mut scores = Scores::new(truths.iter().map(|(_, truth)| vec![&truth[..]]).collect());
     segmenter.segment(&asking, &mut scores)?;
     Ok(scores.dice.into_iter().map(|dice| dice[0]).collect())
@@ -257,9 +256,8 @@ pub fn atlas(segmenter: &Segmenter, shared: &Path, folder: &Path) -> Result<()> 
             .iter()
             .map(|(_, truth)| moved(truth, labels.shape, ALIGNED))
             .collect();
-        let mut asking = request(&colin.join(format!("{scan}.nii.gz")), Modality::T1);
-        asking.targets = truths.iter().map(|(target, _)| target.clone()).collect();
-        asking.instruct = Instruct::Stock;
+        let path = colin.join(format!("{scan}.nii.gz"));
+        let asking = asking_for(request(&path, Modality::T1), &truths);
         let compared = truths.iter().zip(&aligned).zip(&rivals);
         let mut scores = Scores::new(
             compared

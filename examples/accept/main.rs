@@ -22,7 +22,7 @@ use keraunos::pipeline::instruct::Instruction;
 use keraunos::pipeline::modality::Modality;
 use keraunos::pipeline::structures::Target;
 use keraunos::pipeline::volume::Names;
-use keraunos::pipeline::{DrawnMask, Input, Observer, Options, Request, Segmenter};
+use keraunos::pipeline::{DrawnMask, Input, Instruct, Observer, Options, Request, Segmenter};
 use keraunos::{Error, Result};
 
 const PARTS: [&str; 7] = [
@@ -68,6 +68,13 @@ fn request(scan: &Path, modality: Modality) -> Request {
     let mut input = Input::new(scan);
     input.modality = Some(modality);
     Request::new(vec![input])
+}
+
+/// A request for each of the targets, by its built-in instruction.
+fn asking_for(mut asking: Request, truths: &[(Target, Vec<u8>)]) -> Request {
+    asking.targets = truths.iter().map(|(target, _)| target.clone()).collect();
+    asking.instruct = Instruct::Stock;
+    asking
 }
 
 fn show(value: Option<f64>) -> String {

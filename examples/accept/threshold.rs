@@ -6,9 +6,9 @@ use keraunos::Result;
 use keraunos::pipeline::modality::Modality;
 use keraunos::pipeline::structures::Target;
 use keraunos::pipeline::threshold::Threshold;
-use keraunos::pipeline::{DrawnMask, Instruct, Observer, Segmenter};
+use keraunos::pipeline::{DrawnMask, Observer, Segmenter};
 
-use crate::request;
+use crate::{asking_for, request};
 
 /// Where a mask may be cut; the first is what the program does.
 pub const RULES: [&str; 3] = ["as it is", "at one half", "at half the predicted Dice"];
@@ -90,9 +90,7 @@ pub fn judge(
     modality: Modality,
     truths: &[(Target, Vec<u8>)],
 ) -> Result<Vec<[Option<Judged>; 3]>> {
-    let mut asking = request(scan, modality);
-    asking.targets = truths.iter().map(|(target, _)| target.clone()).collect();
-    asking.instruct = Instruct::Stock;
+    let asking = asking_for(request(scan, modality), truths);
     let counts = Vec::new();
     let mut counted = Counted { truths, counts };
     let result = segmenter.segment(&asking, &mut counted)?;
