@@ -1,4 +1,4 @@
-"""Reference values for tests/volume.rs, from nibabel, numpy, scipy and the model's own data.py rules.
+"""Reference values for tests/prepare.rs, from nibabel, numpy, scipy and the model's own data.py rules.
 
 usage: python volume.py SHARED > volume.json      (SHARED holds data/)
 needs: nibabel, numpy, scipy
