@@ -287,20 +287,22 @@ fn declares(text: &str, name: &str) -> bool {
 
 #[test]
 fn every_op_has_its_twin_its_test_and_its_bench() {
+    let families = |folder: &str| {
+        ["attentions", "pictures", "products", "rows"]
+            .map(|stem| text(format!("src/ops/{folder}/{stem}.rs")))
+            .concat()
+    };
     let (twins, tests, benches) = (
-        text("src/ops/naive.rs"),
+        families("naive"),
         stems("tests/ops", "rs")
             .iter()
             .map(|stem| text(format!("tests/ops/{stem}.rs")))
             .collect::<String>(),
-        ["attentions", "pictures", "products", "rows"]
-            .map(|stem| text(format!("src/ops/bench/{stem}.rs")))
-            .concat(),
+        families("bench"),
     );
     let choices = text("src/ops/choice/mod.rs") + &text("src/ops/linear.rs");
     let mut modules = stems("src/ops", "rs");
     modules.remove("mod");
-    modules.remove("naive");
     let names: BTreeSet<String> = KERNELS
         .iter()
         .map(|kernel| stem(kernel).to_owned())
@@ -318,7 +320,7 @@ fn every_op_has_its_twin_its_test_and_its_bench() {
         );
         assert!(
             declares(&twins, &name),
-            "src/ops/naive.rs has no twin `{name}`"
+            "src/ops/naive/ has no twin `{name}`"
         );
         assert!(
             tests.contains(&format!(" {name}(")),
