@@ -308,6 +308,51 @@ fn nothing_is_left_half_done() {
     report(faults);
 }
 
+/// The names of the crates below every heading of `Cargo.toml` that ends with `dependencies]` and is not for tests.
+fn dependencies(manifest: &str) -> Vec<&str> {
+    let mut wanted = false;
+    let mut names = Vec::new();
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            wanted = line.ends_with("dependencies]") && !line.contains("dev-dependencies");
+        } else if wanted && let Some((name, _)) = line.split_once(" = ") {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// Workspaces of their own that depend on this crate are built with `--locked`, and nobody builds them every day.
+#[test]
+fn the_workspaces_beside_this_one_are_locked_to_its_dependencies() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).expect(path);
+    let manifest = read("Cargo.toml");
+    let wanted = dependencies(&manifest);
+    assert!(wanted.contains(&"wgpu") && wanted.contains(&"signal-hook"));
+    assert!(!wanted.contains(&"approx"));
+    let mut faults = String::new();
+    for path in ["benches/peers/Cargo.lock", "fuzz/Cargo.lock"] {
+        let lock = read(path);
+        let (_, own) = lock
+            .split_once("name = \"keraunos\"\n")
+            .expect("this crate");
+        let (own, _) = own.split_once("\n]").expect("its dependencies");
+        // A name may have a version after it where there are several.
+        let locked: Vec<&str> = own
+            .lines()
+            .filter_map(|line| line.strip_prefix(" \"")?.split(['"', ' ']).next())
+            .collect();
+        for name in wanted.iter().filter(|name| !locked.contains(name)) {
+            let _ = writeln!(
+                faults,
+                "{path} does not know `{name}`: `cargo update --workspace` beside it"
+            );
+        }
+    }
+    report(faults);
+}
+
 #[test]
 fn the_rules_see_through_text_comments_and_tests() {
     let text = "use crate::{error::{Error, Result}, gpu}; // crate::cli\nlet a = \"crate::cli\"; 'x'; '\\''; f::<'a>();\n\
