@@ -1,15 +1,17 @@
 // y[i, c] = sum_j p[i, j] · v[j, c],  p[i, :] = softmax_j(scale · q[i, :] · k[j, :]), narrow heads
 //
 // For heads of 8 or 16 columns (a mask decoder's cross attention), where the team of attention.wgsl
-// would mostly wait. One thread owns two query rows of one head, all in registers, and goes through
+// would mostly wait. One thread owns two or four query rows of one head, all in registers, and goes through
 // the keys four at a time; neighbouring threads are the heads of the same rows, so q, k, v and y are
 // read and written in order. No workgroup memory, no barriers, and few keys (three tokens) cost little.
+// Four rows halve the loads of k and v for each, which on a CPU adapter cost more than the registers that spill.
 //
 // Delicate: the running maximum starts at a finite -1e30 and missing keys score that low too, so
 // no difference of infinities is taken; they read the last key again. The vec4s beyond WIDTH are zeros.
 
 override WG: u32 = 64;
 override WIDTH: u32 = 2;  // of a head, / 4: 1 to 4
+override ROWS: u32 = 2;   // of a thread: 2 or 4
 
 struct Params {
     queries: u32,
@@ -101,6 +103,10 @@ fn product(a: Row, b: Row) -> f32 {
     return sum;
 }
 
+fn products(a: Row, k0: Row, k1: Row, k2: Row, k3: Row) -> vec4<f32> {
+    return vec4<f32>(product(a, k0), product(a, k1), product(a, k2), product(a, k3));
+}
+
 fn weigh(p: vec4<f32>, v0: vec4<f32>, v1: vec4<f32>, v2: vec4<f32>, v3: vec4<f32>, sum: vec4<f32>) -> vec4<f32> {
     return fma(p.wwww, v3, fma(p.zzzz, v2, fma(p.yyyy, v1, fma(p.xxxx, v0, sum))));
 }
@@ -140,7 +146,7 @@ fn store(row: u32, at: u32, s: State) {
 @compute @workgroup_size(WG)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let head = id.x % params.heads;
-    let row = (id.x / params.heads) * 2u;
+    let row = (id.x / params.heads) * ROWS;
     let batch = id.y;
     let last = params.queries - 1u;
     let shared_head = head / params.group;
@@ -152,7 +158,15 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 
     let zero = Row(vec4<f32>(0.0), vec4<f32>(0.0), vec4<f32>(0.0), vec4<f32>(0.0));
     var a = State(-1e30, 0.0, zero);
-    var b = State(-1e30, 0.0, zero);
+    var b = a;
+    var c = a;
+    var d = a;
+    var qc = zero;
+    var qd = zero;
+    if ROWS > 2u {
+        qc = load_q(q_base + min(row + 2u, last) * params.q_stride);
+        qd = load_q(q_base + min(row + 3u, last) * params.q_stride);
+    }
     for (var key = 0u; key < params.keys; key += 4u) {
         let j = min(vec4<u32>(key, key + 1u, key + 2u, key + 3u), vec4<u32>(params.keys - 1u));
         let kj = k_base + j * params.k_stride;
@@ -161,17 +175,28 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         let k2 = load_k(kj.z);
         let k3 = load_k(kj.w);
         let there = vec4<u32>(key, key + 1u, key + 2u, key + 3u) < vec4<u32>(params.keys);
-        let sa = vec4<f32>(product(qa, k0), product(qa, k1), product(qa, k2), product(qa, k3)) * params.scale;
-        let sb = vec4<f32>(product(qb, k0), product(qb, k1), product(qb, k2), product(qb, k3)) * params.scale;
+        let sa = select(vec4<f32>(-1e30), products(qa, k0, k1, k2, k3) * params.scale, there);
+        let sb = select(vec4<f32>(-1e30), products(qb, k0, k1, k2, k3) * params.scale, there);
+        let sc = select(vec4<f32>(-1e30), products(qc, k0, k1, k2, k3) * params.scale, there);
+        let sd = select(vec4<f32>(-1e30), products(qd, k0, k1, k2, k3) * params.scale, there);
         let vj = v_base + j * params.v_stride;
         let v0 = load_v(vj.x);
         let v1 = load_v(vj.y);
         let v2 = load_v(vj.z);
         let v3 = load_v(vj.w);
-        a = step(a, select(vec4<f32>(-1e30), sa, there), v0, v1, v2, v3);
-        b = step(b, select(vec4<f32>(-1e30), sb, there), v0, v1, v2, v3);
+        a = step(a, sa, v0, v1, v2, v3);
+        b = step(b, sb, v0, v1, v2, v3);
+        if ROWS > 2u {
+            c = step(c, sc, v0, v1, v2, v3);
+            d = step(d, sd, v0, v1, v2, v3);
+        }
     }
+    let across = params.heads * params.width;
     let at = ((batch * params.queries + row) * params.heads + head) * params.width;
     store(row, at, a);
-    store(row + 1u, at + params.heads * params.width, b);
+    store(row + 1u, at + across, b);
+    if ROWS > 2u {
+        store(row + 2u, at + 2u * across, c);
+        store(row + 3u, at + 3u * across, d);
+    }
 }

@@ -175,7 +175,10 @@ impl Variant {
     /// Sets an `override` constant.
     #[must_use]
     pub fn set(mut self, name: &'static str, value: u32) -> Self {
-        self.overrides.push((name, value));
+        match self.overrides.iter_mut().find(|(set, _)| *set == name) {
+            Some((_, old)) => *old = value,
+            None => self.overrides.push((name, value)),
+        }
         self
     }
 

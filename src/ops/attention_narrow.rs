@@ -1,4 +1,4 @@
-//! `softmax(q kᵀ / √d) v` for heads of at most 16 columns, one thread for two rows of a head.
+//! `softmax(q kᵀ / √d) v` for heads of at most 16 columns, one thread for two or four rows of a head.
 
 use crate::gpu::{Recorder, kernel};
 use crate::ops::{Columns, Heads, light_groups, light_threads};
@@ -25,6 +25,8 @@ pub fn attention_narrow(
     heads: Heads,
     batch: usize,
 ) -> Tensor {
+    // Registers that spill are cheaper on a CPU adapter than loads of k and v.
+    let rows = if rec.gpu().is_cpu() { 4 } else { 2 };
     let ([q_rows, _], [k_rows, _]) = (q.tensor.matrix(), k.tensor.matrix());
     assert!(
         heads.width <= NARROW && heads.width.is_multiple_of(4),
@@ -53,10 +55,11 @@ pub fn attention_narrow(
         ATTENTION_NARROW
             .set("WIDTH", width as u32)
             .set("WG", light_threads(rec.gpu()))
+            .set("ROWS", rows as u32)
             .flops(4 * q_rows * (k_rows / batch) * heads.q * heads.width),
         params,
         &[("q", q.tensor), ("k", k.tensor), ("v", v.tensor), ("y", &y)],
-        [light_groups(rec, queries.div_ceil(2) * heads.q), batch],
+        [light_groups(rec, queries.div_ceil(rows) * heads.q), batch],
     );
     y
 }

@@ -1,7 +1,9 @@
 //! A convolution where a load is dear and a subgroup can share it: CPU adapters.
 
 use crate::gpu::{Gpu, Recorder, Variant, kernel};
-use crate::ops::{Activation, Product, Residual, Window, conv_result, shared_lanes};
+use crate::ops::{
+    Activation, Product, Residual, Window, conv_result, shared_lanes, subgroup_groups,
+};
 use crate::tensor::{Matrix, Tensor};
 
 kernel! {
@@ -23,9 +25,6 @@ const MOST_PANELS: usize = 8;
 const FIVE_PIXEL_PANELS: usize = 6;
 /// What a step costs beside its multiply-adds, in tiles of one pixel by one panel: measured from 5 × 2 to 4 × 8.
 const STEP_COST: usize = 19;
-
-/// Up to so many subgroups each is a workgroup: of a few large ones the last leaves cores idle.
-const MOST_ALONE: usize = 1024;
 
 fn pixels_of(share: usize) -> usize {
     if share <= FIVE_PIXEL_PANELS { 5 } else { 4 }
@@ -95,14 +94,8 @@ pub(super) fn broadcast_with(
         .set("LANES", lanes)
         .set("PANELS", share as u32)
         .set("PIXELS", pixels as u32);
-    let lanes = lanes as usize;
-    let subgroups = rows.div_ceil(pixels * lanes) * weight.panels().div_ceil(share);
-    let threads = match subgroups {
-        0..=MOST_ALONE => lanes,
-        _ => plan.value("WG") as usize,
-    };
-    let variant = variant.set("WG", threads as u32);
-    let groups = (subgroups * lanes).div_ceil(threads);
+    let subgroups = rows.div_ceil(pixels * lanes as usize) * weight.panels().div_ceil(share);
+    let (variant, groups) = subgroup_groups(variant, lanes, subgroups);
     product.dispatch(rec, variant, params, (&y, rows), [groups, 1], &[]);
     y
 }

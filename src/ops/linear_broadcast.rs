@@ -1,7 +1,7 @@
 //! `x · wᵀ + b` where a load is dear and a subgroup can share it: CPU adapters.
 
 use crate::gpu::{Recorder, Variant, kernel};
-use crate::ops::{Activation, Product, shared_lanes};
+use crate::ops::{Activation, Product, shared_lanes, subgroup_groups};
 use crate::tensor::{Matrix, Tensor};
 
 kernel! {
@@ -54,7 +54,7 @@ pub(super) fn broadcast_into(
     };
     let variant = product.linear_variant(plan).set("LANES", lanes);
     let blocks = rows.div_ceil(8 + 8 * plan.value("TALL") as usize);
-    let threads = blocks * weight.panels().next_multiple_of(lanes as usize);
-    let groups = [threads.div_ceil(plan.value("WG") as usize), 1];
-    product.dispatch(rec, variant, params, (y, rows), groups, &[]);
+    let subgroups = blocks * weight.panels().div_ceil(lanes as usize);
+    let (variant, groups) = subgroup_groups(variant, lanes, subgroups);
+    product.dispatch(rec, variant, params, (y, rows), [groups, 1], &[]);
 }

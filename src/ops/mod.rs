@@ -152,6 +152,19 @@ fn broadcasts(gpu: &Gpu) -> Option<u32> {
     shared_lanes(gpu).filter(|_| gpu.is_cpu())
 }
 
+/// Up to so many subgroups each is a workgroup: of a few large ones the last leaves cores idle.
+const MOST_ALONE: usize = 1024;
+
+/// A `_broadcast` kernel's variant with the size of its workgroups, and their number: as it has it, or one subgroup to each.
+fn subgroup_groups(variant: Variant, lanes: u32, subgroups: usize) -> (Variant, usize) {
+    let threads = match subgroups {
+        0..=MOST_ALONE => lanes,
+        _ => variant.value("WG"),
+    };
+    let groups = (subgroups * lanes as usize).div_ceil(threads as usize);
+    (variant.set("WG", threads), groups)
+}
+
 /// Kernels that are there for speed alone, each with the plain one that its op takes instead where the self-check
 /// finds it wrong.
 pub static STAND_INS: &[(&Kernel, &Kernel)] = &[
