@@ -8,7 +8,7 @@ use keraunos::error::Error;
 use keraunos::pipeline::Input;
 use keraunos::pipeline::geometry::{
     self, Affine, Grid, IDENTITY, Orientation, apply, compose, inverse, reorient, resample,
-    resample_labels, resample_nearest, restore,
+    resample_labels, resample_nearest, restore, restore_part,
 };
 use keraunos::pipeline::inputs::load;
 use keraunos::pipeline::modality::{Modality, estimate, look_exchanged};
@@ -124,8 +124,21 @@ fn all_48_orientations() {
         let data: Vec<u32> = (0..60).collect();
         let moved = reorient(&data, grid.shape, orientation);
         assert_eq!(restore(&moved, grid.shape, orientation), data);
-        // The same value at the same place in space.
+        // A part of it: the rest is outside.
         let canonical = grid.canonical();
+        let (offset, part) = ([1, 0, 2], canonical.shape.map(|n| n - 2));
+        let inside = |i: usize| {
+            let [nx, ny, _] = canonical.shape;
+            let at = [i % nx, i / nx % ny, i / (nx * ny)];
+            (0..3).all(|axis| (offset[axis]..offset[axis] + part[axis]).contains(&at[axis]))
+        };
+        let cut: Vec<u32> = (0..60).filter(|i| inside(*i)).map(|i| moved[i]).collect();
+        let rest: Vec<u32> = (0..60)
+            .map(|i| if inside(i) { moved[i] } else { 99 })
+            .collect();
+        let back = restore_part(&cut, offset, part, grid.shape, orientation, 99);
+        assert_eq!(back, restore(&rest, grid.shape, orientation));
+        // The same value at the same place in space.
         assert_eq!(resample_nearest(&data, &grid, &canonical, 99), moved);
         assert_eq!(resample_labels(&data, &grid, &canonical, 99), moved);
     }

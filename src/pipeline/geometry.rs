@@ -3,6 +3,8 @@
 //! An affine maps a voxel index `[i, j, k]` to millimetres in RAS (towards the patient's right,
 //! anterior, superior) and gives the voxel's centre. Arrays hold the first index fastest.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -397,27 +399,80 @@ pub fn reorient<T: Copy>(data: &[T], shape: [usize; 3], orientation: Orientation
 /// # Panics
 ///
 /// If `data` does not hold `shape`.
-pub fn restore<T: Copy + Default>(
+pub fn restore<T: Copy + Default + Send + Sync>(
     data: &[T],
     shape: [usize; 3],
     orientation: Orientation,
 ) -> Vec<T> {
+    let (_, _, whole) = walk(shape, orientation);
+    restore_part(data, [0; 3], whole, shape, orientation, T::default())
+}
+
+/// [`restore`] of a part of the canonical array, `data` of shape `part` from voxel `offset` on; `outside` elsewhere.
+///
+/// # Panics
+///
+/// If `data` does not hold `part`, or the part does not lie in the array.
+pub fn restore_part<T: Copy + Send + Sync>(
+    data: &[T],
+    offset: [usize; 3],
+    part: [usize; 3],
+    shape: [usize; 3],
+    orientation: Orientation,
+    outside: T,
+) -> Vec<T> {
     assert_eq!(
         data.len(),
-        shape.iter().product::<usize>(),
-        "data of shape {shape:?}"
+        part.iter().product::<usize>(),
+        "data of shape {part:?}"
     );
-    let ([sx, sy, sz], start, [nx, ny, nz]) = walk(shape, orientation);
-    let mut out = vec![T::default(); data.len()];
-    let mut values = data.iter();
-    for z in 0..nz as isize {
-        for y in 0..ny as isize {
-            let row = start + z * sz + y * sy;
-            for (x, value) in (0..nx as isize).zip(&mut values) {
-                out[(row + x * sx) as usize] = *value;
+    let stride = strides(part);
+    // For each native axis where it meets the part, and the step in the part along it.
+    let along: [(Range<usize>, bool, usize); 3] = std::array::from_fn(|axis| {
+        let to = orientation.axes[axis];
+        let end = offset[to] + part[to];
+        assert!(end <= shape[axis], "a part that ends at {end} of {shape:?}");
+        let met = match orientation.flips[axis] {
+            true => shape[axis] - end..shape[axis] - offset[to],
+            false => offset[to]..end,
+        };
+        (met, orientation.flips[axis], stride[to])
+    });
+    // The index that native voxel `i` of an axis adds; nothing where it is not in the part.
+    let at = |axis: usize, i: usize| {
+        let (met, flipped, step) = &along[axis];
+        met.contains(&i).then(|| match flipped {
+            true => (met.end - 1 - i) * step,
+            false => (i - met.start) * step,
+        })
+    };
+    let (met, flipped, step) = &along[0];
+    let mut out = vec![outside; shape.iter().product()];
+    out.par_chunks_mut((shape[0] * shape[1]).max(1))
+        .enumerate()
+        .filter_map(|(z, plane)| Some((at(2, z)?, plane)))
+        .for_each(|(z, plane)| {
+            for (y, row) in plane.chunks_mut(shape[0].max(1)).enumerate() {
+                let Some(y) = at(1, y) else { continue };
+                let (row, first) = (&mut row[met.clone()], z + y);
+                match (flipped, step) {
+                    (false, 1) => row.copy_from_slice(&data[first..first + met.len()]),
+                    (false, step) => {
+                        let values = data[first..].iter().step_by(*step);
+                        row.iter_mut()
+                            .zip(values)
+                            .for_each(|(to, value)| *to = *value);
+                    }
+                    (true, step) => {
+                        let values = data[first..].iter().step_by(*step);
+                        row.iter_mut()
+                            .rev()
+                            .zip(values)
+                            .for_each(|(to, value)| *to = *value);
+                    }
+                }
             }
-        }
-    }
+        });
     out
 }
 

@@ -142,20 +142,15 @@ impl Prepared {
     }
 
     /// The crop put back among `outside`, in the volume's own axes.
-    fn uncrop<T: Copy + Default>(&self, data: &[T], outside: T) -> Vec<T> {
-        assert_eq!(
-            data.len(),
-            self.grid.len(),
-            "data of shape {:?}",
-            self.grid.shape
-        );
-        let mut whole = vec![outside; self.whole.len()];
-        for (row, values) in rows(self.whole.shape, self.offset, self.grid.shape)
-            .zip(data.chunks_exact(self.grid.shape[0]))
-        {
-            whole[row].copy_from_slice(values);
-        }
-        geometry::restore(&whole, self.native.shape, self.native.orientation())
+    fn uncrop<T: Copy + Send + Sync>(&self, data: &[T], outside: T) -> Vec<T> {
+        geometry::restore_part(
+            data,
+            self.offset,
+            self.grid.shape,
+            self.native.shape,
+            self.native.orientation(),
+            outside,
+        )
     }
 
     /// The number of slices of a view.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
@@ -159,6 +160,9 @@ pub(super) struct LabelMap {
     holder: Vec<(u32, f32)>,
 }
 
+/// Voxels that a thread takes at once.
+const TOGETHER: usize = 1 << 16;
+
 impl LabelMap {
     pub(super) fn new(reference: &Volume) -> Self {
         let voxels = reference.data.len();
@@ -177,15 +181,26 @@ impl LabelMap {
             above,
             reference,
         } = *drawn;
-        let mask: Vec<u8> = drawn.voxels().map(u8::from).collect();
-        let voxels = self.labels.iter_mut().zip(&mut self.holder);
-        for (((label, holder), logit), inside) in voxels.zip(logits).zip(&mask) {
-            let (parts, held) = *holder;
-            if *inside == 1 && (target.parts < parts || target.parts == parts && *logit > held) {
-                *label = target.label;
-                *holder = (target.parts, *logit);
-            }
-        }
+        let mut mask = vec![0_u8; logits.len()];
+        let kept = self.labels.par_chunks_mut(TOGETHER);
+        let kept = kept.zip(self.holder.par_chunks_mut(TOGETHER));
+        let new = mask
+            .par_chunks_mut(TOGETHER)
+            .zip(logits.par_chunks(TOGETHER));
+        kept.zip(new)
+            .for_each(|((labels, holders), (mask, logits))| {
+                let kept = labels.iter_mut().zip(holders);
+                for ((label, holder), (inside, logit)) in kept.zip(mask.iter_mut().zip(logits)) {
+                    if *logit > above {
+                        *inside = 1;
+                        let (parts, held) = *holder;
+                        if target.parts < parts || target.parts == parts && *logit > held {
+                            *label = target.label;
+                            *holder = (target.parts, *logit);
+                        }
+                    }
+                }
+            });
         let names = Names::from([(1, target.name.clone())]);
         let measured =
             statistics::measure(&mask, &reference.data, &reference.grid(), &names).swap_remove(0);

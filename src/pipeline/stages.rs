@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use rayon::prelude::*;
+
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::tensor::Precision;
@@ -52,7 +54,10 @@ pub(super) fn precision_in_words(precision: Precision, gpu: &Gpu) -> String {
 /// # Errors
 /// [`Error::Gpu`] if one is not a number.
 pub(super) fn check_logits(name: &str, logits: &[f32]) -> Result<Option<String>> {
-    let broken = logits.iter().filter(|logit| logit.is_nan()).count();
+    let broken: usize = logits
+        .par_chunks(1 << 16)
+        .map(|part| part.iter().filter(|logit| logit.is_nan()).count())
+        .sum();
     if broken > 0 {
         return Err(Error::Gpu(format!(
             "{broken} of {} values of `{name}` are no numbers; `keraunos doctor` checks the adapter",

@@ -1,5 +1,8 @@
 //! Numbers about each structure of a label map: how large, how bright, cut by the border or not.
 
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
 use serde::Serialize;
 
 use super::geometry::Grid;
@@ -38,7 +41,7 @@ pub struct Structure {
 /// If `labels` or `intensities` do not hold the grid.
 pub fn measure<T>(labels: &[T], intensities: &[f32], grid: &Grid, names: &Names) -> Vec<Structure>
 where
-    T: Copy + Into<u32>,
+    T: Copy + Into<u32> + Sync,
 {
     assert_eq!(labels.len(), grid.len(), "one label per voxel");
     assert_eq!(intensities.len(), grid.len(), "one intensity per voxel");
@@ -47,22 +50,37 @@ where
         values: Vec<f32>,
         touches_border: bool,
     }
-    let mut found: std::collections::BTreeMap<u32, Found> = names
+    let mut found: BTreeMap<u32, Found> = names
         .keys()
         .filter(|&&label| label > 0)
         .map(|&label| (label, Found::default()))
         .collect();
     let [nx, ny, nz] = grid.shape;
-    for (index, (&label, &value)) in labels.iter().zip(intensities).enumerate() {
-        let label: u32 = label.into();
-        if label == 0 {
-            continue;
-        }
-        let structure = found.entry(label).or_default();
-        structure.values.push(value);
-        let border = |at: usize, n: usize| at == 0 || at + 1 == n;
-        let (x, y, z) = (index % nx, index / nx % ny, index / (nx * ny));
-        structure.touches_border |= border(x, nx) || border(y, ny) || border(z, nz);
+    let plane = (nx * ny).max(1);
+    let border = |at: usize, n: usize| at == 0 || at + 1 == n;
+    let planes = labels.par_chunks(plane).zip(intensities.par_chunks(plane));
+    let planes: Vec<BTreeMap<u32, Found>> = planes
+        .enumerate()
+        .map(|(z, (labels, intensities))| {
+            let mut found: BTreeMap<u32, Found> = BTreeMap::new();
+            for (index, (&label, &value)) in labels.iter().zip(intensities).enumerate() {
+                let label: u32 = label.into();
+                if label == 0 {
+                    continue;
+                }
+                let structure = found.entry(label).or_default();
+                structure.values.push(value);
+                let (x, y) = (index % nx, index / nx);
+                structure.touches_border |= border(x, nx) || border(y, ny) || border(z, nz);
+            }
+            found
+        })
+        .collect();
+    // In the order of the planes, so that sums do not depend on the number of threads.
+    for (label, part) in planes.into_iter().flatten() {
+        let whole = found.entry(label).or_default();
+        whole.values.extend(part.values);
+        whole.touches_border |= part.touches_border;
     }
     let voxel_ml = grid.voxel_volume() / 1000.0;
     found

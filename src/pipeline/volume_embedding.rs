@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 use crate::error::{Error, Result};
 use crate::gpu::{Bind, Gpu, Reading, Submission};
 use crate::models::image_encoder::ImageEmbedding;
@@ -502,12 +504,27 @@ fn quality(
     decoded: &[(&VolumeEmbedding, &Prompts)],
     prompt: usize,
 ) -> Option<f32> {
-    let mut areas = shape.map(|n| vec![0u32; n]);
-    for (i, _) in logits.iter().enumerate().filter(|(_, logit)| **logit > 0.0) {
-        areas[0][i % shape[0]] += 1;
-        areas[1][i / shape[0] % shape[1]] += 1;
-        areas[2][i / (shape[0] * shape[1])] += 1;
-    }
+    // The mask's voxels in each plane across x, y and z.
+    let none = || shape.map(|n| vec![0u32; n]);
+    let planes = logits.par_chunks((shape[0] * shape[1]).max(1)).enumerate();
+    let areas = planes
+        .fold(none, |mut areas, (z, plane)| {
+            for (y, row) in plane.chunks(shape[0].max(1)).enumerate() {
+                let inside = |(x, logit): (usize, &f32)| (*logit > 0.0).then_some(x);
+                for x in row.iter().enumerate().filter_map(inside) {
+                    areas[0][x] += 1;
+                    areas[1][y] += 1;
+                    areas[2][z] += 1;
+                }
+            }
+            areas
+        })
+        .reduce(none, |mut sums, areas| {
+            for (sum, area) in sums.iter_mut().flatten().zip(areas.iter().flatten()) {
+                *sum += area;
+            }
+            sums
+        });
     let (mut sum, mut total) = (0.0, 0.0);
     for (embedding, prompts) in decoded {
         for (view, said) in embedding.views.iter().zip(&prompts.views) {
