@@ -177,8 +177,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         let there = vec4<u32>(key, key + 1u, key + 2u, key + 3u) < vec4<u32>(params.keys);
         let sa = select(vec4<f32>(-1e30), products(qa, k0, k1, k2, k3) * params.scale, there);
         let sb = select(vec4<f32>(-1e30), products(qb, k0, k1, k2, k3) * params.scale, there);
-        let sc = select(vec4<f32>(-1e30), products(qc, k0, k1, k2, k3) * params.scale, there);
-        let sd = select(vec4<f32>(-1e30), products(qd, k0, k1, k2, k3) * params.scale, there);
         let vj = v_base + j * params.v_stride;
         let v0 = load_v(vj.x);
         let v1 = load_v(vj.y);
@@ -187,6 +185,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         a = step(a, sa, v0, v1, v2, v3);
         b = step(b, sb, v0, v1, v2, v3);
         if ROWS > 2u {
+            let sc = select(vec4<f32>(-1e30), products(qc, k0, k1, k2, k3) * params.scale, there);
+            let sd = select(vec4<f32>(-1e30), products(qd, k0, k1, k2, k3) * params.scale, there);
             c = step(c, sc, v0, v1, v2, v3);
             d = step(d, sd, v0, v1, v2, v3);
         }

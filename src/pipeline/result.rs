@@ -17,7 +17,7 @@ use crate::pipeline::prompted::{Followed, Preprocessing};
 use crate::pipeline::request::{Asked, Fusion, VERSION};
 use crate::pipeline::schema;
 use crate::pipeline::segmenter::DrawnMask;
-use crate::pipeline::stages::precision_in_words;
+use crate::pipeline::stages::{TOGETHER, precision_in_words};
 use crate::pipeline::statistics;
 use crate::pipeline::structures::Target;
 use crate::pipeline::threshold::sigmoid;
@@ -159,9 +159,6 @@ pub(super) struct LabelMap {
     /// Parts of the target that holds the voxel, and its logit there.
     holder: Vec<(u32, f32)>,
 }
-
-/// Voxels that a thread takes at once.
-const TOGETHER: usize = 1 << 16;
 
 impl LabelMap {
     pub(super) fn new(reference: &Volume) -> Self {

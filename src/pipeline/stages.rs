@@ -8,6 +8,9 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::tensor::Precision;
 
+/// Voxels that a thread takes at once.
+pub(super) const TOGETHER: usize = 1 << 16;
+
 /// Times stages.
 pub(super) struct Clock {
     last: Instant,
@@ -55,7 +58,7 @@ pub(super) fn precision_in_words(precision: Precision, gpu: &Gpu) -> String {
 /// [`Error::Gpu`] if one is not a number.
 pub(super) fn check_logits(name: &str, logits: &[f32]) -> Result<Option<String>> {
     let broken: usize = logits
-        .par_chunks(1 << 16)
+        .par_chunks(TOGETHER)
         .map(|part| part.iter().filter(|logit| logit.is_nan()).count())
         .sum();
     if broken > 0 {
