@@ -1,5 +1,5 @@
 //! The house keeps its plan: a module names only floors below its own, and each outside crate has one
-//! floor that says its name. Reads `src/`, needs no adapter.
+//! floor that says its name; the workspaces beside it are locked to its dependencies. Reads files, needs no adapter.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};

@@ -17,6 +17,9 @@ use keraunos::pipeline::volume::{Names, Volume, write_labels};
 use proptest::prelude::*;
 use serde_json::Value;
 
+#[path = "support/shared.rs"]
+mod shared;
+use shared::shared;
 #[path = "support/nifti.rs"]
 mod made;
 use made::{Made, gzip};
@@ -44,18 +47,6 @@ fn affine(value: &Value) -> Affine {
         let row = numbers(&value[r]);
         [row[0], row[1], row[2], row[3]]
     })
-}
-
-fn shared() -> Option<PathBuf> {
-    let root = std::env::var_os("KERAUNOS_SHARED").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"),
-        PathBuf::from,
-    );
-    let found = root.join("data").is_dir();
-    if !found {
-        println!("skipped: no shared data in {}", root.display());
-    }
-    found.then_some(root)
 }
 
 fn open(root: &Path, name: &str) -> Volume {

@@ -13,6 +13,9 @@ use keraunos::pipeline::statistics::measure;
 use keraunos::pipeline::surface::{SurfaceDistances, element_areas};
 use keraunos::pipeline::volume::{LabelTable, Labels, Names, Volume, colour, sidecar};
 
+#[path = "support/shared.rs"]
+mod shared;
+use shared::shared;
 #[path = "support/nifti.rs"]
 mod made;
 use made::Made;
@@ -21,18 +24,6 @@ fn names(all: &[(u32, &str)]) -> Names {
     all.iter()
         .map(|&(label, name)| (label, name.to_owned()))
         .collect()
-}
-
-fn shared() -> Option<PathBuf> {
-    let root = std::env::var_os("KERAUNOS_SHARED").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"),
-        PathBuf::from,
-    );
-    let found = root.join("data").is_dir();
-    if !found {
-        println!("skipped: no shared data in {}", root.display());
-    }
-    found.then_some(root)
 }
 
 // ------------------------------------------------------------------ statistics

@@ -14,6 +14,9 @@ use keraunos::error::{Error, Result};
 use keraunos::pipeline::volume::{Labels, Names, Volume, write_labels};
 use tempfile::TempDir;
 
+#[path = "../support/shared.rs"]
+mod shared;
+use shared::shared;
 #[path = "../support/nifti.rs"]
 mod made;
 use made::{Made, gzip};

@@ -2,18 +2,6 @@
 
 use super::*;
 
-fn shared() -> Option<PathBuf> {
-    let root = std::env::var_os("KERAUNOS_SHARED").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"),
-        PathBuf::from,
-    );
-    let found = root.join("data").is_dir();
-    if !found {
-        println!("skipped: no shared data in {}", root.display());
-    }
-    found.then_some(root)
-}
-
 /// The stored numbers as the `nifti` crate reads them.
 fn oracle(path: &Path) -> (nifti::NiftiHeader, Vec<u8>) {
     use nifti::{NiftiObject, ReaderOptions};
