@@ -7,7 +7,7 @@ its own, with the most memory that it held.
 
 Float32, numbers for weights.  `sam` is ViT-B's encoder on a slice of 1024 x 1024, `clipseg` the ten blocks of rd64-refined's image tower
 that its decoder reads, on one of 352 x 352.  keraunos runs them on its adapter, the others on the processor; PyTorch by both of
-transformers' attentions.  onnxruntime's results are compared with PyTorch's first; keraunos' are in tests/sam.rs and
+transformers' attentions, and where it finds CUDA there in f16 too, which nobody has run yet.  onnxruntime's results are compared with PyTorch's first; keraunos' are in tests/sam.rs and
 tests/clip.rs.  Seconds are the least of three runs in each turn; on a software adapter memory is the adapter's too.
 
 `meshnet` is brainchop's network of 30 channels with its published weights, out of the folder KERAUNOS_SHARED (or ../shared), on all
@@ -69,6 +69,21 @@ def by_torch(name, attention, threads):
     model, image = tower(name, attention)
     with torch.inference_mode():
         print(least(lambda: model(image)))
+
+
+def by_cuda(name, attention, _threads):
+    import torch
+
+    model, image = tower(name, attention)
+    model, image = model.half().cuda(), image.half().cuda()
+
+    def run():
+        model(image)
+        torch.cuda.synchronize()
+
+    with torch.inference_mode():
+        run()
+        print(least(run))
 
 
 def exported(name, path):
@@ -170,8 +185,11 @@ def contenders(name, folder, program, me):
     # Apart, as exporting takes memory of its own.
     code = f'import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import published, pathlib; published.exported({name!r}, pathlib.Path({folder!r}))'
     subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    import torch
+
+    cuda = {f'PyTorch, {way}, CUDA in f16': [*me, 'cuda', name, way] for way in ('sdpa', 'eager') if torch.cuda.is_available()}
     return {'keraunos': [program, '--bench', name], 'PyTorch, sdpa': [*me, 'torch', name, 'sdpa'],
-            'PyTorch, eager': [*me, 'torch', name, 'eager'], 'onnxruntime': [*me, 'onnx', folder]}
+            'PyTorch, eager': [*me, 'torch', name, 'eager'], **cuda, 'onnxruntime': [*me, 'onnx', folder]}
 
 
 def measured(command):
@@ -201,7 +219,7 @@ def main() -> None:
     a = p.parse_args()
     if a.kind:
         kind, *rest = a.kind
-        ways = {'torch': by_torch, 'onnx': by_onnxruntime, 'meshnet-torch': meshnet_by_torch, 'meshnet-tinygrad': meshnet_by_tinygrad}
+        ways = {'torch': by_torch, 'cuda': by_cuda, 'onnx': by_onnxruntime, 'meshnet-torch': meshnet_by_torch, 'meshnet-tinygrad': meshnet_by_tinygrad}
         return ways[kind](*rest, a.threads)
     me, program = [sys.executable, __file__, '--threads', str(a.threads), '--as'], keraunos()
     for name in a.names:

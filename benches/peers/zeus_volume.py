@@ -19,13 +19,13 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from published import ROOT, measured
+
 PROGRAM = Path(os.environ.get('CARGO_TARGET_DIR', ROOT / 'target')) / 'release/keraunos'
 VIEWS = ('axial', 'coronal', 'sagittal')
 LEAST_DICE = 0.99
@@ -122,18 +122,6 @@ def compared(folder: Path, masks: Path) -> float:
     return least
 
 
-def measured(command: list) -> tuple[str, float, float]:
-    """What a process prints, its seconds, and the most gigabytes that it held."""
-    start = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        text = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f'{command} ended with {process.returncode}')
-    return text, time.perf_counter() - start, usage.ru_maxrss / 2**20
-
-
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument('--threads', type=int, default=os.cpu_count())
@@ -149,6 +137,9 @@ def main() -> None:
         segment = [PROGRAM, 'segment', scan, '--instruct', 'stock', '--quiet', '-o', folder / 'ours']
         measured([*segment, '--save-probabilities'])
         report, = (folder / 'ours').glob('*_report.json')
+        size, = (one['voxel_size'] for one in json.loads(report.read_text())['inputs'])
+        if any(abs(mm - 1) > 0.01 for mm in size):
+            raise SystemExit(f'{scan}: voxels of {size} mm; PyTorch\'s side does not bring masks back from 1 mm')
         rival = [sys.executable, __file__, '--threads', str(a.threads), '--device', a.device, scan, '--as', report]
         measured([*rival, folder / 'masks.npy'])
         least = compared(folder / 'ours', folder / 'masks.npy')
@@ -160,10 +151,11 @@ def main() -> None:
         times, memory = {'keraunos': [], f'PyTorch, {a.device}': []}, [0.0, 0.0]
         ours, theirs = times.values()
         for _ in range(a.rounds):
-            _, seconds, most = measured(segment)
-            ours.append(seconds)
+            start = time.perf_counter()
+            _, most = measured(segment)
+            ours.append(time.perf_counter() - start)
             memory[0] = max(memory[0], most)
-            text, _, most = measured([*rival, ''])
+            text, most = measured([*rival, ''])
             theirs.append(float(text))
             memory[1] = max(memory[1], most)
         ratio = statistics.median(b / a for a, b in zip(ours, theirs))
