@@ -1,10 +1,10 @@
 //! What the weights can do, as Markdown for `weights/README.md`: `make accept`.
 //!
 //! ```text
-//! KERAUNOS_SHARED=../shared cargo run --release --example accept [real] [words] [findings] [held-out] [fusion] [meshnet] [atlas] > table.md
+//! KERAUNOS_SHARED=../shared cargo run --release --example accept [real] [words] [findings] [held-out] [fusion] [meshnet] [atlas] [tissues] > table.md
 //! ```
 //!
-//! `real`, `words` and `findings` read the volumes of `KERAUNOS_SHARED`; `held-out` and `fusion` the phantoms, `meshnet` and `atlas`
+//! `real`, `words` and `findings` read the volumes of `KERAUNOS_SHARED`; `held-out` and `fusion` the phantoms, `meshnet`, `atlas` and `tissues`
 //! the label maps that the recipe wrote to `KERAUNOS_HELD_OUT` (`weights/recipe/README.md`). Scores are those of
 //! `keraunos evaluate`. Without a part all run for which there is something to read. `KERAUNOS_WEIGHTS` names other weights
 //! than the built-in ones, to measure them before they take their place.
@@ -13,6 +13,7 @@ mod findings;
 mod held_out;
 mod real;
 mod threshold;
+mod tissues;
 mod words;
 
 use std::path::{Path, PathBuf};
@@ -25,8 +26,8 @@ use keraunos::pipeline::volume::Names;
 use keraunos::pipeline::{DrawnMask, Input, Instruct, Observer, Options, Request, Segmenter};
 use keraunos::{Error, Result};
 
-const PARTS: [&str; 7] = [
-    "real", "words", "findings", "held-out", "fusion", "meshnet", "atlas",
+const PARTS: [&str; 8] = [
+    "real", "words", "findings", "held-out", "fusion", "meshnet", "atlas", "tissues",
 ];
 
 /// The Dice of each prompt with each of its truths, as its mask comes.
@@ -99,7 +100,7 @@ fn main() -> Result<()> {
         // What the recipe did not write is left out, and only then.
         let written = |part: &str| match part {
             "held-out" | "fusion" => held_out.join("phantoms").is_dir(),
-            "meshnet" | "atlas" => held_out.join("meshnet").is_dir(),
+            "meshnet" | "atlas" | "tissues" => held_out.join("meshnet").is_dir(),
             _ => true,
         };
         parts = PARTS.map(String::from).into();
@@ -120,6 +121,7 @@ fn main() -> Result<()> {
             "fusion" => held_out::fusion(&segmenter, &held_out.join("phantoms"))?,
             "meshnet" => held_out::meshnet(&segmenter, &shared, &held_out.join("meshnet"))?,
             "atlas" => held_out::atlas(&segmenter, &shared, &held_out.join("meshnet"))?,
+            "tissues" => tissues::accept(&segmenter, &shared, &held_out.join("meshnet"))?,
             other => {
                 return Err(Error::Argument(format!(
                     "`{other}`: the parts are {}",

@@ -91,13 +91,16 @@ pub fn atlas(path: &Path) -> Result<Vec<(Target, Vec<u8>)>> {
     Ok(truths)
 }
 
+/// A file of the MNI152 average: `t1`, or a tissue map.
+pub fn average(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!(
+        "mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz"
+    ))
+}
+
 /// The truths on MNI152: its tissue maps, 0 to 255, at one half.
-fn tissues(folder: &Path) -> Result<Vec<(Target, Vec<u8>)>> {
-    let map = |name: &str| {
-        Volume::read(&folder.join(format!(
-            "mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz"
-        )))
-    };
+pub fn tissues(folder: &Path) -> Result<Vec<(Target, Vec<u8>)>> {
+    let map = |name: &str| Volume::read(&average(folder, name));
     let (gray, white) = (map("gm")?.data, map("wm")?.data);
     let half = |values: &[f32]| values.iter().map(|v| u8::from(*v > 128.0)).collect();
     let both: Vec<f32> = gray.iter().zip(&white).map(|(g, w)| g + w).collect();
@@ -124,7 +127,7 @@ fn cases(shared: &Path) -> Result<Vec<Case>> {
         },
         Case {
             name: "mni152",
-            scan: mni.join("mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"),
+            scan: average(&mni, "t1"),
             truths: tissues(&mni)?,
         },
     ])

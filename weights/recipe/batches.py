@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from .anatomy import (CLASSES, DENSE, DENSE_SAGITTAL, DRAW, MEMBERS, MEMBERS_SAGITTAL, NOTHING,
                       PARTNERS)
-from .paint import paint
+from .paint import paint, settle, soft
 from .prompts import VIEWS
 from .rng import Rng
 from .slices import Slicer
@@ -29,7 +29,7 @@ class Batch(NamedTuple):
     image: Tensor       # [B * M, 1, S, S] in 0..1
     states: Tensor      # [B, P, T, 384] token states of the sentences
     real: Tensor        # [B, P, T] which of them are no padding
-    mask: Tensor        # [B, P, S/2, S/2] share of each 2 x 2 block, float16
+    mask: Tensor        # [B, P, S/2, S/2] share of each 2 x 2 block, settled, float16
     dense: Tensor       # [B, S/2, S/2] classes of the dense head
     target: Tensor      # [B, P] row of anatomy.TARGETS, or NOTHING
     contrast: Tensor    # [B], the first of each slice's
@@ -114,12 +114,14 @@ class Stream(Dataset):
         several = rng.host.uniform() < SEVERAL
         each = rng.pick(range(2, MOST_CONTRASTS + 1)) if several else 1
         labels, view = self.slicer.cut(max(1, self.batch // each), rng)
-        image, contrast = paint(labels.repeat_interleave(each, 0), rng)
+        softness = soft(len(labels), rng)
+        image, contrast = paint(labels.repeat_interleave(each, 0), rng,
+                                softness.repeat_interleave(each))
         contrast = contrast[::each]
         shares = self.targets.shares(labels)
         target = self.targets.choose(self.targets.areas(shares, view), self.prompts, rng)
         states, real = self.bank.look_up(self.bank.pick(target, contrast, view, rng))
-        mask = self.targets.masks(shares, view, target).half()
+        mask = settle(self.targets.masks(shares, view, target), softness).half()
         dense = self.targets.dense_classes(labels, view)
         return Batch(image, states, real, mask, dense, target, contrast, view)
 

@@ -3,6 +3,8 @@
 Everything is drawn for the whole batch at once and runs on the device of the labels.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -46,23 +48,26 @@ DEEP_GROUP = torch.tensor([name in ('thalamus', 'caudate', 'putamen', 'pallidum'
 BACKGROUND, WHITE, FLUID = (GROUPS.index(name) for name in ('background', 'white', 'fluid'))
 OUTER_FLUID = CLASS_OF['outer fluid', '']
 THICKENING = (0, 0, 1, 2, 3, 5)     # pixels left around the brain by skull stripping
+SHARP = 1.1                         # pixels of point spread; a softer slice is an average of heads
 
 
-def paint(labels: Tensor, rng: Rng) -> tuple[Tensor, Tensor]:
-    """Classes [B, H, W] -> images [B, 1, H, W] in 0..1, contrasts [B]."""
+def paint(labels: Tensor, rng: Rng, softness: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Classes [B, H, W] -> images [B, 1, H, W] in 0..1, contrasts [B]; softness [B] as `soft` draws it."""
     mean, spread, contrast = tissue(len(labels), rng)
-    return picture(labels, mean, spread, rng), contrast
+    return picture(labels, mean, spread, rng, softness), contrast
 
 
-def picture(labels: Tensor, mean: Tensor, spread: Tensor, rng: Rng) -> Tensor:
+def picture(labels: Tensor, mean: Tensor, spread: Tensor, rng: Rng,
+            softness: Tensor | None = None) -> Tensor:
     """Classes [B, H, W] with mean and spread of every class [B, CLASSES] -> images [B, 1, H, W] in 0..1."""
     count, height, width = labels.shape
+    softness = soft(count, rng) if softness is None else softness
     label = labels.long()
     flat = label.flatten(1)
     image = (mean.gather(1, flat).view_as(label)
              + spread.gather(1, flat).view_as(label) * texture(count, height, width, rng))
     image = strip_skull(image, label, rng)
-    rows, columns = acquisition(count, height, width, rng)
+    rows, columns = acquisition(softness, height, width, rng)
     image = rows @ image @ columns.transpose(1, 2)
     image = image[:, None] * bias_field(count, height, width, rng)
     image = image + rng.normal(*image.shape) * rng.uniform(0, 1, count, 1, 1, 1) ** 2 * 0.07
@@ -137,20 +142,49 @@ def strip_skull(image: Tensor, label: Tensor, rng: Rng) -> Tensor:
     return torch.where(stripped & (dry | ~keep), 0.0, image)
 
 
-def acquisition(count: int, height: int, width: int, rng: Rng) -> tuple[Tensor, Tensor]:
+def soft(count: int, rng: Rng) -> Tensor:
+    """Point spread of each slice, [B]: a Gaussian's standard deviation in pixels.
+
+    A quarter is as soft as an average of many heads (MNI152), beyond SHARP.
+    """
+    sigma = rng.uniform(0.25, SHARP, count)
+    return torch.where(rng.chance(0.25, count), rng.uniform(SHARP, 2.0, count), sigma)
+
+
+def acquisition(softness: Tensor, height: int, width: int, rng: Rng) -> tuple[Tensor, Tensor]:
     """What limits resolution: matrices for rows [B, H, H] and columns [B, W, W].
 
     A third of the slices has pixels 1.2 to 3 mm thick along one or both axes; all have a Gaussian
-    point spread. A fifth is as soft as an average of many heads (MNI152), where thin gray and thin
-    white melt into each other although the outline asked for stays the sharp one.
+    point spread, of `softness` [B] pixels.
     """
+    count = len(softness)
     thick = torch.where(rng.chance(0.35, count), rng.uniform(1.2, 3.0, count), 1.0)
     which = rng.uniform(0, 1, count)
-    sigma = rng.uniform(0.25, 1.1, count)
-    sigma = torch.where(rng.chance(0.2, count), rng.uniform(1.1, 1.8, count), sigma)
     one = torch.ones_like(thick)
-    return (blur_matrix(height, torch.where(which < 0.7, thick, one), sigma),
-            blur_matrix(width, torch.where(which > 0.3, thick, one), sigma))
+    return (blur_matrix(height, torch.where(which < 0.7, thick, one), softness),
+            blur_matrix(width, torch.where(which > 0.3, thick, one), softness))
+
+
+def settle(mask: Tensor, softness: Tensor) -> Tensor:
+    """What an average of heads shows of a mask: [B, P, S/2, S/2] of shares, softness [B] in pixels
+    of S.
+
+    Where a slice is softer than SHARP, what it shows is where most heads have the structure, as the
+    tissue maps of such an average do: the mask as soft as the picture, cut at one half, its edge a
+    pixel wide.  Folds narrower than the point spread melt together.  A structure of which less than
+    half would be left stays as it was, for the words ask for it all the same.
+    """
+    averaged = softness > SHARP
+    if not averaged.any():
+        return mask
+    sharp, sigma = mask[averaged], softness[averaged] / 2
+    spread = blur_matrix(mask.shape[-1], torch.ones_like(sigma), sigma)[:, None]
+    steep = (math.sqrt(2 * math.pi) * sigma)[:, None, None, None]     # a straight edge's slope back to 1
+    settled = ((spread @ sharp @ spread.transpose(2, 3) - 0.5) * steep + 0.5).clamp(0, 1)
+    little = settled.sum((2, 3), keepdim=True) < 0.5 * sharp.sum((2, 3), keepdim=True)
+    out = mask.clone()
+    out[averaged] = torch.where(little, sharp, settled)
+    return out
 
 
 def blur_matrix(size: int, thick: Tensor, sigma: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 
 from recipe.batches import Stream, batches
-from recipe.paint import blur_matrix, normalise, paint
+from recipe.paint import SHARP, blur_matrix, normalise, paint, settle
 from recipe.rng import Rng
 from recipe.slices import Slicer
 
@@ -82,3 +82,19 @@ def test_images_are_normalised_like_the_engine(phantom):
     assert torch.equal(normalise(image)[0], want)
     image, contrast = paint(phantom[:, 24], Rng('cpu', 0, 0))
     assert image.shape == (2, 1, 48, 48) and contrast.shape == (2,)
+
+
+def test_an_average_of_heads_shows_what_most_of_them_have():
+    half, comb, dot = torch.zeros(3, 32, 32)
+    half[:, 16:] = 1
+    comb[8:, 8:] = 1
+    comb[8:24, 12] = 0                                  # a fold 2 mm wide
+    dot[15:17, 15:17] = 1
+    mask = torch.stack([half, comb, dot])[None]
+    soft = settle(mask, torch.tensor([2.0]))[0]
+    assert (soft[0] - half).abs().max() < 0.2           # an edge keeps its place
+    assert ((soft[0] > 0.5) == (half > 0.5)).all()
+    assert (soft[1, 10:22, 12] > 0.5).all()             # the fold has melted
+    assert torch.equal(soft[2], dot)                    # what would vanish stays
+    both = settle(mask.repeat(2, 1, 1, 1), torch.tensor([SHARP, 2.0]))
+    assert torch.equal(both[0], mask[0]) and torch.equal(both[1], soft)
