@@ -43,7 +43,7 @@ pub fn accept(segmenter: &Segmenter, shared: &Path, folder: &Path) -> Result<()>
         .any(|(_, truth)| truth.len() != labels.data.len())
     {
         return Err(Error::Argument(format!(
-            "`{}` is not on the grid of `{}`",
+            "`{}` has not as many voxels as `{}`",
             folder.join("mni152.nii.gz").display(),
             scan.display()
         )));

@@ -1,5 +1,6 @@
 """Batches: slices with many prompts each, and the masks that the prompts ask for."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from .anatomy import (CLASSES, DENSE, DENSE_SAGITTAL, DRAW, MEMBERS, MEMBERS_SAGITTAL, NOTHING,
                       PARTNERS)
-from .paint import paint, settle, soft
+from .paint import SHARP, blur_matrix, paint, soft
 from .prompts import VIEWS
 from .rng import Rng
 from .slices import Slicer
@@ -29,7 +30,7 @@ class Batch(NamedTuple):
     image: Tensor       # [B * M, 1, S, S] in 0..1
     states: Tensor      # [B, P, T, 384] token states of the sentences
     real: Tensor        # [B, P, T] which of them are no padding
-    mask: Tensor        # [B, P, S/2, S/2] share of each 2 x 2 block, settled, float16
+    mask: Tensor        # [B, P, S/2, S/2] share of each 2 x 2 block, float16; see `of_most_heads`
     dense: Tensor       # [B, S/2, S/2] classes of the dense head
     target: Tensor      # [B, P] row of anatomy.TARGETS, or NOTHING
     contrast: Tensor    # [B], the first of each slice's
@@ -98,6 +99,28 @@ class Targets:
         return table.gather(1, low.flatten(1)).view_as(low)
 
 
+def of_most_heads(mask: Tensor, softness: Tensor) -> Tensor:
+    """What an average of heads shows of a mask: [B, P, S/2, S/2] of shares, softness [B] in pixels
+    of S.
+
+    Where a slice is softer than SHARP, what it shows is where most heads have the structure, as the
+    tissue maps of such an average do: the mask as soft as the picture, cut at one half, its edge a
+    pixel wide.  Folds narrower than the point spread melt together.  A structure of which less than
+    half would be left stays as it was, for the words ask for it all the same.
+    """
+    averaged = softness > SHARP
+    if not averaged.any():
+        return mask
+    sharp, sigma = mask[averaged], softness[averaged] / 2
+    spread = blur_matrix(mask.shape[-1], torch.ones_like(sigma), sigma)[:, None]
+    steep = (math.sqrt(2 * math.pi) * sigma)[:, None, None, None]     # a straight edge's slope back to 1
+    most = ((spread @ sharp @ spread.transpose(2, 3) - 0.5) * steep + 0.5).clamp(0, 1)
+    little = most.sum((2, 3), keepdim=True) < 0.5 * sharp.sum((2, 3), keepdim=True)
+    out = mask.clone()
+    out[averaged] = torch.where(little, sharp, most)
+    return out
+
+
 class Stream(Dataset):
     """Batch `index` of the run with seed `seed`, made from nothing else than these two numbers."""
 
@@ -121,7 +144,7 @@ class Stream(Dataset):
         shares = self.targets.shares(labels)
         target = self.targets.choose(self.targets.areas(shares, view), self.prompts, rng)
         states, real = self.bank.look_up(self.bank.pick(target, contrast, view, rng))
-        mask = settle(self.targets.masks(shares, view, target), softness).half()
+        mask = of_most_heads(self.targets.masks(shares, view, target), softness).half()
         dense = self.targets.dense_classes(labels, view)
         return Batch(image, states, real, mask, dense, target, contrast, view)
 

@@ -3,8 +3,6 @@
 Everything is drawn for the whole batch at once and runs on the device of the labels.
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -163,28 +161,6 @@ def acquisition(softness: Tensor, height: int, width: int, rng: Rng) -> tuple[Te
     one = torch.ones_like(thick)
     return (blur_matrix(height, torch.where(which < 0.7, thick, one), softness),
             blur_matrix(width, torch.where(which > 0.3, thick, one), softness))
-
-
-def settle(mask: Tensor, softness: Tensor) -> Tensor:
-    """What an average of heads shows of a mask: [B, P, S/2, S/2] of shares, softness [B] in pixels
-    of S.
-
-    Where a slice is softer than SHARP, what it shows is where most heads have the structure, as the
-    tissue maps of such an average do: the mask as soft as the picture, cut at one half, its edge a
-    pixel wide.  Folds narrower than the point spread melt together.  A structure of which less than
-    half would be left stays as it was, for the words ask for it all the same.
-    """
-    averaged = softness > SHARP
-    if not averaged.any():
-        return mask
-    sharp, sigma = mask[averaged], softness[averaged] / 2
-    spread = blur_matrix(mask.shape[-1], torch.ones_like(sigma), sigma)[:, None]
-    steep = (math.sqrt(2 * math.pi) * sigma)[:, None, None, None]     # a straight edge's slope back to 1
-    settled = ((spread @ sharp @ spread.transpose(2, 3) - 0.5) * steep + 0.5).clamp(0, 1)
-    little = settled.sum((2, 3), keepdim=True) < 0.5 * sharp.sum((2, 3), keepdim=True)
-    out = mask.clone()
-    out[averaged] = torch.where(little, sharp, settled)
-    return out
 
 
 def blur_matrix(size: int, thick: Tensor, sigma: Tensor) -> Tensor:

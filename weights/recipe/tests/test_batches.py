@@ -2,8 +2,8 @@
 
 import torch
 
-from recipe.batches import Stream, batches
-from recipe.paint import SHARP, blur_matrix, normalise, paint, settle
+from recipe.batches import Stream, batches, of_most_heads
+from recipe.paint import SHARP, blur_matrix, normalise, paint
 from recipe.rng import Rng
 from recipe.slices import Slicer
 
@@ -91,10 +91,10 @@ def test_an_average_of_heads_shows_what_most_of_them_have():
     comb[8:24, 12] = 0                                  # a fold 2 mm wide
     dot[15:17, 15:17] = 1
     mask = torch.stack([half, comb, dot])[None]
-    soft = settle(mask, torch.tensor([2.0]))[0]
+    soft = of_most_heads(mask, torch.tensor([2.0]))[0]
     assert (soft[0] - half).abs().max() < 0.2           # an edge keeps its place
     assert ((soft[0] > 0.5) == (half > 0.5)).all()
     assert (soft[1, 10:22, 12] > 0.5).all()             # the fold has melted
     assert torch.equal(soft[2], dot)                    # what would vanish stays
-    both = settle(mask.repeat(2, 1, 1, 1), torch.tensor([SHARP, 2.0]))
+    both = of_most_heads(mask.repeat(2, 1, 1, 1), torch.tensor([SHARP, 2.0]))
     assert torch.equal(both[0], mask[0]) and torch.equal(both[1], soft)
