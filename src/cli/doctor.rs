@@ -47,7 +47,7 @@ pub(super) fn run(args: &DoctorArgs, console: &Console) -> Result<ExitCode> {
     };
     let why = why(&adapters, gpu.summary(), args.gpu.device());
     let options = args.gpu.options();
-    let mut checks = self_check(&gpu);
+    let mut checks = self_check(std::slice::from_ref(&gpu));
     let choices = choices(&options, &checks, console);
     let coop = gpu.summary().features.contains(&"cooperative matrices");
     if coop {
@@ -108,7 +108,7 @@ fn cooperative(options: &GpuOptions) -> Result<Vec<KernelCheck>> {
         cooperative: true,
         ..options.clone()
     })?;
-    let mut checks = self_check(&gpu);
+    let mut checks = self_check(std::slice::from_ref(&gpu));
     checks.retain(|check| check.kernel.ends_with("_coop"));
     Ok(checks)
 }

@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -63,7 +64,7 @@ pub fn open(options: &GpuOptions, cache: Option<&Path>, tell: &mut dyn FnMut(&st
             profile: None,
             ..options.clone()
         };
-        known.faults = faults(&self_check(&Gpu::open(&plain)?));
+        known.faults = faults(&self_check(&several(&plain)?));
     }
     // What ends the program is not remembered: memory that ran out in the check would lock the adapter for good.
     let usable = known.faults.iter().all(|fault| fault.stand_in().is_some());
@@ -86,6 +87,17 @@ pub fn open(options: &GpuOptions, cache: Option<&Path>, tell: &mut dyn FnMut(&st
         known.choose(&gpu);
     }
     Ok(gpu)
+}
+
+/// An adapter opened as often as there are cores, up to a few times: each device compiles kernels beside the others. One
+/// is enough, if a driver opens no more.
+fn several(options: &GpuOptions) -> Result<Vec<Gpu>> {
+    const MOST: usize = 4;
+    let first = Gpu::open(options)?;
+    let more = (1..rayon::current_num_threads().min(MOST)).into_par_iter();
+    let mut gpus: Vec<Gpu> = more.filter_map(|_| Gpu::open(options).ok()).collect();
+    gpus.push(first);
+    Ok(gpus)
 }
 
 /// Times the candidates of each class, whatever was known before, and remembers the fastest together with what `checks`

@@ -5,6 +5,7 @@
 mod cases;
 pub(super) mod inputs;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crate::error::Result;
@@ -44,43 +45,81 @@ pub(super) struct Ran {
     pub(super) seconds: f64,
 }
 
-/// Runs every kernel in every storage format on a small case of awkward sizes.
-pub fn self_check(gpu: &Gpu) -> Vec<KernelCheck> {
+/// Runs every kernel in every storage format on a small case of awkward sizes. Where `gpus` are several devices of one
+/// adapter they share the cases, since nearly all of the time is the driver's compiler, which has one thread a device;
+/// the `seconds` are then those of a busy machine.
+///
+/// # Panics
+/// Without a device.
+pub fn self_check(gpus: &[Gpu]) -> Vec<KernelCheck> {
+    let first = gpus.first().expect("a device");
     // What an adapter without subgroups never runs it cannot get wrong, nor a GPU an attention for CPU adapters, nor one of those a norm for GPUs.
     let runs = |name: &str| match name {
-        "attention_broadcast" => super::broadcasts(gpu).is_some(),
-        name if name.ends_with("_broadcast") => super::shared_lanes(gpu).is_some(),
-        name if name.ends_with("_subgroup") => super::team_lanes(gpu).is_some(),
+        "attention_broadcast" => super::broadcasts(first).is_some(),
+        name if name.ends_with("_broadcast") => super::shared_lanes(first).is_some(),
+        name if name.ends_with("_subgroup") => super::team_lanes(first).is_some(),
+        name if name.ends_with("_coop") => first.coop_tile().is_some(),
         _ => true,
     };
-    let cooperates = gpu.coop_tile().is_some();
-    cases::ALL
-        .iter()
-        .filter(|case| runs(case.name))
-        .filter(|case| cooperates || !case.name.ends_with("_coop"))
-        .map(|case| {
-            let name = match case.format {
-                "" => case.name.to_owned(),
-                format => format!("{} {format}", case.name),
-            };
-            let tolerance = tolerance(gpu, case.name, case.tolerance);
-            let (error, seconds, fault) = match (case.run)(gpu, case.format) {
-                Err(refused) => (None, 0.0, Some(refused.to_string())),
-                Ok(ran) => {
-                    let (error, fault) = judge(&ran, tolerance);
-                    (Some(error), ran.seconds, fault)
-                }
-            };
-            KernelCheck {
-                name,
-                kernel: case.name,
-                error,
-                tolerance,
-                seconds,
-                fault,
+    let cases: Vec<&Case> = cases::ALL.iter().filter(|case| runs(case.name)).collect();
+    shared(gpus, &cases, |gpu, case| case.check(gpu))
+}
+
+impl Case {
+    /// Runs it and judges what came.
+    fn check(&self, gpu: &Gpu) -> KernelCheck {
+        let name = match self.format {
+            "" => self.name.to_owned(),
+            format => format!("{} {format}", self.name),
+        };
+        let tolerance = tolerance(gpu, self.name, self.tolerance);
+        let (error, seconds, fault) = match (self.run)(gpu, self.format) {
+            Err(refused) => (None, 0.0, Some(refused.to_string())),
+            Ok(ran) => {
+                let (error, fault) = judge(&ran, tolerance);
+                (Some(error), ran.seconds, fault)
             }
-        })
-        .collect()
+        };
+        KernelCheck {
+            name,
+            kernel: self.name,
+            error,
+            tolerance,
+            seconds,
+            fault,
+        }
+    }
+}
+
+/// What comes of each item, in their order; each worker has a thread and takes the next item when it is done with one.
+fn shared<W: Sync, T: Sync, R: Send>(
+    workers: &[W],
+    items: &[T],
+    work: impl Fn(&W, &T) -> R + Sync,
+) -> Vec<R> {
+    let (next, work) = (AtomicUsize::new(0), &work);
+    let taken = || {
+        let at = next.fetch_add(1, Ordering::Relaxed);
+        items.get(at).map(|item| (at, item))
+    };
+    let taken = &taken;
+    let mut done: Vec<(usize, R)> = std::thread::scope(|scope| {
+        let all: Vec<_> = workers
+            .iter()
+            .map(|worker| {
+                scope.spawn(move || {
+                    let each = std::iter::from_fn(taken);
+                    each.map(|(at, item)| (at, work(worker, item)))
+                        .collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        let ends = all.into_iter().map(std::thread::ScopedJoinHandle::join);
+        ends.flat_map(|end| end.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    });
+    done.sort_by_key(|(at, _)| *at);
+    done.into_iter().map(|(_, result)| result).collect()
 }
 
 /// The largest error that passes: what is multiplied on cooperative matrices is rounded to f16, and tiles that sum in f16
@@ -186,6 +225,27 @@ mod tests {
                 .iter()
                 .all(|(name, _)| KERNELS.iter().any(|k| k.name == *name))
         );
+    }
+
+    #[test]
+    fn workers_share_the_items_and_results_keep_their_order() {
+        let items: Vec<usize> = (0..100).collect();
+        for workers in [1, 3] {
+            let workers: Vec<_> = (0..workers).map(|_| AtomicUsize::new(0)).collect();
+            let squares = shared(&workers, &items, |worker, item| {
+                worker.fetch_add(1, Ordering::Relaxed);
+                std::thread::sleep(std::time::Duration::from_micros(100));
+                item * item
+            });
+            assert_eq!(squares, items.iter().map(|i| i * i).collect::<Vec<_>>());
+            let each = workers.iter().map(|worker| worker.load(Ordering::Relaxed));
+            assert_eq!(each.clone().sum::<usize>(), items.len());
+            assert!(
+                each.clone().all(|done| done > 0),
+                "{:?}",
+                each.collect::<Vec<_>>()
+            );
+        }
     }
 
     #[test]
