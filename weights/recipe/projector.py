@@ -194,6 +194,8 @@ def train(args: argparse.Namespace) -> None:
     optimiser = torch.optim.AdamW(projector.parameters(), lr=args.rate, betas=(0.9, 0.98), weight_decay=0.01)
     state = args.out / 'projector.pt'
     step = 0
+    if args.start:
+        projector.load_state_dict(read(args.start))
     if state.exists():
         kept = torch.load(state, weights_only=True)
         projector.load_state_dict(kept['projector'])
@@ -252,7 +254,7 @@ def evaluate(args: argparse.Namespace) -> dict:
     vision = load_exported(args.vision).requires_grad_(False)
     language = LanguageModel(args.language)
     projector = Projector(vision.config.prompt_dim, language.table.shape[1])
-    projector.load_state_dict({name: tensor.float() for name, tensor in load_file(args.out / FILE).items()})
+    projector.load_state_dict(read(args.out / FILE))
     slices = Slices(load_label_maps(args.labels, slice(-args.held_out, None)), vision, EVALUATED)
     right = dict(sequence=0, view=0, level=0)
     both = said = there = count = 0
@@ -268,6 +270,11 @@ def evaluate(args: argparse.Namespace) -> dict:
             there += len(want.structures)
         count += len(texts)
     return dict(slices=count, **right, precision=both / max(1, said), recall=both / max(1, there))
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """An exported projector's layers, whatever vision model they were trained on."""
+    return {name: tensor.float() for name, tensor in load_file(path).items()}
 
 
 def export(projector: Projector, args: argparse.Namespace, path: Path) -> None:
@@ -288,6 +295,7 @@ def main() -> None:
     parser.add_argument('--steps', type=int, default=600, help='steps through it')
     parser.add_argument('--batch', type=int, default=8, help='slices of a step; four times as many without it')
     parser.add_argument('--rate', type=float, default=1e-3)
+    parser.add_argument('--start', type=Path, metavar='FILE', help='begin with an exported projector, of weights before these')
     parser.add_argument('--seed', type=int, default=1)
     parser.add_argument('--minutes', type=float, default=math.inf, help='stop after so many; the same command resumes')
     parser.add_argument('--evaluate', type=int, metavar='SLICES', help='no training: count what is said of so many')

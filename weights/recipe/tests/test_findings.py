@@ -1,10 +1,12 @@
 """What is said of a slice follows from its areas, and image tokens keep their places."""
 
+from argparse import Namespace
+
 import torch
 
 from recipe.anatomy import TARGET_OF, TARGETS
 from recipe.findings import BRAIN, FLAIR, T1, VISIBLE, findings, stated
-from recipe.projector import Projector, cells
+from recipe.projector import Projector, cells, export, read
 
 
 def areas(**pixels: int) -> torch.Tensor:
@@ -51,3 +53,14 @@ def test_cells_are_squares_of_neighbours_in_rows():
     embedding = torch.arange(16.0).view(1, 1, 4, 4)
     assert cells(embedding).tolist() == [[[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]]
     assert Projector(1, 8, 16)(embedding).shape == (1, 4, 8)
+
+
+def test_an_exported_projector_is_where_the_next_begins(tmp_path):
+    vision = tmp_path / 'vision.safetensors'
+    vision.write_bytes(b'weights')
+    torch.manual_seed(0)
+    first, second = Projector(3, 8, 16), Projector(3, 8, 16)
+    export(first, Namespace(vision=vision, language=tmp_path / 'Language.gguf'), tmp_path / 'projector.safetensors')
+    second.load_state_dict(read(tmp_path / 'projector.safetensors'))
+    embedding = torch.randn(2, 3, 4, 4)
+    assert torch.allclose(first(embedding), second(embedding), atol=2e-3)
