@@ -45,7 +45,7 @@ struct Fault {
 }
 
 /// Opens an adapter, keeps it from kernels that it gets wrong, and lets it take those that are the fastest on it. Where
-/// it was not met before they are all run, which takes seconds; `tell` is given a sentence then. Without a `cache` they
+/// it was not met before they are all run, which takes seconds, or a minute where compiling is slow; `tell` is given a sentence then. Without a `cache` they
 /// are run every time.
 ///
 /// # Errors
@@ -93,10 +93,9 @@ pub fn open(options: &GpuOptions, cache: Option<&Path>, tell: &mut dyn FnMut(&st
 /// is enough, if a driver opens no more.
 fn several(options: &GpuOptions) -> Result<Vec<Gpu>> {
     const MOST: usize = 4;
-    let first = Gpu::open(options)?;
+    let mut gpus = vec![Gpu::open(options)?];
     let more = (1..rayon::current_num_threads().min(MOST)).into_par_iter();
-    let mut gpus: Vec<Gpu> = more.filter_map(|_| Gpu::open(options).ok()).collect();
-    gpus.push(first);
+    gpus.par_extend(more.filter_map(|_| Gpu::open(options).ok()));
     Ok(gpus)
 }
 
