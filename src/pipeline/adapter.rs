@@ -45,8 +45,8 @@ struct Fault {
 }
 
 /// Opens an adapter, keeps it from kernels that it gets wrong, and lets it take those that are the fastest on it. Where
-/// it was not met before they are all run, which takes seconds, or a minute where compiling is slow; `tell` is given a sentence then. Without a `cache` they
-/// are run every time.
+/// it was not met before they are all run, which takes seconds, or a minute where compiling is slow; `tell` is given a
+/// sentence then. Without a `cache` they are run every time.
 ///
 /// # Errors
 /// As [`Gpu::open`]; a kernel that is wrong and has no stand-in.

@@ -187,6 +187,7 @@ class Words:
 
 
 def train(args: argparse.Namespace) -> None:
+    begun = read(args.start) if args.start else None
     vision = load_exported(args.vision).requires_grad_(False)
     language = LanguageModel(args.language)
     torch.manual_seed(args.seed)
@@ -194,8 +195,8 @@ def train(args: argparse.Namespace) -> None:
     optimiser = torch.optim.AdamW(projector.parameters(), lr=args.rate, betas=(0.9, 0.98), weight_decay=0.01)
     state = args.out / 'projector.pt'
     step = 0
-    if args.start:
-        projector.load_state_dict(read(args.start))
+    if begun:
+        projector.load_state_dict(begun)
     if state.exists():
         kept = torch.load(state, weights_only=True)
         projector.load_state_dict(kept['projector'])
@@ -274,7 +275,11 @@ def evaluate(args: argparse.Namespace) -> dict:
 
 def read(path: Path) -> dict[str, Tensor]:
     """An exported projector's layers, whatever vision model they were trained on."""
-    return {name: tensor.float() for name, tensor in load_file(path).items()}
+    state = {name: tensor.float() for name, tensor in load_file(path).items()}
+    layers = {f'linear_{n}.{part}' for n in (1, 2) for part in ('weight', 'bias')}
+    if state.keys() != layers:
+        raise SystemExit(f'{path}: not a projector, whose tensors are {", ".join(sorted(layers))}')
+    return state
 
 
 def export(projector: Projector, args: argparse.Namespace, path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from argparse import Namespace
 
+import pytest
 import torch
+from safetensors.torch import save_file
 
 from recipe.anatomy import TARGET_OF, TARGETS
 from recipe.findings import BRAIN, FLAIR, T1, VISIBLE, findings, stated
@@ -64,3 +66,9 @@ def test_an_exported_projector_is_where_the_next_begins(tmp_path):
     second.load_state_dict(read(tmp_path / 'projector.safetensors'))
     embedding = torch.randn(2, 3, 4, 4)
     assert torch.allclose(first(embedding), second(embedding), atol=2e-3)
+
+
+def test_what_is_no_projector_is_named(tmp_path):
+    save_file({'linear_1.weight': torch.zeros(1)}, tmp_path / 'other.safetensors')
+    with pytest.raises(SystemExit, match='other.safetensors: not a projector'):
+        read(tmp_path / 'other.safetensors')
